@@ -1,0 +1,395 @@
+"""The command line: parse, call trinas, print. No image or tensor maths, and no torch until work begins."""
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterable
+from enum import Enum
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from trinas.config import TrainConfig, UpscaleConfig
+from trinas.errors import TrinasError
+
+if TYPE_CHECKING:
+    import click
+
+    from trinas.batch import Job, Outcome
+    from trinas.train import Progress
+    from trinas.upscale import Upscaler
+
+
+class MainGroup(TyperGroup):
+    """Runs `upscale` where the first word is no command, so that `trinas-upscale photos/ -s 4` just works."""
+
+    def parse_args(self, ctx: "click.Context", args: list[str]) -> list[str]:
+        own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
+        if args and args[0] not in self.commands and args[0] not in own:
+            args = ["upscale", *args]
+        return super().parse_args(ctx, args)
+
+
+cli = typer.Typer(cls=MainGroup, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+models_cli = typer.Typer(help="List the bundled models.", invoke_without_command=True)
+cli.add_typer(models_cli, name="models")
+
+
+class FileFormat(str, Enum):
+    """Formats results can be written in."""
+
+    PNG = "png"
+    JPEG = "jpeg"
+    WEBP = "webp"
+
+
+class Precision(str, Enum):
+    """Number formats networks run in; auto takes bf16 where it was measured to be faster."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda (or cuda:1) or mps.", metavar="DEVICE")]
+PrecisionOption = Annotated[
+    Precision, typer.Option(help="Number format of the network; auto measures which is faster.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
+ScaleOption = Annotated[
+    int | None, typer.Option("--scale", "-s", help="Output pixels per input pixel. [default: the model's, or 4]")
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"trinas-upscale {version('trinas-upscale')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def root(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Enlarge photographs with tiny super-resolution networks.
+
+    `trinas-upscale photos/ cat.jpg -s 4` enlarges every picture four times, into the folder `upscaled`.
+    A first word that is no command below is taken for an input; write a folder named `models` as `./models`.
+    """
+
+
+@cli.command()
+def upscale(
+    inputs: Annotated[list[Path], typer.Argument(help="Images, and folders of images, to enlarge.")],
+    scale: ScaleOption = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("upscaled"),
+    model: Annotated[
+        str | None, typer.Option(help="Bundled name (see `trinas-upscale models`) or a model's folder.")
+    ] = None,
+    tile: Annotated[
+        int, typer.Option(min=16, help="Longest side of a tile in input pixels; smaller takes less memory.")
+    ] = UpscaleConfig.tile_px,
+    device: DeviceOption = UpscaleConfig.device,
+    precision: PrecisionOption = Precision.AUTO,
+    file_format: Annotated[
+        FileFormat | None, typer.Option("--format", help="Format of the results. [default: the input's own]")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist already.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Enlarge images, keeping their alpha, colour profile and bit depth (the default command).
+
+    Results are named `<stem>_x<scale>` in the input's own format. Those that exist are skipped. A bad file
+    is reported and the others go on; the exit code is then 1.
+    """
+    from trinas.batch import plan_jobs, run_jobs
+
+    upscaler, name = _load_upscaler(model, scale, UpscaleConfig(tile, device, precision.value))
+    jobs = plan_jobs(inputs, output, upscaler.scale, file_format.name if file_format else None)
+    running_on = f"{name} on {upscaler.device}, {upscaler.precision}"
+    if not (quiet or as_json):
+        typer.echo(f"Enlarging {_count(len(jobs), 'image')} {upscaler.scale} times: {running_on}", err=True)
+    outcomes: list[Outcome] = []
+    interrupted = False
+    with _progress_bar(jobs, hidden=quiet or as_json) as bar:
+        try:
+            outcomes.extend(run_jobs(jobs, upscaler, overwrite=overwrite, on_tile=bar))
+        except KeyboardInterrupt:
+            interrupted = True
+    if as_json:
+        typer.echo(json.dumps({"model": name, "scale": upscaler.scale, **_summary(outcomes)}, indent=2))
+    _print_summary(outcomes, output, quiet=quiet or as_json)
+    if interrupted:
+        typer.echo(f"Stopped; {_count(len(jobs) - len(outcomes), 'image')} not done.", err=True)
+        raise typer.Exit(130)
+    if any(outcome.state == "failed" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+@models_cli.callback()
+def list_models(ctx: typer.Context, as_json: JsonOption = False) -> None:
+    """List the bundled models: name, scale, size, multiply-adds, measured PSNR, licence."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from trinas.cost import spec_cost
+    from trinas.store import bundled_models, load_config
+
+    rows = []
+    for name in bundled_models():
+        config = load_config(name)
+        cost = spec_cost(config.spec)
+        psnr = {test_set: values["psnr"] for test_set, values in config.figures.items()}
+        rows.append(
+            {
+                "name": name,
+                "scale": config.spec.scale,
+                "params": cost.params,
+                "macs": cost.macs,
+                "psnr": psnr,
+                "licence": config.licence,
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    header = ["name", "scale", "parameters", "G macs*", "PSNR on Y, dB", "licence"]
+    table = [
+        [
+            row["name"],
+            f"x{row['scale']}",
+            f"{row['params']:,}",
+            f"{row['macs'] / 1e9:.2f}",
+            ", ".join(f"{test_set} {value:.2f}" for test_set, value in row["psnr"].items()),
+            row["licence"],
+        ]
+        for row in rows
+    ]
+    _print_table([header, *table])
+    typer.echo("* multiply-adds for a 1280x720 output")
+
+
+@cli.command()
+def evaluate(
+    images: Annotated[Path, typer.Argument(help="Folder of high-resolution images.")],
+    scale: ScaleOption = None,
+    model: Annotated[str | None, typer.Option(help="Bundled name, a model's folder, or bicubic.")] = None,
+    device: DeviceOption = UpscaleConfig.device,
+    precision: PrecisionOption = Precision.AUTO,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure PSNR and SSIM on Y by the field's protocol: reduce each image, enlarge it again, compare."""
+    from trinas.evaluate import evaluate_model, upscale_bicubic
+
+    if not images.is_dir():
+        raise TrinasError(f"{images}: no such folder")
+    if model == "bicubic":
+        name, factor = model, scale or 4
+        figures = evaluate_model(lambda low: upscale_bicubic(low, factor), images, factor)
+    else:
+        upscaler, name = _load_upscaler(model, scale, UpscaleConfig(device=device, precision=precision.value))
+        factor = upscaler.scale
+        figures = evaluate_model(upscaler.rgb8, images, factor)
+    rows = [{"image": image.name, "psnr": image.psnr, "ssim": image.ssim} for image in figures.images]
+    if as_json:
+        mean = {"psnr": figures.psnr, "ssim": figures.ssim}
+        typer.echo(json.dumps({"model": name, "scale": factor, "mean": mean, "images": rows}, indent=2))
+        return
+    lines = [[image.name, f"{image.psnr:.2f}", f"{image.ssim:.4f}"] for image in figures.images]
+    mean_line = [f"mean of {len(lines)}", f"{figures.psnr:.2f}", f"{figures.ssim:.4f}"]
+    _print_table([[f"{name}, x{factor}", "PSNR", "SSIM"], *lines, mean_line])
+
+
+@cli.command()
+def train(
+    data: Annotated[list[Path], typer.Option(help="Folder of training images; repeat it for several.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="New folder for the run.")] = None,
+    arch: Annotated[Path | None, typer.Option(help="Architecture as JSON, to train from scratch.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="Model whose training goes on.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Run folder to go on with; takes no other settings.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time, turned into steps at the start.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Patches per step.")] = TrainConfig.batch_size,
+    patch: Annotated[int, typer.Option(min=8, help="Side of a patch in input pixels.")] = TrainConfig.patch_px,
+    learning_rate: Annotated[float, typer.Option(help="Peak rate of Adam.")] = TrainConfig.learning_rate,
+    l2_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the steps, at the end, on squared error.")
+    ] = TrainConfig.l2_share,
+    branches: Annotated[
+        bool, typer.Option(help="Over-parameterise 3x3 convolutions while training.")
+    ] = TrainConfig.branches,
+    validate_every: Annotated[
+        int, typer.Option(min=1, help="Steps between validations and saved states.")
+    ] = TrainConfig.validate_every,
+    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = TrainConfig.seed,
+    device: DeviceOption = TrainConfig.device,
+    precision: PrecisionOption = Precision.AUTO,
+) -> None:
+    """Train a network on your photographs; the run folder is a model folder at any time.
+
+    Ctrl-C saves the state and ends; `--resume` goes on as if nothing had happened.
+    """
+    if sum(choice is not None for choice in (arch, start, resume)) != 1:
+        raise typer.BadParameter("give exactly one of --arch, --from and --resume")
+    if resume is None and ((steps is None) == (minutes is None) or output is None):
+        raise typer.BadParameter("a new run needs --output, and exactly one of --steps and --minutes")
+    from trinas.data import load_photographs
+    from trinas.space import ArchSpec
+    from trinas.store import load_model
+    from trinas.train import resume_training, train_network
+
+    stop = _stop_on_signals()
+    photographs = load_photographs(data)
+    if resume is not None:
+        resume_training(resume, photographs, on_progress=_print_training, stop=stop)
+        run_dir = resume
+    else:
+        assert output is not None
+        config = TrainConfig(
+            steps=steps,
+            minutes=minutes,
+            batch_size=batch_size,
+            patch_px=patch,
+            learning_rate=learning_rate,
+            l2_share=l2_share,
+            branches=branches,
+            validate_every=validate_every,
+            seed=seed,
+            device=device,
+            precision=precision.value,
+        )
+        network = load_model(start).network if start else None
+        spec = network.spec if network else ArchSpec.from_json(_read_text(arch))
+        train_network(
+            spec, photographs, config, output, start=network, on_progress=_print_training, stop=stop
+        )
+        run_dir = output
+    typer.echo("", err=True)
+    done = "Stopped; go on with --resume" if stop.is_set() else "Done; use it with --model"
+    typer.echo(f"{done} {run_dir}", err=True)
+    if stop.is_set():
+        raise typer.Exit(130)
+
+
+def main() -> None:
+    """Run the command line; every expected error ends as one line and exit code 1."""
+    try:
+        cli()
+    except TrinasError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+def _load_upscaler(model: str | None, scale: int | None, config: UpscaleConfig) -> "tuple[Upscaler, str]":
+    from trinas.errors import ModelError
+    from trinas.store import default_model, load_model
+    from trinas.upscale import Upscaler
+
+    name = model or default_model(scale or 4)
+    loaded = load_model(name)
+    if scale not in (None, loaded.scale):
+        raise ModelError(f"{name} enlarges {loaded.scale} times, not {scale}; leave out --model or -s {scale}")
+    return Upscaler(loaded, config), name
+
+
+class _progress_bar:  # noqa: N801
+    """A bar over all images with time left, moved by tiles; silent where nobody watches."""
+
+    TICKS = 1000  # per image
+
+    def __init__(self, jobs: "list[Job]", hidden: bool) -> None:
+        self._jobs = jobs
+        self._bar = typer.progressbar(
+            length=len(jobs) * self.TICKS,
+            file=sys.stderr,
+            hidden=hidden or not sys.stderr.isatty(),
+            item_show_func=lambda item: item or "",
+        )
+
+    def __enter__(self) -> "_progress_bar":
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        self._bar.__exit__(*details)
+
+    def __call__(self, number: int, share: float) -> None:
+        position = round((number + share) * self.TICKS)
+        shown = f"{number + 1}/{len(self._jobs)} {self._jobs[number].source.name}"
+        self._bar.update(position - self._bar.pos, shown)  # type: ignore[arg-type]
+
+
+def _summary(outcomes: "Iterable[Outcome]") -> dict[str, list[dict[str, Any]]]:
+    summary: dict[str, list[dict[str, Any]]] = {"done": [], "skipped": [], "failed": []}
+    for outcome in outcomes:
+        entry: dict[str, Any] = {"source": str(outcome.job.source), "result": str(outcome.job.result)}
+        if outcome.state == "done":
+            entry["seconds"] = round(outcome.seconds, 3)
+        else:
+            entry["reason"] = outcome.reason
+        summary[outcome.state].append(entry)
+    return summary
+
+
+def _print_summary(outcomes: "list[Outcome]", output: Path, quiet: bool) -> None:
+    for outcome in outcomes:
+        if outcome.state == "failed":
+            typer.echo(f"failed: {outcome.reason}", err=True)
+    if quiet:
+        return
+    by_state = _summary(outcomes)
+    parts = [f"{len(entries)} {state}" for state, entries in by_state.items()]
+    typer.echo(f"{', '.join(parts)}. Results are in {output}/")
+    if by_state["skipped"]:
+        typer.echo("Skipped images have a result already; --overwrite replaces it.")
+    if by_state["done"]:
+        typer.echo(f"{fmean(entry['seconds'] for entry in by_state['done']):.2f} s per image.")
+
+
+def _print_training(progress: "Progress") -> None:
+    minutes, seconds = divmod(round(progress.seconds_left), 60)
+    line = (
+        f"step {progress.step:,}/{progress.steps:,}  {progress.steps_per_second:.1f} steps/s  "
+        f"loss {progress.loss:.5f}  PSNR {progress.psnr:.3f} dB (best {progress.best_psnr:.3f})  "
+        f"{minutes} min {seconds:02d} s left"
+    )
+    on_terminal = sys.stderr.isatty()
+    typer.echo(f"\r{line}\x1b[K" if on_terminal else line, err=True, nl=not on_terminal)
+
+
+def _stop_on_signals() -> threading.Event:
+    """An event that SIGINT or SIGTERM sets; a second signal ends the process at once."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: object) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return stop
+
+
+def _read_text(path: Path | None) -> str:
+    assert path is not None
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrinasError(f"{path}: cannot be read ({error})") from None
+
+
+def _print_table(rows: list[list[str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""The bundled models: one folder each, read by `trinas.store`."""

@@ -1,0 +1,48 @@
+"""Imports point one way."""
+
+import ast
+from pathlib import Path
+
+import trinas
+
+# A module may import trinas modules only from the lines above its own. app imports trinas; trinas never imports app.
+LAYERS = [
+    {"errors"},
+    {"files"},
+    {"space", "config", "images", "degrade", "checkpoint", "plot"},
+    {"device", "layers", "data", "cost"},
+    {"network", "card"},
+    {"store"},
+    {"upscale", "evaluate"},
+    {"batch", "train"},
+]
+
+PACKAGE = Path(trinas.__file__).parent
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Names of the trinas modules that a file imports at its top level."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0].startswith("trinas"):
+            names.add(node.module)
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names if alias.name.startswith("trinas")}
+    return names
+
+
+def test_every_module_has_its_layer():
+    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    assert modules == set().union(*LAYERS)
+
+
+def test_imports_point_one_way():
+    for level, layer in enumerate(LAYERS):
+        allowed = {f"trinas.{name}" for name in set().union(*LAYERS[:level])}
+        for name in layer:
+            assert imported_modules(PACKAGE / f"{name}.py") <= allowed, f"{name} imports from its own layer or below"
+
+
+def test_public_names_are_where_the_contents_page_says():
+    for name in trinas.__all__:
+        assert getattr(trinas, name).__name__ == name

@@ -1,0 +1,89 @@
+import pytest
+import torch
+from conftest import busy_network
+from hypothesis import given
+from test_space import specs
+from torch.nn import functional as F
+
+from trinas.layers import build_primitive, shared_prefix
+from trinas.network import Network
+from trinas.store import collapsed_weights
+
+
+@given(specs())
+def test_a_network_enlarges_by_its_scale(spec):
+    assert Network(spec)(torch.rand(1, 3, 4, 7)).shape == (1, 3, 4 * spec.scale, 7 * spec.scale)
+
+
+def test_a_fresh_edge_network_repeats_pixels(tiny_spec):
+    """Its tail starts at zero, so that training begins from the nearest-upsampled input."""
+    low = torch.rand(2, 3, 6, 5)
+    torch.testing.assert_close(Network(tiny_spec)(low), F.interpolate(low, scale_factor=2, mode="nearest"))
+
+
+def test_branches_open_without_changing_anything_and_collapse_exactly(tiny_spec):
+    network = busy_network(tiny_spec)
+    low = torch.rand(1, 3, 9, 7)
+    before = network(low)
+    network.open_branches()
+    assert torch.equal(network(low), before), "open branches must start at zero"
+    for name, parameter in network.named_parameters():
+        if name.endswith(("pointwise", "diagonal")):
+            torch.nn.init.normal_(parameter, std=0.3)
+    trained = network(low)
+    assert (trained - before).abs().max() > 0.01
+    collapsed = Network(tiny_spec)
+    collapsed.load_state_dict(collapsed_weights(network))
+    assert torch.equal(collapsed(low), trained)
+    network.close_branches()
+    assert torch.equal(network(low), trained)
+    assert set(network.state_dict()) == set(Network(tiny_spec).state_dict())
+    network.open_branches()
+    assert torch.equal(network(low), trained), "a collapsed network opens again exactly"
+
+
+def test_open_branches_learn(tiny_spec):
+    network = busy_network(tiny_spec)
+    network.open_branches()
+    network(torch.rand(1, 3, 8, 8)).square().mean().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def conv_of(conv, features):
+    return F.conv2d(features, conv.weight, conv.bias, padding=conv.kernel_size[0] // 2, groups=conv.groups)
+
+
+@pytest.mark.parametrize(("c_in", "c_out"), [(6, 6), (6, 9), (9, 6)])
+@pytest.mark.parametrize(
+    ("name", "formula"),
+    [
+        ("skip", lambda m, x, w: shared_prefix(x, w)),
+        ("conv3x3", lambda m, x, w: F.prelu(conv_of(m.conv, x), m.act.weight)),
+        (
+            "residual",
+            lambda m, x, w: shared_prefix(x, w) + conv_of(m.conv2, F.prelu(conv_of(m.conv1, x), m.act.weight)),
+        ),
+        ("gated", lambda m, x, w: conv_of(m.conv, x) * torch.sigmoid(conv_of(m.gate, x))),
+        (
+            "mixer7",
+            lambda m, x, w: (
+                shared_prefix(x, w)
+                + conv_of(m.project, F.prelu(conv_of(m.expand, conv_of(m.depthwise, x)), m.act.weight))
+            ),
+        ),
+    ],
+)
+def test_edge_primitives_follow_their_formulas(name, formula, c_in, c_out):
+    features = torch.randn(2, c_in, 8, 9)
+    primitive = build_primitive("edge", name, c_in, c_out)
+    torch.testing.assert_close(primitive(features), formula(primitive, features, c_out))
+
+
+def test_the_shared_prefix_crops_or_pads_with_zeros():
+    features = torch.randn(1, 4, 3, 3)
+    assert torch.equal(shared_prefix(features, 2), features[:, :2])
+    padded = shared_prefix(features, 6)
+    assert torch.equal(padded[:, :4], features)
+    assert (padded[:, 4:] == 0).all()

@@ -1,0 +1,68 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trinas.errors import SpecError
+from trinas.space import PRIMITIVES, SCALES, UPSAMPLING_STEPS, ArchSpec, CellSpec, SlotSpec
+
+
+@st.composite
+def specs(draw):
+    """Any network of either family."""
+    family = draw(st.sampled_from(sorted(PRIMITIVES)))
+    scale, trunk_width = draw(st.sampled_from(SCALES)), draw(st.integers(1, 64))
+    slot = st.builds(SlotSpec, st.sampled_from(PRIMITIVES[family]), st.integers(1, 64))
+    last = st.builds(SlotSpec, st.sampled_from(PRIMITIVES[family]), st.just(trunk_width))
+    cell = st.builds(lambda slots, end: CellSpec((*slots, end)), st.lists(slot, max_size=3), last)
+    cells = tuple(draw(st.lists(cell, max_size=4)))
+    if family == "edge":
+        return ArchSpec(family, scale, trunk_width, cells)
+    steps = [draw(st.integers(0, len(cells))) for _ in UPSAMPLING_STEPS[scale]] if draw(st.booleans()) else []
+    return ArchSpec(family, scale, trunk_width, cells, tuple(sorted(steps)), draw(st.integers(0, 2)))
+
+
+@given(specs())
+def test_spec_survives_json(spec):
+    assert ArchSpec.from_json(spec.to_json()) == spec
+
+
+def tiny_data(**changes):
+    data = ArchSpec("edge", 2, 8, (CellSpec((SlotSpec("conv3x3", 8),)),)).to_dict()
+    return {**data, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"schema": 99}, "newer trinas-upscale"),
+        ({"schema": None}, "newer trinas-upscale"),
+        ({"colour": "blue"}, r"unknown keys \['colour'\]"),
+        ({"family": "giant"}, "family 'giant' is none of edge, paper"),
+        ({"family": ["edge"]}, "family"),
+        ({"scale": 5}, "scale 5 is none of"),
+        ({"scale": True}, "scale True is none of"),
+        ({"trunk_width": 0}, "trunk_width 0"),
+        ({"trunk_width": 8.0}, r"trunk_width 8\.0"),
+        ({"cells": [[["conv3x3", 4]]]}, "must end at the trunk width"),
+        ({"cells": [[]]}, "cell 1 has no slots"),
+        ({"cells": [[["dws", 8]]]}, "'dws' is no primitive of edge"),
+        ({"cells": [[["conv3x3"]]]}, r"lists of \[primitive, width\]"),
+        ({"cells": 7}, r"lists of \[primitive, width\]"),
+        ({"upsample_after": [1]}, "no upsampling steps"),
+        ({"plain_convs": 1}, "no plain convolutions"),
+        ({"family": "paper", "upsample_after": [2]}, "must count cells"),
+        ({"family": "paper", "scale": 4, "upsample_after": [1]}, "takes 2 upsampling steps"),
+        ({"family": "paper", "scale": 4, "upsample_after": [1, 0]}, "must not decrease"),
+    ],
+)
+def test_a_bad_spec_says_what_is_wrong(changes, complaint):
+    with pytest.raises(SpecError, match=complaint):
+        ArchSpec.from_json(json.dumps(tiny_data(**changes)))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", '{"schema": 1}'])
+def test_other_json_is_no_spec(text):
+    with pytest.raises(SpecError, match="not a valid architecture"):
+        ArchSpec.from_json(text)

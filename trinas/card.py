@@ -1,0 +1,79 @@
+"""The card of a model: the README.md in its folder, made from config.json alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from trinas.cost import spec_cost
+from trinas.space import ArchSpec
+
+
+def model_card(
+    name: str,
+    spec: ArchSpec,
+    licence: str,
+    training: Mapping[str, Any],
+    figures: Mapping[str, Mapping[str, float]],
+) -> str:
+    """Markdown that says what a model is, what it was trained on, how good it is and what it cannot do."""
+    cost = spec_cost(spec)
+    lines = [
+        f"# {name}",
+        "",
+        f"Enlarges photographs {spec.scale} times. {cost.params:,} parameters, "
+        f"{cost.macs / 1e9:.2f} G multiply-adds for a 1280x720 output, receptive radius {cost.radius_px} pixels.",
+        "",
+        "```",
+        f"trinas-upscale photos/ -s {spec.scale} --model {name}",
+        "```",
+        "",
+        "## Architecture",
+        "",
+        f"Family `{spec.family}`, trunk width {spec.trunk_width}; cells, as primitive:width:",
+        "",
+        *(
+            f"{number}. " + ", ".join(f"{slot.primitive}:{slot.width}" for slot in cell.slots)
+            for number, cell in enumerate(spec.cells, start=1)
+        ),
+        "",
+        "## Figures",
+        "",
+        *_figures(spec.scale, figures),
+        "",
+        "## Training",
+        "",
+        *_training(training),
+        "",
+        "## Licence and limits",
+        "",
+        f"Weights: {licence}.",
+        "",
+        f"Made for clean, sharp input reduced by bicubic interpolation; noise, blur and compression are enlarged "
+        f"as they are. It restores detail, it does not invent any. The only scale is {spec.scale}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _figures(scale: int, figures: Mapping[str, Mapping[str, float]]) -> list[str]:
+    if not figures:
+        return ["Not measured on the test sets yet: `trinas-upscale evaluate` does."]
+    return [
+        f"On Y, from 8-bit images, {scale} pixels of border dropped; low-resolution images by MATLAB's bicubic.",
+        "",
+        "| set | PSNR, dB | SSIM |",
+        "| --- | --- | --- |",
+        *(f"| {name} | {values['psnr']:.2f} | {values['ssim']:.4f} |" for name, values in figures.items()),
+    ]
+
+
+def _training(training: Mapping[str, Any]) -> list[str]:
+    """Every entry of config.json's `training`, a line each; the run's settings on a line of their own."""
+    settings = training.get("config", {})
+    lines = []
+    for key, value in training.items():
+        if key != "config":
+            shown = "; ".join(map(str, value)) if isinstance(value, list) else value
+            lines.append(f"- {key.replace('_', ' ')}: {shown}")
+    if settings:
+        lines.append("- settings: " + ", ".join(f"{key} {value}" for key, value in settings.items()))
+    return lines or ["Unknown."]

@@ -1,0 +1,40 @@
+"""The state of a run, saved so that it is always whole."""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trinas.errors import RunError
+from trinas.files import write_atomically
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values to `path`; a crash leaves the previous state in place.
+
+    Raises:
+        OSError: the disk is full or the folder is not writable.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read what `save_state` wrote, without running any code from the file.
+
+    Raises:
+        RunError: the file is missing, damaged, or not such a state.
+    """
+    if not path.is_file():
+        raise RunError(f"{path}: no such state; nothing to resume here")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunError(f"{path}: damaged state, cannot resume ({reason})") from None
+    if not isinstance(state, dict):
+        raise RunError(f"{path}: not the state of a run")
+    return state

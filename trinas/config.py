@@ -1,0 +1,72 @@
+"""Every knob, with its default and unit. The command line shows these defaults."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class UpscaleConfig:
+    """How an image is enlarged; nothing here changes the result beyond rounding."""
+
+    tile_px: int = 256
+    """Longest side of a tile, in input pixels. Smaller tiles take less memory and a little more time."""
+    device: str = "auto"
+    """auto, cpu, cuda (or cuda:1) or mps."""
+    precision: str = "auto"
+    """auto, fp32 or bf16; auto takes bf16 where it was measured to be faster."""
+
+    def __post_init__(self) -> None:
+        if self.tile_px < 1:
+            raise ValueError(f"tile_px must be at least 1, got {self.tile_px}")
+        _check_precision(self.precision)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Every knob of a training run. Saved with the run, so that resuming needs none of them again."""
+
+    steps: int | None = None
+    """Optimiser steps. Exactly one of `steps` and `minutes` is given."""
+    minutes: float | None = None
+    """Wall-clock time, turned into steps by timing a few of them at the start."""
+    batch_size: int = 16
+    """Patches per step."""
+    patch_px: int = 48
+    """Side of a square patch, in low-resolution pixels."""
+    learning_rate: float = 2e-3
+    """Peak rate of Adam; it rises over `warmup_steps` and falls to zero along a cosine."""
+    warmup_steps: int = 200
+    """Steps over which the rate rises from zero."""
+    l2_share: float = 0.0
+    """Share of the steps, at the end, that minimise the squared error instead of the absolute one."""
+    clip_norm: float = 1.0
+    """Largest norm of the gradient; anything longer is shortened to it."""
+    ema_decay: float = 0.999
+    """Decay per step of the running mean of the weights, which is what is validated and kept."""
+    branches: bool = True
+    """Over-parameterise 3x3 convolutions while training; the saved model is collapsed, and the same size."""
+    validate_every: int = 500
+    """Steps between validations; each also saves the state."""
+    seed: int = 0
+    """Seed of the initial weights and of every batch."""
+    device: str = "auto"
+    """auto, cpu, cuda (or cuda:1) or mps."""
+    precision: str = "auto"
+    """auto, fp32 or bf16; auto takes bf16 where it was measured to be faster."""
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError("give exactly one of steps and minutes")
+        for name in ("steps", "minutes", "batch_size", "patch_px", "learning_rate", "validate_every"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive, got {value:g}")
+        if not 0 <= self.l2_share <= 1:
+            raise ValueError(f"l2_share must be between 0 and 1, got {self.l2_share:g}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay:g}")
+        _check_precision(self.precision)
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"precision must be auto, fp32 or bf16, got {precision!r}")

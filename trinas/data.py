@@ -1,0 +1,150 @@
+"""Training images: decoded once, cut into patches, a batch being a function of (seed, step)."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trinas.degrade import crop_to_multiple, downscale
+from trinas.errors import DataError, ImageError
+from trinas.images import IMAGE_SUFFIXES, read_rgb8
+
+VALIDATION_IMAGES = 24
+"""Held out of training, where there are at least ten times as many."""
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A decoded training image."""
+
+    path: Path
+    pixels: NDArray[np.uint8]  # (H, W, 3)
+    digest: str  # SHA-256 of size and pixels
+
+
+def load_photographs(folders: Sequence[Path]) -> list[Photograph]:
+    """Decode every image of `folders`, sub-folders included; the same pixels are taken once.
+
+    Returns:
+        Photographs in the order of their digests, so that neither names nor folders matter.
+    Raises:
+        DataError: a folder is missing or holds no image, or an image cannot be read.
+    """
+    by_digest: dict[str, Photograph] = {}
+    for folder in folders:
+        paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES]
+        if not paths:
+            raise DataError(f"{folder}: no images here to learn from (looked for {' '.join(IMAGE_SUFFIXES)})")
+        for path in paths:
+            try:
+                pixels = read_rgb8(path)
+            except ImageError as error:
+                raise DataError(f"{error}; remove it from the training images") from None
+            digest = hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+            by_digest[digest] = Photograph(path, pixels, digest)
+    return [by_digest[digest] for digest in sorted(by_digest)]
+
+
+def fingerprint(photographs: Sequence[Photograph]) -> str:
+    """One hash for a whole set of training images."""
+    return hashlib.sha256("".join(photo.digest for photo in photographs).encode()).hexdigest()
+
+
+def split(photographs: Sequence[Photograph]) -> tuple[list[Photograph], list[Photograph]]:
+    """Training and validation images; the latter are those with the smallest digests.
+
+    So the same photograph is held out whatever it is called and in whatever order folders are named.
+
+    Raises:
+        DataError: there are fewer than two images.
+    """
+    if len(photographs) < 2:
+        raise DataError(f"{len(photographs)} image is too few: one to learn from and one to validate on at least")
+    count = min(VALIDATION_IMAGES, max(1, len(photographs) // 10))
+    return list(photographs[count:]), list(photographs[:count])
+
+
+def image_pairs(photographs: Sequence[Photograph], scale: int) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """(low, high) of each photograph, uint8 (H, W, 3), made by the field's protocol."""
+    highs = [crop_to_multiple(photo.pixels, scale) for photo in photographs]
+    return [(downscale(high, scale), high) for high in highs]
+
+
+class Patches:
+    """Random patch pairs out of a set of photographs, cut on the device that trains.
+
+    All images lie end to end in one buffer per resolution, so that a batch is a single gather on any device.
+    """
+
+    def __init__(self, photographs: Sequence[Photograph], scale: int, patch_px: int, device: torch.device) -> None:
+        """
+        Args:
+            photographs: at least one.
+            scale: output pixels per input pixel, along each side.
+            patch_px: side of a patch in low-resolution pixels.
+            device: where the buffers lie and batches are cut.
+        Raises:
+            DataError: an image is smaller than a patch.
+        """
+        for photo in photographs:
+            if min(photo.pixels.shape[:2]) < patch_px * scale:
+                height, width = photo.pixels.shape[:2]
+                raise DataError(
+                    f"{photo.path}: {width}x{height} is smaller than a training patch of {patch_px * scale}; "
+                    "remove it or train with smaller patches"
+                )
+        pairs = image_pairs(photographs, scale)
+        self.scale, self.patch_px, self.device = scale, patch_px, device
+        self.sizes = np.array([low.shape[:2] for low, _ in pairs])
+        self._low = _Buffer([low for low, _ in pairs], device)
+        self._high = _Buffer([high for _, high in pairs], device)
+
+    def batch(self, seed: int, step: int, size: int) -> tuple[Tensor, Tensor]:
+        """The training pairs of one step, each turned and flipped into one of its eight orientations.
+
+        Args:
+            seed, step: the same two numbers always give the same batch.
+            size: number of pairs.
+        Returns:
+            low (size, 3, patch_px, patch_px) and high (size, 3, scale * patch_px, ...), float32 in [0, 1].
+        """
+        random = np.random.default_rng((seed, step))
+        image = random.integers(len(self.sizes), size=size)
+        corner = random.integers(self.sizes[image] - self.patch_px + 1)
+        orientation = random.integers(8, size=size)
+        low = self._low.cut(image, corner, orientation, self.patch_px)
+        return low, self._high.cut(image, corner * self.scale, orientation, self.patch_px * self.scale)
+
+
+class _Buffer:
+    """Images of any sizes end to end, to be read at (row, column) by index arithmetic."""
+
+    def __init__(self, images: Sequence[NDArray[np.uint8]], device: torch.device) -> None:
+        sizes = np.array([image.shape[0] * image.shape[1] for image in images])
+        # A fourth byte makes a pixel one int32, which gathers several times faster than three bytes do.
+        pixels = np.zeros((sizes.sum(), 4), np.uint8)
+        pixels[:, :3] = np.concatenate([image.reshape(-1, 3) for image in images])
+        self._pixels = torch.from_numpy(pixels.view(np.int32)[:, 0]).to(device)
+        self._start = np.cumsum(sizes) - sizes
+        self._width = np.array([image.shape[1] for image in images])
+
+    def cut(
+        self, image: NDArray[np.int64], corner: NDArray[np.int64], orientation: NDArray[np.int64], side: int
+    ) -> Tensor:
+        """Square patches (N, 3, side, side) in [0, 1]; `orientation` has a bit each for flips and transpose."""
+        width = self._width[image]
+        flip_rows, flip_columns, transpose = (orientation >> bit & 1 for bit in range(3))
+        first = self._start[image] + corner[:, 0] * width + corner[:, 1]
+        first += (side - 1) * (flip_rows * width + flip_columns)
+        along_rows, along_columns = width * (1 - 2 * flip_rows), 1 - 2 * flip_columns
+        strides = np.where(transpose, (along_columns, along_rows), (along_rows, along_columns))
+        table = torch.from_numpy(np.stack([first, *strides])).to(self._pixels.device)[:, :, None, None]
+        line = torch.arange(side, device=self._pixels.device)
+        index = table[0] + table[1] * line[:, None] + table[2] * line
+        patches = self._pixels[index].view(torch.uint8).view(len(image), side, side, 4)
+        return patches[..., :3].permute(0, 3, 1, 2).float() / 255

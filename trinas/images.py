@@ -1,0 +1,271 @@
+"""Image files to float tensors and back: PNG, JPEG, WebP; gray or colour, with or without alpha, 8 or 16 bit."""
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from torch import Tensor
+
+from trinas.errors import ImageError
+from trinas.files import write_atomically
+
+SUFFIXES = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "WEBP": (".webp",)}
+"""File formats and the suffixes that name them, the usual one first."""
+
+IMAGE_SUFFIXES = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+
+MAX_SIDE_PX = {"PNG": 2**31 - 1, "JPEG": 65_500, "WEBP": 16_383}
+"""The longest side a format can hold."""
+
+MAX_INPUT_PX = 100_000_000
+"""Larger images are refused before they are decoded."""
+
+MAX_OUTPUT_PX = 800_000_000
+"""Larger results are refused before they are computed; they would take more than 9.6 GB of memory."""
+
+QUALITY = 95
+"""Of JPEG (with full colour resolution) and WebP."""
+
+_ORIENTATION_TAG = 0x0112
+_ORIENT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels.swapaxes(0, 1)[:, ::-1],
+    7: lambda pixels: pixels.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda pixels: pixels.swapaxes(0, 1)[::-1],
+}
+"""EXIF orientation -> the turn of (H, W, C) that sets the picture upright."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A decoded picture, upright."""
+
+    pixels: Tensor
+    """(C, H, W), float32 in [0, 1]; C is 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha (not premultiplied)."""
+    depth: int = 8
+    """Bits per channel in the file, 8 or 16."""
+    icc_profile: bytes | None = None
+    """Colour profile that the values are to be read in."""
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the last channel is alpha."""
+        return self.pixels.shape[0] in (2, 4)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files of a folder by their suffix, sorted; hidden ones and sub-folders are left out."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    ]
+
+
+def read_image(path: Path) -> Image:
+    """Decode an image file, whatever its suffix says.
+
+    The EXIF orientation is applied; palettes become RGB (or RGB and alpha); 16-bit PNG keeps its depth.
+
+    Raises:
+        ImageError: the file is missing, empty, damaged, too large, animated, CMYK, or no PNG, JPEG or WebP.
+    """
+    content = _read_bytes(path)
+    with _opened(path, content) as opened:
+        orientation = opened.getexif().get(_ORIENTATION_TAG, 1)
+        icc_profile = opened.info.get("icc_profile")
+        depth = 16 if opened.format == "PNG" and content[24] == 16 else 8
+        pixels = _decode_16_bit(path, content) if depth == 16 else _pixels_of(path, opened)
+    pixels = _ORIENT.get(orientation, lambda pixels: pixels)(pixels)
+    levels = np.ascontiguousarray(np.moveaxis(pixels, 2, 0), dtype=np.float32)
+    return Image(torch.from_numpy(levels).div_(2**depth - 1), depth, icc_profile)
+
+
+def read_size(path: Path) -> tuple[str, int, int]:
+    """(format, width, height) from an image file's header, upright, without decoding it.
+
+    Raises:
+        ImageError: as for `read_image`, as far as the header shows it.
+    """
+    with _opened(path, _read_bytes(path)) as opened:
+        width, height = opened.size
+        if opened.getexif().get(_ORIENTATION_TAG, 1) >= 5:
+            width, height = height, width
+        return str(opened.format), width, height
+
+
+def read_rgb8(path: Path) -> NDArray[np.uint8]:
+    """Decode an image file to uint8 (H, W, 3): gray repeated, alpha ignored, 16 bits rounded to 8.
+
+    Raises:
+        ImageError: as for `read_image`.
+    """
+    pixels = read_image(path).pixels
+    colour = pixels[:3] if pixels.shape[0] >= 3 else pixels[:1].expand(3, -1, -1)
+    return np.ascontiguousarray(to_levels(colour, 8))
+
+
+def write_image(path: Path, image: Image) -> None:
+    """Encode `image` in the format that the suffix of `path` names; the file is whole or absent.
+
+    JPEG and WebP hold 8 bits, and are written at quality 95; PNG holds 8 or 16. Gray with alpha at 16 bits
+    is written as RGB with alpha.
+
+    Raises:
+        ImageError: the suffix is unknown, the format cannot hold the picture, or the file cannot be written.
+    """
+    file_format = format_of_suffix(path)
+    height, width = image.pixels.shape[1:]
+    check_fits(path, file_format, width, height)
+    if file_format == "JPEG" and image.has_alpha:
+        raise ImageError(f"{path}: JPEG cannot hold transparency; choose --format png or webp")
+    if file_format == "PNG" and image.depth == 16:
+        content = _encode_16_bit(image)
+    else:
+        content = _encode_8_bit(image, file_format)
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def format_of_suffix(path: Path) -> str:
+    """PNG, JPEG or WEBP.
+
+    Raises:
+        ImageError: the suffix names none of them.
+    """
+    for file_format, suffixes in SUFFIXES.items():
+        if path.suffix.lower() in suffixes:
+            return file_format
+    raise ImageError(f"{path}: cannot write this format; choose one of {', '.join(IMAGE_SUFFIXES)}")
+
+
+def check_fits(path: Path, file_format: str, width: int, height: int) -> None:
+    """Refuse a result that its format, or memory, cannot hold.
+
+    Raises:
+        ImageError: it cannot.
+    """
+    limit = MAX_SIDE_PX[file_format]
+    if max(width, height) > limit:
+        raise ImageError(
+            f"{path}: a result of {width}x{height} is too large for {file_format}, "
+            f"which holds {limit} pixels a side; choose --format png"
+        )
+    if width * height > MAX_OUTPUT_PX:
+        raise ImageError(
+            f"{path}: a result of {width}x{height} is too large; the limit is {MAX_OUTPUT_PX:,} pixels"
+        )
+
+
+def to_levels(pixels: Tensor, depth: int) -> NDArray[Any]:
+    """(C, H, W) in [0, 1] to rounded uint8 or uint16 (H, W, C); values outside are clipped."""
+    top = 2**depth - 1
+    levels = pixels.clamp(0, 1).mul_(top).round_().cpu().numpy()
+    return np.moveaxis(levels.astype(np.uint8 if depth == 8 else np.uint16), 0, 2)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
+    if not content:
+        raise ImageError(f"{path}: the file is empty")
+    return content
+
+
+def _opened(path: Path, content: bytes) -> PillowImage.Image:
+    try:
+        with warnings.catch_warnings():  # our own limit follows
+            warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
+            opened = PillowImage.open(io.BytesIO(content), formats=tuple(SUFFIXES))
+    except PillowImage.UnidentifiedImageError:
+        raise ImageError(f"{path}: not a PNG, JPEG or WebP image, or damaged at its start") from None
+    except PillowImage.DecompressionBombError:
+        raise ImageError(f"{path}: too large; the limit is {MAX_INPUT_PX:,} pixels") from None
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        raise ImageError(f"{path}: damaged ({error})") from None
+    width, height = opened.size
+    if width * height > MAX_INPUT_PX:
+        raise ImageError(f"{path}: {width}x{height} is too large; the limit is {MAX_INPUT_PX:,} pixels")
+    if getattr(opened, "n_frames", 1) > 1:
+        raise ImageError(f"{path}: animated; only still pictures can be enlarged")
+    return opened
+
+
+def _load(path: Path, opened: PillowImage.Image) -> None:
+    try:
+        opened.load()
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+        raise ImageError(f"{path}: damaged or cut short ({error})") from None
+
+
+def _pixels_of(path: Path, opened: PillowImage.Image) -> NDArray[Any]:
+    """8-bit (H, W, C)."""
+    _load(path, opened)
+    transparent = "transparency" in opened.info or opened.mode in ("LA", "PA", "RGBA")
+    if opened.mode in ("1", "L", "LA"):
+        mode = "LA" if transparent else "L"
+    elif opened.mode in ("P", "PA", "RGB", "RGBA"):
+        mode = "RGBA" if transparent else "RGB"
+    else:
+        raise ImageError(f"{path}: {opened.mode} pictures are not supported; convert it to RGB first")
+    pixels = np.asarray(opened.convert(mode))
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+def _decode_16_bit(path: Path, content: bytes) -> NDArray[Any]:
+    """16-bit (H, W, C) of a PNG, through OpenCV, since Pillow reduces colour to 8 bits in silence."""
+    with _opened(path, content) as opened:
+        _load(path, opened)  # OpenCV gives half a picture for half a file, Pillow an error
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16:
+        raise ImageError(f"{path}: damaged 16-bit PNG")
+    if pixels.ndim == 2:
+        return pixels[:, :, None]
+    rgb_order = pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]]
+    is_gray = content[25] in (0, 4)  # the colour type in the PNG's header; OpenCV turns gray and alpha into RGBA
+    return rgb_order[:, :, [0, 3]] if is_gray else rgb_order
+
+
+def _encode_8_bit(image: Image, file_format: str) -> bytes:
+    levels = to_levels(image.pixels, 8)
+    picture = PillowImage.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
+    options: dict[str, Any] = {"icc_profile": image.icc_profile}
+    if file_format == "JPEG":
+        options |= {"quality": QUALITY, "subsampling": "4:4:4"}
+    elif file_format == "WEBP":
+        options |= {"quality": QUALITY}
+        picture = picture.convert("RGBA" if image.has_alpha else "RGB")
+    buffer = io.BytesIO()
+    picture.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def _encode_16_bit(image: Image) -> bytes:
+    levels = to_levels(image.pixels, 16)
+    order = {1: [0], 2: [0, 0, 0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[levels.shape[2]]
+    done, encoded = cv2.imencode(".png", np.ascontiguousarray(levels[:, :, order]))
+    assert done, "OpenCV could not encode a PNG in memory"
+    content = encoded.tobytes()
+    if image.icc_profile is None:
+        return content
+    # OpenCV cannot write a colour profile; its chunk goes behind the header, which is 33 bytes long.
+    body = b"iCCP" + b"ICC profile\0\0" + zlib.compress(image.icc_profile)
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return content[:33] + chunk + content[33:]

@@ -1,0 +1,238 @@
+"""One module per primitive, and the two ways a network reaches full size.
+
+Every module maps (N, c_in, H, W) to (N, c_out, H, W). Formulas: docs/architecture.md.
+"""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+PAPER_RESIDUAL_SCALE = 0.2
+SMALL_START = 0.1
+"""Residual branches start this much smaller than usual: at full size they train badly in small networks."""
+
+
+class Conv(nn.Conv2d):
+    """A same-size convolution whose 3x3 kernel may be over-parameterised while it trains.
+
+    With branches open the kernel is the sum of a 3x3, a 1x1 and a diagonal (identity) kernel, all linear,
+    so that they collapse exactly into the one kernel that is stored and run. Ding et al., CVPR 2021,
+    arXiv:2101.03697, without normalisation.
+    """
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, bias: bool = True, groups: int = 1) -> None:
+        super().__init__(c_in, c_out, kernel, padding=kernel // 2, bias=bias, groups=groups)
+        self.register_parameter("pointwise", None)
+        self.register_parameter("diagonal", None)
+
+    @property
+    def can_branch(self) -> bool:
+        """Whether this is a full 3x3 convolution; others have nothing to gain."""
+        return self.kernel_size == (3, 3) and self.groups == 1
+
+    def open_branches(self) -> None:
+        """Add the 1x1 and identity branches at zero, which changes nothing about what is computed."""
+        self.pointwise = nn.Parameter(self.weight.new_zeros(self.out_channels, self.in_channels))
+        self.diagonal = nn.Parameter(self.weight.new_zeros(min(self.out_channels, self.in_channels)))
+
+    def close_branches(self) -> None:
+        """Collapse the branches into the 3x3 kernel, exactly as `forward` sums them."""
+        self.weight = nn.Parameter(self.effective_kernel().detach().clone())
+        self.pointwise = None
+        self.diagonal = None
+
+    def effective_kernel(self) -> Tensor:
+        """The kernel that is convolved with: (c_out, c_in / groups, k, k)."""
+        if self.pointwise is None:
+            return self.weight
+        count = len(self.diagonal)
+        identity = F.pad(
+            torch.diag(self.diagonal), (0, self.in_channels - count, 0, self.out_channels - count)
+        )
+        return self.weight + F.pad((self.pointwise + identity)[:, :, None, None], (1, 1, 1, 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self._conv_forward(features, self.effective_kernel(), self.bias)
+
+
+def shared_prefix(features: Tensor, width: int) -> Tensor:
+    """The first `width` channels of (N, C, H, W), zeros where there are fewer: the edge space's identity."""
+    channels = features.shape[1]
+    if channels >= width:
+        return features[:, :width]
+    return F.pad(features, (0, 0, 0, 0, 0, width - channels))
+
+
+class EdgeSkip(nn.Module):
+    """x (prefix)"""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.c_out = c_out
+
+    def forward(self, features: Tensor) -> Tensor:
+        return shared_prefix(features, self.c_out)
+
+
+class EdgeConv3x3(nn.Module):
+    """act(W3 x + b)"""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.conv = Conv(c_in, c_out, 3)
+        self.act = nn.PReLU(c_out)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return cast(Tensor, self.act(self.conv(features)))
+
+
+class EdgeResidual(nn.Module):
+    """x + W3' act(W3 x + b) + b'"""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.conv1 = Conv(c_in, c_out, 3)
+        self.act = nn.PReLU(c_out)
+        self.conv2 = Conv(c_out, c_out, 3)
+        start_small(self.conv2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        branch = self.conv2(self.act(self.conv1(features)))
+        return cast(Tensor, shared_prefix(features, branch.shape[1]) + branch)
+
+
+class EdgeGated(nn.Module):
+    """(W3 x + b) * sigmoid(W1 x + c)"""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.conv = Conv(c_in, c_out, 3)
+        self.gate = Conv(c_in, c_out, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return cast(Tensor, self.conv(features) * torch.sigmoid(self.gate(features)))
+
+
+class EdgeMixer(nn.Module):
+    """x + W1' act(W1 DW_k x), depthwise k x k, hidden width 2 w_in"""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int) -> None:
+        super().__init__()
+        self.depthwise = Conv(c_in, c_in, kernel, groups=c_in)
+        self.expand = Conv(c_in, 2 * c_in, 1)
+        self.act = nn.PReLU(2 * c_in)
+        self.project = Conv(2 * c_in, c_out, 1)
+        start_small(self.project)
+
+    def forward(self, features: Tensor) -> Tensor:
+        branch = self.project(self.act(self.expand(self.depthwise(features))))
+        return cast(Tensor, shared_prefix(features, branch.shape[1]) + branch)
+
+
+class PaperIdentity(nn.Module):
+    """x where the widths agree, else a 1x1 projection"""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.projection = None if c_in == c_out else Conv(c_in, c_out, 1, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features if self.projection is None else cast(Tensor, self.projection(features))
+
+
+class PaperConv(nn.Module):
+    """ReLU(W x): `skip` with a 1x1 kernel, `conv3x3` with 3x3"""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int) -> None:
+        super().__init__()
+        self.conv = Conv(c_in, c_out, kernel, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.relu(self.conv(features))
+
+
+class PaperResidual(nn.Module):
+    """ReLU(identity(x) + W3' ReLU(W3 x))"""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.conv1 = Conv(c_in, c_out, 3, bias=False)
+        self.conv2 = Conv(c_out, c_out, 3, bias=False)
+        self.identity = PaperIdentity(c_in, c_out)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.relu(self.identity(features) + self.conv2(F.relu(self.conv1(features))))
+
+
+class PaperDws(nn.Module):
+    """identity(x) + W1' ReLU(DW3 ReLU(W1 x)), hidden width 4 w_in"""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        hidden = 4 * c_in
+        self.expand = Conv(c_in, hidden, 1, bias=False)
+        self.depthwise = Conv(hidden, hidden, 3, bias=False, groups=hidden)
+        self.project = Conv(hidden, c_out, 1, bias=False)
+        self.identity = PaperIdentity(c_in, c_out)
+
+    def forward(self, features: Tensor) -> Tensor:
+        branch = self.project(F.relu(self.depthwise(F.relu(self.expand(features)))))
+        return cast(Tensor, self.identity(features) + branch)
+
+
+class UpsamplingStep(nn.Module):
+    """Nearest-neighbour upsampling by `factor`, a 3x3 convolution, LeakyReLU(0.2)"""
+
+    def __init__(self, width: int, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.conv = Conv(width, width, 3, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        upsampled = F.interpolate(features, scale_factor=self.factor, mode="nearest")
+        return F.leaky_relu(self.conv(upsampled), 0.2)
+
+
+def build_primitive(family: str, name: str, c_in: int, c_out: int) -> nn.Module:
+    """The module of a primitive.
+
+    Raises:
+        ValueError: the family has no such primitive.
+    """
+    match family, name:
+        case "edge", "skip":
+            return EdgeSkip(c_in, c_out)
+        case "edge", "conv3x3":
+            return EdgeConv3x3(c_in, c_out)
+        case "edge", "residual":
+            return EdgeResidual(c_in, c_out)
+        case "edge", "gated":
+            return EdgeGated(c_in, c_out)
+        case "edge", "mixer5":
+            return EdgeMixer(c_in, c_out, 5)
+        case "edge", "mixer7":
+            return EdgeMixer(c_in, c_out, 7)
+        case "paper", "skip":
+            return PaperConv(c_in, c_out, 1)
+        case "paper", "conv3x3":
+            return PaperConv(c_in, c_out, 3)
+        case "paper", "residual":
+            return PaperResidual(c_in, c_out)
+        case "paper", "dws":
+            return PaperDws(c_in, c_out)
+    raise ValueError(f"{family!r} has no primitive {name!r}")
+
+
+def start_small(conv: Conv) -> None:
+    """Shrink a residual branch's last convolution, so that its block starts near the identity."""
+    with torch.no_grad():
+        conv.weight.mul_(SMALL_START)
+
+
+def start_at_zero(conv: Conv) -> None:
+    """Make a convolution give zeros at first."""
+    nn.init.zeros_(conv.weight)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)

@@ -1,0 +1,98 @@
+"""The derived network: an `ArchSpec` with weights."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trinas.layers import PAPER_RESIDUAL_SCALE, Conv, UpsamplingStep, build_primitive, start_at_zero
+from trinas.space import UPSAMPLING_STEPS, ArchSpec, CellSpec
+
+
+class Cell(nn.Sequential):
+    """A chain of primitives; `paper` cells add their input to a fifth of the chain's output."""
+
+    def __init__(self, family: str, trunk_width: int, spec: CellSpec) -> None:
+        widths = [trunk_width, *(slot.width for slot in spec.slots)]
+        super().__init__(
+            *(
+                build_primitive(family, slot.primitive, c_in, slot.width)
+                for slot, c_in in zip(spec.slots, widths, strict=False)
+            )
+        )
+        self.residual = family == "paper"
+
+    def forward(self, features: Tensor) -> Tensor:
+        chain = super().forward(features)
+        return features + PAPER_RESIDUAL_SCALE * chain if self.residual else chain
+
+
+class Network(nn.Module):
+    """The network that a spec describes, with fresh weights.
+
+    Attributes:
+        spec: the architecture.
+        trunk: cells, upsampling steps and plain convolutions, in the order they run.
+    """
+
+    def __init__(self, spec: ArchSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        bias = spec.family == "edge"
+        width = spec.trunk_width
+        self.head = Conv(3, width, 3, bias=bias)
+        self.trunk = nn.Sequential(*_trunk(spec))
+        self.tail = Conv(width, 3 if spec.upsample_after else 3 * spec.scale**2, 3, bias=bias)
+        if spec.family == "edge":
+            start_at_zero(self.tail)
+
+    def forward(self, low: Tensor) -> Tensor:
+        """Enlarge a batch.
+
+        The trunk runs under the caller's autocast, if any; head, tail and image skip always run in the
+        precision of `low`, which is what keeps bf16 within one 8-bit level of fp32.
+
+        Args:
+            low: (N, 3, H, W), values in [0, 1].
+        Returns:
+            (N, 3, scale * H, scale * W), about [0, 1]: not clamped.
+        """
+        with torch.autocast(low.device.type, enabled=False):
+            features = self.head(low)
+        features = self.trunk(features)
+        with torch.autocast(low.device.type, enabled=False):
+            output = self.tail(features.to(low.dtype))
+            if self.spec.family == "paper":
+                return cast(Tensor, (torch.tanh(self._shuffled(output)) + 1) / 2)
+            # The nearest-upsampled input, added before the shuffle, where it is a repeat of channels.
+            return self._shuffled(output + low.repeat_interleave(self.spec.scale**2, dim=1))
+
+    def _shuffled(self, output: Tensor) -> Tensor:
+        return output if self.spec.upsample_after else F.pixel_shuffle(output, self.spec.scale)
+
+    def open_branches(self) -> None:
+        """Over-parameterise every full 3x3 convolution for training; computes the same as before."""
+        for conv in self._branching_convs():
+            conv.open_branches()
+
+    def close_branches(self) -> None:
+        """Collapse what `open_branches` opened, exactly; call it before saving a model."""
+        for conv in self._branching_convs():
+            conv.close_branches()
+
+    def _branching_convs(self) -> list[Conv]:
+        return [module for module in self.modules() if isinstance(module, Conv) and module.can_branch]
+
+
+def _trunk(spec: ArchSpec) -> list[nn.Module]:
+    modules: list[nn.Module] = []
+    steps = UPSAMPLING_STEPS[spec.scale] if spec.upsample_after else ()
+    for position in range(len(spec.cells) + 1):
+        for after, factor in zip(spec.upsample_after, steps, strict=True):
+            if after == position:
+                modules.append(UpsamplingStep(spec.trunk_width, factor))
+        if position < len(spec.cells):
+            modules.append(Cell(spec.family, spec.trunk_width, spec.cells[position]))
+    convs = [Conv(spec.trunk_width, spec.trunk_width, 3, bias=False) for _ in range(spec.plain_convs)]
+    return [*modules, *convs]

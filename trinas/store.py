@@ -1,0 +1,191 @@
+"""A model is a folder: model.safetensors, config.json and README.md (its card)."""
+
+import importlib.resources
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from trinas.card import model_card
+from trinas.errors import ModelError, SpecError
+from trinas.files import write_atomically
+from trinas.network import Network
+from trinas.space import ArchSpec
+
+SCHEMA = 1
+"""Version of config.json; a newer one is refused rather than guessed at."""
+
+WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What config.json says of a model."""
+
+    name: str
+    spec: ArchSpec
+    licence: str
+    training: dict[str, Any] = field(default_factory=dict)
+    """How the weights came about: data, its licence, steps, time, validation PSNR."""
+    figures: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Measured by the protocol: test set -> {"psnr": dB, "ssim": 0..1}."""
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {
+                "schema": SCHEMA,
+                "name": self.name,
+                "spec": self.spec.to_dict(),
+                "licence": self.licence,
+                "training": self.training,
+                "figures": self.figures,
+            },
+            indent=2,
+        )
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model: its network, in evaluation mode on the CPU, and what its folder says of it."""
+
+    config: ModelConfig
+    network: Network
+
+    @property
+    def scale(self) -> int:
+        """Output pixels per input pixel, along each side."""
+        return self.config.spec.scale
+
+
+def save_model(folder: Path, network: Network, config: ModelConfig) -> None:
+    """Write a model folder; branches that are still open are collapsed in what is written.
+
+    Raises:
+        OSError: the folder cannot be written; each file is either whole or as it was.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    collapsed = Network(network.spec)
+    collapsed.load_state_dict(collapsed_weights(network))
+    weights = {name: tensor.contiguous() for name, tensor in collapsed.state_dict().items()}
+    write_atomically(folder / WEIGHTS_FILE, save_tensors(weights))
+    save_config(folder, config)
+
+
+def save_config(folder: Path, config: ModelConfig) -> None:
+    """Write config.json and the card that says the same."""
+    write_atomically(folder / CONFIG_FILE, (config.to_json() + "\n").encode())
+    card = model_card(config.name, config.spec, config.licence, config.training, config.figures)
+    write_atomically(folder / CARD_FILE, card.encode())
+
+
+def collapsed_weights(network: Network) -> dict[str, torch.Tensor]:
+    """The weights of `network` with its branches collapsed, on the CPU in fp32; `network` is not changed."""
+    weights = {name: tensor.detach().cpu().float() for name, tensor in network.state_dict().items()}
+    copy = Network(network.spec)
+    if any(name.endswith(".pointwise") for name in weights):
+        copy.open_branches()
+    copy.load_state_dict(weights)
+    copy.close_branches()
+    return copy.state_dict()
+
+
+def bundled_models() -> list[str]:
+    """Names of the models that come with the package, in alphabetical order."""
+    return sorted(folder.name for folder in _bundle().iterdir() if (folder / CONFIG_FILE).is_file())
+
+
+def find_model(name: str) -> Path:
+    """The folder of a bundled name, or of a path.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    bundled = _bundle() / name
+    if name in bundled_models():
+        return bundled
+    folder = Path(name)
+    if (folder / CONFIG_FILE).is_file():
+        return folder
+    if folder.is_dir():
+        raise ModelError(f"{name}: not a model, there is no {CONFIG_FILE} in this folder")
+    raise ModelError(f"{name}: no such model; bundled are {', '.join(bundled_models())}, or give a model's folder")
+
+
+def default_model(scale: int) -> str:
+    """The bundled model for a scale.
+
+    Raises:
+        ModelError: none is bundled for this scale.
+    """
+    scales = {load_config(name).spec.scale: name for name in bundled_models()}
+    if scale not in scales:
+        known = ", ".join(str(known) for known in sorted(scales))
+        raise ModelError(f"no bundled model enlarges {scale} times; there are models for {known}")
+    return scales[scale]
+
+
+def load_config(name: str) -> ModelConfig:
+    """Read config.json of a bundled name or a model folder.
+
+    Raises:
+        ModelError: there is no such model, or its config.json is not one this version can read.
+    """
+    path = find_model(name) / CONFIG_FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        found = data.get("schema") if isinstance(data, dict) else None
+        raise ModelError(
+            f"{path}: schema {found!r}, this version reads {SCHEMA}; a newer trinas-upscale may be needed"
+        )
+    expected = {"schema", "name", "spec", "licence", "training", "figures"}
+    if set(data) != expected:
+        unknown, missing = sorted(set(data) - expected), sorted(expected - set(data))
+        raise ModelError(f"{path}: unknown keys {unknown}, missing keys {missing}")
+    try:
+        spec = ArchSpec.from_dict(data["spec"])
+    except SpecError as error:
+        raise ModelError(f"{path}: {error}") from None
+    return ModelConfig(data["name"], spec, data["licence"], data["training"], data["figures"])
+
+
+def load_model(name: str) -> Model:
+    """Load a model by bundled name or folder. Nothing is ever unpickled.
+
+    Raises:
+        ModelError: there is no such model, or its files are damaged or do not fit each other.
+    """
+    config = load_config(name)
+    path = find_model(name) / WEIGHTS_FILE
+    try:
+        weights = load_tensors(path.read_bytes())
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+    except SafetensorError as error:
+        raise ModelError(f"{path}: damaged, or not a safetensors file ({error})") from None
+    network = Network(config.spec)
+    wanted = network.state_dict()
+    missing, unknown = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
+    if missing or unknown:
+        raise ModelError(f"{path}: weights do not fit config.json: missing {missing}, unknown {unknown}")
+    for key, tensor in weights.items():
+        if tensor.shape != wanted[key].shape or tensor.dtype != wanted[key].dtype:
+            raise ModelError(
+                f"{path}: {key} is {tensor.dtype} {tuple(tensor.shape)}, "
+                f"config.json needs {wanted[key].dtype} {tuple(wanted[key].shape)}"
+            )
+        if not torch.isfinite(tensor).all():
+            raise ModelError(f"{path}: {key} holds values that are not numbers; the file is damaged")
+    network.load_state_dict(weights)
+    return Model(config, network.eval().requires_grad_(False))
+
+
+def _bundle() -> Path:
+    return Path(str(importlib.resources.files("trinas_models")))

@@ -1,0 +1,370 @@
+"""Train a derived network: resumable, bit-exact on the CPU, one visible loop."""
+
+import copy
+import dataclasses
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trinas.checkpoint import load_state, save_state
+from trinas.config import TrainConfig
+from trinas.data import Patches, Photograph, fingerprint, image_pairs, split
+from trinas.device import autocast, memory_format, pick_device, resolve_precision, synchronize
+from trinas.errors import RunError
+from trinas.evaluate import Pixels, psnr_y
+from trinas.files import write_atomically
+from trinas.network import Network
+from trinas.plot import line_plot
+from trinas.space import ArchSpec
+from trinas.store import ModelConfig, save_model
+
+STATE_FILE, METRICS_FILE, CURVE_FILE = "state.pt", "metrics.jsonl", "curve.png"
+REPORT_EVERY = 20
+"""Steps between progress reports; reading the loss waits for the device, so not every step."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands."""
+
+    step: int
+    steps: int
+    steps_per_second: float
+    seconds_left: float
+    loss: float  # mean absolute (or, in the L2 share, root mean squared) error since the last report
+    psnr: float  # last validation, dB on Y
+    best_psnr: float
+
+
+@dataclass
+class Run:
+    """Everything a run is, between two steps; `state()` is what a resumed run starts from."""
+
+    config: TrainConfig
+    spec: ArchSpec
+    steps: int
+    device: torch.device
+    precision: str
+    network: Network
+    averaged: Network
+    optimizer: torch.optim.Adam
+    step: int = 0
+    seconds: float = 0.0
+    best_psnr: float = -math.inf
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    metrics: list[dict[str, float]] = field(default_factory=list)
+
+    def state(self, data: str) -> dict[str, Any]:
+        """Tensors and plain values only; `data` is the fingerprint of the training images."""
+        return {
+            "config": dataclasses.asdict(self.config),
+            "spec": self.spec.to_json(),
+            "steps": self.steps,
+            "precision": self.precision,
+            "threads": torch.get_num_threads(),
+            "data": data,
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "best_psnr": self.best_psnr,
+            "best_weights": self.best_weights,
+            "metrics": self.metrics,
+        }
+
+
+def train_network(
+    spec: ArchSpec,
+    photographs: Sequence[Photograph],
+    config: TrainConfig,
+    run_dir: Path,
+    *,
+    start: Network | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    stop: threading.Event | None = None,
+) -> Network:
+    """Train a network, keeping the weights that validate best.
+
+    Args:
+        spec: the architecture.
+        photographs: what to learn from; about 24 are held out for validation (`data.split`).
+        config: every knob.
+        run_dir: new folder; holds the state, metrics.jsonl, curve.png and, as a model folder, the best weights.
+        start: go on from this network's weights instead of fresh ones.
+        on_progress: called every 20 steps.
+        stop: set it to end after the current step, with the state saved.
+    Returns:
+        The best network so far, collapsed, on the CPU.
+    Raises:
+        RunError: `run_dir` exists already.
+        DataError: the images are too few or too small.
+    """
+    if (run_dir / STATE_FILE).exists() or (run_dir.exists() and any(run_dir.iterdir())):
+        raise RunError(f"{run_dir}: exists already; resume it, or choose another folder")
+    device = pick_device(config.device)
+    precision = resolve_precision(config.precision, device)
+    network, averaged, optimizer = _prepare(spec, config, device, precision, start)
+    run = Run(config, spec, config.steps or 0, device, precision, network, averaged, optimizer)
+    return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
+
+
+def resume_training(
+    run_dir: Path,
+    photographs: Sequence[Photograph],
+    *,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    stop: threading.Event | None = None,
+) -> Network:
+    """Go on with a run that was stopped, ending where it would have ended (bit for bit on the CPU).
+
+    Sets torch's thread count to the run's, since results depend on it.
+
+    Args and returns: as for `train_network`, with the very images the run was started with.
+    Raises:
+        RunError: there is no such run, its state is damaged, or the images are others.
+    """
+    state = load_state(run_dir / STATE_FILE)
+    if state["data"] != fingerprint(photographs):
+        raise RunError(f"{run_dir}: was started with other training images; name the same folders to resume")
+    torch.set_num_threads(state["threads"])
+    config, spec = TrainConfig(**state["config"]), ArchSpec.from_json(state["spec"])
+    device, precision = pick_device(config.device), state["precision"]
+    network, averaged, optimizer = _prepare(spec, config, device, precision, None)
+    network.load_state_dict(state["network"])
+    averaged.load_state_dict(state["averaged"])
+    optimizer.load_state_dict(state["optimizer"])
+    run = Run(
+        config, spec, state["steps"], device, precision, network, averaged, optimizer,
+        state["step"], state["seconds"], state["best_psnr"], state["best_weights"], state["metrics"],
+    )  # fmt: skip
+    return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
+
+
+def _prepare(
+    spec: ArchSpec, config: TrainConfig, device: torch.device, precision: str, start: Network | None
+) -> tuple[Network, Network, torch.optim.Adam]:
+    """The network that learns, the running mean of its weights, and the optimiser."""
+    torch.manual_seed(config.seed)
+    network = Network(spec)
+    if start is not None:
+        network.load_state_dict(start.state_dict())
+    if config.branches:
+        network.open_branches()
+    network = network.to(device, memory_format=memory_format(precision))  # type: ignore[call-overload]
+    averaged = copy.deepcopy(network).requires_grad_(False)
+    rate = torch.tensor(0.0, device=device)  # a tensor, so that a captured step reads it anew
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=True, capturable=device.type == "cuda")
+    return network, averaged, optimizer
+
+
+def _train(
+    run: Run,
+    photographs: Sequence[Photograph],
+    run_dir: Path,
+    on_progress: Callable[[Progress], None],
+    stop: threading.Event,
+) -> Network:
+    config, spec = run.config, run.spec
+    learning, held_out = split(photographs)
+    patches = Patches(learning, spec.scale, config.patch_px, run.device)
+    validation = image_pairs(held_out, spec.scale)
+    data = fingerprint(photographs)
+    run.steps = run.steps or _count_steps(run, patches, validation)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    take_step = TrainStep(run.network, run.averaged, run.optimizer, config, run.precision)
+
+    losses, reported, saved = [], time.perf_counter(), time.perf_counter()
+    while run.step < run.steps:
+        # 1. One step: rate, batch, forward and backward, clip, Adam, running mean.
+        squared = run.step >= run.steps * (1 - config.l2_share)
+        low, high = patches.batch(config.seed, run.step, config.batch_size)
+        losses.append(take_step(low, high, learning_rate(config, run.step, run.steps), run.step, squared))
+        run.step += 1
+        stopping = stop.is_set()
+
+        # 2. Validate the running mean, keep the best, save the state.
+        if run.step % config.validate_every == 0 or run.step == run.steps:
+            loss = float(torch.stack(losses[-REPORT_EVERY:]).mean())
+            _validate(run, validation, loss)
+        if run.step % config.validate_every == 0 or run.step == run.steps or stopping:
+            run.seconds += time.perf_counter() - saved
+            saved = time.perf_counter()
+            _save(run, run_dir, data, photographs)
+
+        # 3. Report.
+        if run.step % REPORT_EVERY == 0 or run.step == run.steps or stopping:
+            speed = len(losses) / (time.perf_counter() - reported)
+            psnr = run.metrics[-1]["psnr"] if run.metrics else math.nan
+            loss = float(torch.stack(losses).mean())
+            seconds_left = (run.steps - run.step) / speed
+            on_progress(Progress(run.step, run.steps, speed, seconds_left, loss, psnr, run.best_psnr))
+            losses, reported = [], time.perf_counter()
+        if stopping:
+            break
+    return _best_network(run)
+
+
+class TrainStep:
+    """One optimiser step; on a CUDA device captured as a graph, so that Python is not the limit."""
+
+    def __init__(
+        self,
+        network: Network,
+        averaged: Network,
+        optimizer: torch.optim.Adam,
+        config: TrainConfig,
+        precision: str,
+    ) -> None:
+        self.network, self.averaged, self.optimizer = network, averaged, optimizer
+        self.config, self.precision = config, precision
+        self.device = next(network.parameters()).device
+        self._rate: Tensor = optimizer.param_groups[0]["lr"]
+        self._averaging = torch.zeros((), device=self.device)
+        self._graphs: dict[bool, tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor]] = {}
+
+    def __call__(self, low: Tensor, high: Tensor, rate: float, step: int, squared: bool) -> Tensor:
+        """Learn from one batch; return the loss, still on the device."""
+        self._rate.fill_(rate)
+        # The mean follows closely at first, when the weights change fast.
+        self._averaging.fill_(1 - min(self.config.ema_decay, (1 + step) / (10 + step)))
+        if self.device.type != "cuda":
+            return self._step(low, high, squared)
+        if squared not in self._graphs:
+            self._graphs[squared] = self._capture(low, high, squared)
+        graph, static_low, static_high, loss = self._graphs[squared]
+        static_low.copy_(low)
+        static_high.copy_(high)
+        graph.replay()
+        return loss.clone()
+
+    def _step(self, low: Tensor, high: Tensor, squared: bool) -> Tensor:
+        low = low.contiguous(memory_format=memory_format(self.precision))
+        with autocast(self.device, self.precision):
+            output = self.network(low)
+        error = output - high
+        loss = (error**2).mean().sqrt() if squared else error.abs().mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        with torch.no_grad():
+            for mean, weight in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(weight, self._averaging)
+        return loss.detach()
+
+    def _capture(
+        self, low: Tensor, high: Tensor, squared: bool
+    ) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor]:
+        """Record one step; the steps that capturing needs beforehand are undone."""
+        static_low, static_high = low.clone(), high.clone()
+        modules = (self.network, self.averaged)
+        before = [copy.deepcopy(module.state_dict()) for module in modules]
+        optimizer_before = copy.deepcopy(self.optimizer.state_dict())
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self._step(static_low, static_high, squared)
+        torch.cuda.current_stream().wait_stream(side)
+        for module, weights in zip(modules, before, strict=True):
+            module.load_state_dict(weights)
+        self._restore_optimizer(optimizer_before)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            loss = self._step(static_low, static_high, squared)
+        return graph, static_low, static_high, loss
+
+    def _restore_optimizer(self, before: dict[str, Any]) -> None:
+        """Put Adam's moments back in place: a graph must find them where it was recorded."""
+        with torch.no_grad():
+            for index, state in enumerate(self.optimizer.state.values()):
+                for name, tensor in state.items():
+                    old = before["state"].get(index, {}).get(name)
+                    tensor.copy_(old) if old is not None else tensor.zero_()
+
+
+def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
+    """Linear warm-up, then a cosine to zero."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@torch.inference_mode()
+def validation_psnr(network: Network, pairs: Sequence[tuple[Pixels, Pixels]]) -> float:
+    """Mean PSNR on Y in dB over whole images, in fp32, by the protocol."""
+    device = next(network.parameters()).device
+    total = 0.0
+    for low, high in pairs:
+        output = network(torch.from_numpy(low).to(device).permute(2, 0, 1)[None].float() / 255)
+        levels = (output[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+        total += psnr_y(levels, high, network.spec.scale)
+    return total / len(pairs)
+
+
+def _validate(run: Run, validation: Sequence[tuple[Pixels, Pixels]], loss: float) -> None:
+    psnr = validation_psnr(run.averaged, validation)
+    if psnr > run.best_psnr:
+        run.best_psnr = psnr
+        run.best_weights = copy.deepcopy(run.averaged.state_dict())
+    rate = float(run.optimizer.param_groups[0]["lr"])
+    run.metrics.append({"step": run.step, "loss": loss, "psnr": psnr, "learning_rate": rate})
+
+
+def _save(run: Run, run_dir: Path, data: str, photographs: Sequence[Photograph]) -> None:
+    save_state(run_dir / STATE_FILE, run.state(data))
+    if not run.metrics:
+        return
+    lines = "".join(json.dumps(line) + "\n" for line in run.metrics)
+    write_atomically(run_dir / METRICS_FILE, lines.encode())
+    points = [(line["step"], line["psnr"]) for line in run.metrics]
+    curve = line_plot(points, f"Validation PSNR on Y, dB (best {run.best_psnr:.3f})", "steps")
+    write_atomically(run_dir / CURVE_FILE, curve)
+    training = {
+        "data": sorted({str(photo.path.parent) for photo in photographs}),
+        "images": len(photographs),
+        "data_sha256": data,
+        "steps": run.step,
+        "seconds": round(run.seconds),
+        "validation_psnr": round(run.best_psnr, 4),
+        "config": dataclasses.asdict(run.config),
+    }
+    save_model(run_dir, _best_network(run), ModelConfig(run_dir.name, run.spec, "unspecified", training))
+
+
+def _best_network(run: Run) -> Network:
+    network = copy.deepcopy(run.averaged)
+    network.load_state_dict(run.best_weights or run.averaged.state_dict())
+    network.close_branches()
+    return network.cpu().eval()
+
+
+def _count_steps(run: Run, patches: Patches, validation: Sequence[tuple[Pixels, Pixels]]) -> int:
+    """How many steps fit into the config's minutes, by timing a few on a copy that is thrown away."""
+    assert run.config.minutes is not None
+    network, averaged, optimizer = _prepare(run.spec, run.config, run.device, run.precision, None)
+    take_step = TrainStep(network, averaged, optimizer, run.config, run.precision)
+    begin = time.perf_counter()
+    seconds = []
+    for step in range(40):
+        start = time.perf_counter()
+        low, high = patches.batch(run.config.seed, step, run.config.batch_size)
+        take_step(low, high, run.config.learning_rate, step, squared=False)
+        synchronize(run.device)
+        seconds.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    validation_psnr(averaged, validation)
+    per_validation = time.perf_counter() - start
+    per_step = float(np.mean(seconds[10:])) + per_validation / run.config.validate_every
+    return max(1, int((run.config.minutes * 60 - (time.perf_counter() - begin)) / per_step))
