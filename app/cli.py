@@ -18,8 +18,6 @@ from trinas.config import TrainConfig, UpscaleConfig
 from trinas.errors import TrinasError
 
 if TYPE_CHECKING:
-    import click
-
     from trinas.batch import Job, Outcome
     from trinas.train import Progress
     from trinas.upscale import Upscaler
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 class MainGroup(TyperGroup):
     """Runs `upscale` where the first word is no command, so that `trinas-upscale photos/ -s 4` just works."""
 
-    def parse_args(self, ctx: "click.Context", args: list[str]) -> list[str]:
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
         own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
         if args and args[0] not in self.commands and args[0] not in own:
             args = ["upscale", *args]
@@ -119,9 +117,10 @@ def upscale(
         typer.echo(f"Enlarging {_count(len(jobs), 'image')} {upscaler.scale} times: {running_on}", err=True)
     outcomes: list[Outcome] = []
     interrupted = False
-    with _progress_bar(jobs, hidden=quiet or as_json) as bar:
+    with ImagesBar(jobs, hidden=quiet or as_json) as bar:
         try:
-            outcomes.extend(run_jobs(jobs, upscaler, overwrite=overwrite, on_tile=bar))
+            for outcome in run_jobs(jobs, upscaler, overwrite=overwrite, on_tile=bar):
+                outcomes.append(outcome)  # one by one, so that an interruption keeps those before it
         except KeyboardInterrupt:
             interrupted = True
     if as_json:
@@ -299,21 +298,17 @@ def _load_upscaler(model: str | None, scale: int | None, config: UpscaleConfig) 
     return Upscaler(loaded, config), name
 
 
-class _progress_bar:  # noqa: N801
+class ImagesBar:
     """A bar over all images with time left, moved by tiles; silent where nobody watches."""
 
     TICKS = 1000  # per image
 
     def __init__(self, jobs: "list[Job]", hidden: bool) -> None:
         self._jobs = jobs
-        self._bar = typer.progressbar(
-            length=len(jobs) * self.TICKS,
-            file=sys.stderr,
-            hidden=hidden or not sys.stderr.isatty(),
-            item_show_func=lambda item: item or "",
-        )
+        hidden = hidden or not sys.stderr.isatty()
+        self._bar = typer.progressbar(length=len(jobs) * self.TICKS, file=sys.stderr, hidden=hidden, width=24)
 
-    def __enter__(self) -> "_progress_bar":
+    def __enter__(self) -> "ImagesBar":
         self._bar.__enter__()
         return self
 
@@ -321,9 +316,8 @@ class _progress_bar:  # noqa: N801
         self._bar.__exit__(*details)
 
     def __call__(self, number: int, share: float) -> None:
-        position = round((number + share) * self.TICKS)
-        shown = f"{number + 1}/{len(self._jobs)} {self._jobs[number].source.name}"
-        self._bar.update(position - self._bar.pos, shown)  # type: ignore[arg-type]
+        self._bar.label = f"{number + 1}/{len(self._jobs)} {self._jobs[number].source.name}"
+        self._bar.update(round((number + share) * self.TICKS) - self._bar.pos)
 
 
 def _summary(outcomes: "Iterable[Outcome]") -> dict[str, list[dict[str, Any]]]:

@@ -15,6 +15,14 @@ def test_a_network_enlarges_by_its_scale(spec):
     assert Network(spec)(torch.rand(1, 3, 4, 7)).shape == (1, 3, 4 * spec.scale, 7 * spec.scale)
 
 
+@given(specs())
+def test_what_training_compares_is_the_output_before_its_shuffle(spec):
+    network, low = busy_network(spec), torch.rand(2, 3, 4, 5)
+    unshuffled = network.unshuffled(low)
+    shuffled = unshuffled if spec.upsample_after else F.pixel_shuffle(unshuffled, spec.scale)
+    torch.testing.assert_close(network(low), shuffled)
+
+
 def test_a_fresh_edge_network_repeats_pixels(tiny_spec):
     """Its tail starts at zero, so that training begins from the nearest-upsampled input."""
     low = torch.rand(2, 3, 6, 5)

@@ -85,6 +85,7 @@ def read_image(path: Path) -> Image:
     """
     content = _read_bytes(path)
     with _opened(path, content) as opened:
+        _load(path, opened)
         orientation = opened.getexif().get(_ORIENTATION_TAG, 1)
         icc_profile = opened.info.get("icc_profile")
         depth = 16 if opened.format == "PNG" and content[24] == 16 else 8
@@ -95,16 +96,13 @@ def read_image(path: Path) -> Image:
 
 
 def read_size(path: Path) -> tuple[str, int, int]:
-    """(format, width, height) from an image file's header, upright, without decoding it.
+    """(format, width, height) from an image file's header, before any turn, without decoding it.
 
     Raises:
         ImageError: as for `read_image`, as far as the header shows it.
     """
     with _opened(path, _read_bytes(path)) as opened:
-        width, height = opened.size
-        if opened.getexif().get(_ORIENTATION_TAG, 1) >= 5:
-            width, height = height, width
-        return str(opened.format), width, height
+        return str(opened.format), *opened.size
 
 
 def read_rgb8(path: Path) -> NDArray[np.uint8]:
@@ -217,7 +215,6 @@ def _load(path: Path, opened: PillowImage.Image) -> None:
 
 def _pixels_of(path: Path, opened: PillowImage.Image) -> NDArray[Any]:
     """8-bit (H, W, C)."""
-    _load(path, opened)
     transparent = "transparency" in opened.info or opened.mode in ("LA", "PA", "RGBA")
     if opened.mode in ("1", "L", "LA"):
         mode = "LA" if transparent else "L"
@@ -230,9 +227,10 @@ def _pixels_of(path: Path, opened: PillowImage.Image) -> NDArray[Any]:
 
 
 def _decode_16_bit(path: Path, content: bytes) -> NDArray[Any]:
-    """16-bit (H, W, C) of a PNG, through OpenCV, since Pillow reduces colour to 8 bits in silence."""
-    with _opened(path, content) as opened:
-        _load(path, opened)  # OpenCV gives half a picture for half a file, Pillow an error
+    """16-bit (H, W, C) of a PNG, through OpenCV, since Pillow reduces colour to 8 bits in silence.
+
+    Pillow has decoded it before: for half a file it raises an error, where OpenCV gives half a picture.
+    """
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
         raise ImageError(f"{path}: damaged 16-bit PNG")

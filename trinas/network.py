@@ -1,10 +1,7 @@
 """The derived network: an `ArchSpec` with weights."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trinas.layers import PAPER_RESIDUAL_SCALE, Conv, UpsamplingStep, build_primitive, start_at_zero
 from trinas.space import UPSAMPLING_STEPS, ArchSpec, CellSpec
@@ -62,14 +59,25 @@ class Network(nn.Module):
             features = self.head(low)
         features = self.trunk(features)
         with torch.autocast(low.device.type, enabled=False):
-            output = self.tail(features.to(low.dtype))
-            if self.spec.family == "paper":
-                return cast(Tensor, (torch.tanh(self._shuffled(output)) + 1) / 2)
-            # The nearest-upsampled input, added before the shuffle, where it is a repeat of channels.
-            return self._shuffled(output + low.repeat_interleave(self.spec.scale**2, dim=1))
+            output = self._finished(self.tail(features.to(low.dtype)), low)
+        return output if self.spec.upsample_after else _shuffled(output, self.spec.scale)
 
-    def _shuffled(self, output: Tensor) -> Tensor:
-        return output if self.spec.upsample_after else F.pixel_shuffle(output, self.spec.scale)
+    def unshuffled(self, low: Tensor) -> Tensor:
+        """What training compares: the output before its pixel shuffle, all of it under the caller's autocast.
+
+        Args:
+            low: (N, 3, H, W), values in [0, 1].
+        Returns:
+            (N, 3 * scale**2, H, W), or (N, 3, scale * H, scale * W) where upsampling steps take the shuffle's
+            place; in the precision of `low`.
+        """
+        return self._finished(self.tail(self.trunk(self.head(low))).to(low.dtype), low)
+
+    def _finished(self, output: Tensor, low: Tensor) -> Tensor:
+        if self.spec.family == "paper":
+            return (torch.tanh(output) + 1) / 2
+        # The nearest-upsampled input: before the shuffle, each colour added to all of its channels.
+        return (output.unflatten(1, (3, -1)) + low[:, :, None]).flatten(1, 2)
 
     def open_branches(self) -> None:
         """Over-parameterise every full 3x3 convolution for training; computes the same as before."""
@@ -83,6 +91,13 @@ class Network(nn.Module):
 
     def _branching_convs(self) -> list[Conv]:
         return [module for module in self.modules() if isinstance(module, Conv) and module.can_branch]
+
+
+def _shuffled(output: Tensor, scale: int) -> Tensor:
+    """torch's pixel_shuffle, as one copy that does not mind channels being last."""
+    batch, _, height, width = output.shape
+    blocks = output.unflatten(1, (3, scale, scale)).permute(0, 1, 4, 2, 5, 3)
+    return blocks.reshape(batch, 3, height * scale, width * scale)
 
 
 def _trunk(spec: ArchSpec) -> list[nn.Module]:

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from trinas.checkpoint import load_state, save_state
 from trinas.config import TrainConfig
 from trinas.data import Patches, Photograph, fingerprint, image_pairs, split
-from trinas.device import autocast, memory_format, pick_device, resolve_precision, synchronize
+from trinas.device import autocast, pick_device, pick_precision, synchronize
 from trinas.errors import RunError
 from trinas.evaluate import Pixels, psnr_y
 from trinas.files import write_atomically
@@ -31,6 +32,9 @@ STATE_FILE, METRICS_FILE, CURVE_FILE = "state.pt", "metrics.jsonl", "curve.png"
 REPORT_EVERY = 20
 """Steps between progress reports; reading the loss waits for the device, so not every step."""
 
+LOSS_SMOOTHING = 0.02
+"""Share of the newest step in the running mean of the loss that is reported."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -40,7 +44,7 @@ class Progress:
     steps: int
     steps_per_second: float
     seconds_left: float
-    loss: float  # mean absolute (or, in the L2 share, root mean squared) error since the last report
+    loss: float  # running mean of the absolute (in the L2 share: root mean squared) error
     psnr: float  # last validation, dB on Y
     best_psnr: float
 
@@ -59,6 +63,7 @@ class Run:
     optimizer: torch.optim.Adam
     step: int = 0
     seconds: float = 0.0
+    loss: Tensor = field(default_factory=lambda: torch.tensor(math.nan))
     best_psnr: float = -math.inf
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     metrics: list[dict[str, float]] = field(default_factory=list)
@@ -77,6 +82,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
+            "loss": self.loss,
             "best_psnr": self.best_psnr,
             "best_weights": self.best_weights,
             "metrics": self.metrics,
@@ -112,8 +118,8 @@ def train_network(
     if (run_dir / STATE_FILE).exists() or (run_dir.exists() and any(run_dir.iterdir())):
         raise RunError(f"{run_dir}: exists already; resume it, or choose another folder")
     device = pick_device(config.device)
-    precision = resolve_precision(config.precision, device)
-    network, averaged, optimizer = _prepare(spec, config, device, precision, start)
+    network, averaged, optimizer = _prepare(spec, config, device, start)
+    precision = config.precision if config.precision != "auto" else _pick_precision(network, config)
     run = Run(config, spec, config.steps or 0, device, precision, network, averaged, optimizer)
     return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
 
@@ -139,19 +145,20 @@ def resume_training(
     torch.set_num_threads(state["threads"])
     config, spec = TrainConfig(**state["config"]), ArchSpec.from_json(state["spec"])
     device, precision = pick_device(config.device), state["precision"]
-    network, averaged, optimizer = _prepare(spec, config, device, precision, None)
+    network, averaged, optimizer = _prepare(spec, config, device, None)
     network.load_state_dict(state["network"])
     averaged.load_state_dict(state["averaged"])
     optimizer.load_state_dict(state["optimizer"])
     run = Run(
         config, spec, state["steps"], device, precision, network, averaged, optimizer,
-        state["step"], state["seconds"], state["best_psnr"], state["best_weights"], state["metrics"],
+        state["step"], state["seconds"], state["loss"].to(device),
+        state["best_psnr"], state["best_weights"], state["metrics"],
     )  # fmt: skip
     return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
 
 
 def _prepare(
-    spec: ArchSpec, config: TrainConfig, device: torch.device, precision: str, start: Network | None
+    spec: ArchSpec, config: TrainConfig, device: torch.device, start: Network | None
 ) -> tuple[Network, Network, torch.optim.Adam]:
     """The network that learns, the running mean of its weights, and the optimiser."""
     torch.manual_seed(config.seed)
@@ -160,11 +167,26 @@ def _prepare(
         network.load_state_dict(start.state_dict())
     if config.branches:
         network.open_branches()
-    network = network.to(device, memory_format=memory_format(precision))  # type: ignore[call-overload]
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = copy.deepcopy(network).requires_grad_(False)
     rate = torch.tensor(0.0, device=device)  # a tensor, so that a captured step reads it anew
     optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=True, capturable=device.type == "cuda")
     return network, averaged, optimizer
+
+
+def _pick_precision(network: Network, config: TrainConfig) -> str:
+    """Which precision trains this network faster here; its weights are left as they are."""
+    device = next(network.parameters()).device
+    low = torch.zeros(config.batch_size, 3, config.patch_px, config.patch_px, device=device)
+
+    def run(precision: str) -> Tensor:
+        with autocast(device, precision):
+            output = network.unshuffled(low.contiguous(memory_format=torch.channels_last))
+        output.mean().backward()  # type: ignore[no-untyped-call]
+        network.zero_grad(set_to_none=True)
+        return output.detach()
+
+    return pick_precision(device, run)
 
 
 def _train(
@@ -183,35 +205,41 @@ def _train(
     run_dir.mkdir(parents=True, exist_ok=True)
     take_step = TrainStep(run.network, run.averaged, run.optimizer, config, run.precision)
 
-    losses, reported, saved = [], time.perf_counter(), time.perf_counter()
+    saved = reported = time.perf_counter()
+    reported_step = run.step
     while run.step < run.steps:
         # 1. One step: rate, batch, forward and backward, clip, Adam, running mean.
         squared = run.step >= run.steps * (1 - config.l2_share)
         low, high = patches.batch(config.seed, run.step, config.batch_size)
-        losses.append(take_step(low, high, learning_rate(config, run.step, run.steps), run.step, squared))
+        loss = take_step(low, high, learning_rate(config, run.step, run.steps), run.step, squared)
+        run.loss = loss if run.step == 0 else torch.lerp(run.loss, loss, LOSS_SMOOTHING)
         run.step += 1
         stopping = stop.is_set()
+        finished = run.step == run.steps
 
         # 2. Validate the running mean, keep the best, save the state.
-        if run.step % config.validate_every == 0 or run.step == run.steps:
-            loss = float(torch.stack(losses[-REPORT_EVERY:]).mean())
-            _validate(run, validation, loss)
-        if run.step % config.validate_every == 0 or run.step == run.steps or stopping:
+        validating = run.step % config.validate_every == 0 or finished
+        if validating:
+            _validate(run, validation)
+        if validating or stopping:
             run.seconds += time.perf_counter() - saved
             saved = time.perf_counter()
             _save(run, run_dir, data, photographs)
 
         # 3. Report.
-        if run.step % REPORT_EVERY == 0 or run.step == run.steps or stopping:
-            speed = len(losses) / (time.perf_counter() - reported)
-            psnr = run.metrics[-1]["psnr"] if run.metrics else math.nan
-            loss = float(torch.stack(losses).mean())
-            seconds_left = (run.steps - run.step) / speed
-            on_progress(Progress(run.step, run.steps, speed, seconds_left, loss, psnr, run.best_psnr))
-            losses, reported = [], time.perf_counter()
+        if run.step % REPORT_EVERY == 0 or finished or stopping:
+            speed = (run.step - reported_step) / (time.perf_counter() - reported)
+            reported, reported_step = time.perf_counter(), run.step
+            on_progress(_progress(run, speed))
         if stopping:
             break
     return _best_network(run)
+
+
+def _progress(run: Run, steps_per_second: float) -> Progress:
+    psnr = run.metrics[-1]["psnr"] if run.metrics else math.nan
+    seconds_left = (run.steps - run.step) / steps_per_second
+    return Progress(run.step, run.steps, steps_per_second, seconds_left, float(run.loss), psnr, run.best_psnr)
 
 
 class TrainStep:
@@ -248,19 +276,23 @@ class TrainStep:
         return loss.clone()
 
     def _step(self, low: Tensor, high: Tensor, squared: bool) -> Tensor:
-        low = low.contiguous(memory_format=memory_format(self.precision))
+        low = low.contiguous(memory_format=torch.channels_last)
+        if not self.network.spec.upsample_after:
+            high = F.pixel_unshuffle(high, self.network.spec.scale)
         with autocast(self.device, self.precision):
-            output = self.network(low)
-        error = output - high
-        loss = (error**2).mean().sqrt() if squared else error.abs().mean()
+            output = self.network.unshuffled(low)
+        # The loss's gradient by hand: autograd's takes as long as the whole trunk of a small network.
+        error = output.detach() - high.contiguous(memory_format=torch.channels_last)
+        loss = error.square().mean().sqrt() if squared else error.abs().mean()
+        gradient = error / (loss * error.numel()) if squared else error.sign_().div_(error.numel())
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        output.backward(gradient)  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
         self.optimizer.step()
         with torch.no_grad():
             for mean, weight in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(weight, self._averaging)
-        return loss.detach()
+        return loss
 
     def _capture(
         self, low: Tensor, high: Tensor, squared: bool
@@ -313,13 +345,13 @@ def validation_psnr(network: Network, pairs: Sequence[tuple[Pixels, Pixels]]) ->
     return total / len(pairs)
 
 
-def _validate(run: Run, validation: Sequence[tuple[Pixels, Pixels]], loss: float) -> None:
+def _validate(run: Run, validation: Sequence[tuple[Pixels, Pixels]]) -> None:
     psnr = validation_psnr(run.averaged, validation)
     if psnr > run.best_psnr:
         run.best_psnr = psnr
         run.best_weights = copy.deepcopy(run.averaged.state_dict())
     rate = float(run.optimizer.param_groups[0]["lr"])
-    run.metrics.append({"step": run.step, "loss": loss, "psnr": psnr, "learning_rate": rate})
+    run.metrics.append({"step": run.step, "loss": float(run.loss), "psnr": psnr, "learning_rate": rate})
 
 
 def _save(run: Run, run_dir: Path, data: str, photographs: Sequence[Photograph]) -> None:
@@ -353,7 +385,7 @@ def _best_network(run: Run) -> Network:
 def _count_steps(run: Run, patches: Patches, validation: Sequence[tuple[Pixels, Pixels]]) -> int:
     """How many steps fit into the config's minutes, by timing a few on a copy that is thrown away."""
     assert run.config.minutes is not None
-    network, averaged, optimizer = _prepare(run.spec, run.config, run.device, run.precision, None)
+    network, averaged, optimizer = _prepare(run.spec, run.config, run.device, None)
     take_step = TrainStep(network, averaged, optimizer, run.config, run.precision)
     begin = time.perf_counter()
     seconds = []

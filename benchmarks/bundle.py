@@ -1,0 +1,44 @@
+"""Put a training run's network into models/, if it validates better than the one that is there.
+
+    python benchmarks/bundle.py RUN NAME
+
+The data folders that the run names are replaced by a description with their licence. Figures on the test sets
+are left out: `benchmarks/quality.py --write` measures them anew. The run's curve and metrics stay in RUN.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from trinas.store import ModelConfig, bundled_models, load_config, load_model, save_model
+
+MODELS = Path(__file__).parent.parent / "models"
+
+DATA_SETS = {
+    "bsds400": "BSDS500 train and test, 400 photographs (research use)",
+    "div2k_small": "DIV2K test at a quarter of its size, 100 photographs (research use)",
+    "photos_cc0": "214 crops of 32 photographs (CC0 and public domain)",
+    "t91": "the classical 91 images (research use)",
+}
+"""Training folders by name, see docs/data.md."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("name")
+    arguments = parser.parse_args()
+    model = load_model(str(arguments.run))
+    training = dict(model.config.training)
+    if arguments.name in bundled_models():
+        bundled = load_config(arguments.name).training["validation_psnr"]
+        if training["validation_psnr"] <= bundled:
+            sys.exit(f"{arguments.run}: {training['validation_psnr']} dB does not beat the bundled {bundled} dB")
+    training["data"] = [DATA_SETS[Path(folder).name] for folder in training["data"]]
+    config = ModelConfig(arguments.name, model.config.spec, "Apache-2.0", training)
+    save_model(MODELS / arguments.name, model.network, config)
+    print(f"{MODELS / arguments.name}: validation {training['validation_psnr']} dB; now run benchmarks/quality.py --write")
+
+
+if __name__ == "__main__":
+    main()

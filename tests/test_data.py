@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import torch
+from conftest import generated_photograph
+from PIL import Image as PillowImage
+
+from trinas.data import Patches, fingerprint, image_pairs, load_photographs, split
+from trinas.errors import DataError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def photo_dir(tmp_path):
+    """Twelve photographs of different sizes, one of them there twice."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    for seed in range(12):
+        levels = generated_photograph(40 + seed, 50 - seed, seed)
+        PillowImage.fromarray(levels).save(folder / ("more" if seed % 2 else ".") / f"{seed}.png")
+    (folder / "copy.png").write_bytes((folder / "0.png").read_bytes())
+    return folder
+
+
+def test_photographs_are_known_by_their_pixels(photo_dir, tmp_path):
+    photographs = load_photographs([photo_dir])
+    assert len(photographs) == 12, "sub-folders are read, copies are taken once"
+    renamed = tmp_path / "renamed"
+    renamed.mkdir()
+    for number, photo in enumerate(photographs):
+        PillowImage.fromarray(photo.pixels).save(renamed / f"{99 - number}.png")
+    again = load_photographs([renamed])
+    assert [photo.digest for photo in again] == [photo.digest for photo in photographs]
+    assert fingerprint(again) == fingerprint(photographs)
+    assert fingerprint(again[:-1]) != fingerprint(photographs)
+
+
+def test_about_a_tenth_is_held_out_and_never_learned_from(photo_dir):
+    photographs = load_photographs([photo_dir])
+    learning, held_out = split(photographs)
+    assert (len(learning), len(held_out)) == (11, 1)
+    assert {photo.digest for photo in learning}.isdisjoint(photo.digest for photo in held_out)
+    with pytest.raises(DataError, match="too few"):
+        split(photographs[:1])
+
+
+def test_folders_without_images_and_damaged_images_are_named(tmp_path):
+    with pytest.raises(DataError, match=f"{tmp_path}: no images here"):
+        load_photographs([tmp_path])
+    (tmp_path / "broken.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"broken\.jpg: the file is empty; remove it"):
+        load_photographs([tmp_path])
+
+
+def test_images_smaller_than_a_patch_are_named(photo_dir):
+    with pytest.raises(DataError, match=r"\.png: \d+x\d+ is smaller than a training patch of 48"):
+        Patches(load_photographs([photo_dir]), 4, 12, CPU)
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_every_patch_is_cut_from_one_place_of_both_resolutions(photo_dir, scale):
+    """Each pair is found, in one of its eight orientations, at matching places of an image pair."""
+    photographs = load_photographs([photo_dir])
+    side = 6
+    patches = Patches(photographs, scale, side, CPU)
+    windows = {}
+    for low, high in image_pairs(photographs, scale):
+        for row in range(low.shape[0] - side + 1):
+            for column in range(low.shape[1] - side + 1):
+                low_window = low[row : row + side, column : column + side]
+                top, left = row * scale, column * scale
+                high_window = high[top : top + side * scale, left : left + side * scale]
+                windows[low_window.tobytes()] = high_window
+    orientations = set()
+    low, high = patches.batch(seed=0, step=0, size=64)
+    assert low.shape == (64, 3, side, side)
+    assert high.shape == (64, 3, side * scale, side * scale)
+    for low_patch, high_patch in zip(to_bytes(low), to_bytes(high), strict=True):
+        matches = [
+            turn
+            for turn in range(8)
+            if (window := windows.get(turned(low_patch, turn).tobytes())) is not None
+            and np.array_equal(turned(high_patch, turn), window)
+        ]
+        assert matches
+        orientations.add(matches[0])
+    assert orientations == set(range(8))
+
+
+def to_bytes(batch):
+    return (batch * 255).round().byte().permute(0, 2, 3, 1).numpy()
+
+
+def turned(patch, turn):
+    patch = np.rot90(patch, turn % 4)
+    return np.ascontiguousarray(patch[:, ::-1] if turn >= 4 else patch)
+
+
+def test_a_batch_is_a_function_of_seed_and_step(photo_dir):
+    patches = Patches(load_photographs([photo_dir]), 2, 8, CPU)
+    again = Patches(load_photographs([photo_dir]), 2, 8, CPU)
+    for first, second in zip(patches.batch(3, 50, 4), again.batch(3, 50, 4), strict=True):
+        assert torch.equal(first, second)
+    assert not torch.equal(patches.batch(3, 50, 4)[0], patches.batch(3, 51, 4)[0])
+    assert not torch.equal(patches.batch(3, 50, 4)[0], patches.batch(4, 50, 4)[0])

@@ -1,0 +1,199 @@
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import generated_photograph
+from PIL import Image as PillowImage
+from PIL import ImageCms, ImageFilter, ImageOps
+
+from trinas.errors import ImageError
+from trinas.images import Image, read_image, read_rgb8, read_size, to_levels, write_image
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def levels_of(image):
+    return to_levels(image.pixels, image.depth)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_8_bit_png_survives_exactly(tmp_path, mode):
+    picture = PillowImage.fromarray(generated_photograph(20, 30)).convert(mode)
+    if mode.endswith("A"):
+        picture.putalpha(PillowImage.fromarray(generated_photograph(20, 30, seed=1)[:, :, 0]))
+    picture.save(tmp_path / "in.png", icc_profile=PROFILE)
+    image = read_image(tmp_path / "in.png")
+    assert (image.pixels.shape[0], image.depth, image.icc_profile) == (len(mode), 8, PROFILE)
+    write_image(tmp_path / "out.png", image)
+    with PillowImage.open(tmp_path / "out.png") as written:
+        assert written.mode == mode
+        assert written.info["icc_profile"] == PROFILE
+        np.testing.assert_array_equal(np.asarray(written), np.asarray(picture))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_16_bit_png_survives_exactly(tmp_path, channels):
+    levels = np.random.default_rng(0).integers(0, 65536, (9, 7, channels)).astype(np.uint16)
+    levels[0, 0] = 3  # a value that 8 bits cannot hold
+    (tmp_path / "in.png").write_bytes(cv2.imencode(".png", levels)[1].tobytes())
+    image = read_image(tmp_path / "in.png")
+    assert (image.pixels.shape, image.depth) == ((channels, 9, 7), 16)
+    rgb_order = levels[:, :, [0] if channels == 1 else [2, 1, 0, 3][:channels]]
+    np.testing.assert_array_equal(levels_of(image), rgb_order)
+    write_image(tmp_path / "out.png", Image(image.pixels, 16, PROFILE))
+    again = read_image(tmp_path / "out.png")
+    np.testing.assert_array_equal(levels_of(again), rgb_order)
+    assert again.icc_profile == PROFILE
+
+
+def test_16_bit_gray_with_alpha_is_read_as_such(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 65536, (3, 4, 2)).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in levels)
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 4, 3, 16, 4, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "in.png").write_bytes(content)
+    np.testing.assert_array_equal(levels_of(read_image(tmp_path / "in.png")), levels)
+
+
+def test_palettes_become_colour(tmp_path):
+    picture = PillowImage.fromarray(generated_photograph(20, 30)).quantize(32)
+    picture.save(tmp_path / "opaque.png")
+    picture.save(tmp_path / "transparent.png", transparency=picture.getpixel((0, 0)))
+    np.testing.assert_array_equal(levels_of(read_image(tmp_path / "opaque.png")), np.asarray(picture.convert("RGB")))
+    transparent = read_image(tmp_path / "transparent.png")
+    assert transparent.pixels.shape[0] == 4
+    assert transparent.pixels[3, 0, 0] == 0
+
+
+@pytest.mark.parametrize(("suffix", "decibels"), [(".jpg", 30), (".webp", 30)])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_lossy_formats_come_back_close(tmp_path, suffix, decibels, mode):
+    path = tmp_path / f"picture{suffix}"
+    levels = np.asarray(PillowImage.fromarray(generated_photograph(64, 64)).filter(ImageFilter.GaussianBlur(1)).convert(mode))
+    pixels = torch.from_numpy(np.atleast_3d(levels).copy()).permute(2, 0, 1).float() / 255
+    write_image(path, Image(pixels, 8, PROFILE))
+    image = read_image(path)
+    expected_channels = 1 if (mode, suffix) == ("L", ".jpg") else 3  # WebP knows no gray
+    assert (image.pixels.shape[0], image.icc_profile) == (expected_channels, PROFILE)
+    error = (image.pixels - pixels).square().mean()
+    assert -10 * torch.log10(error) > decibels
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("depth", [8, 16])
+def test_pictures_are_set_upright_as_pillow_does_it(tmp_path, orientation, depth):
+    levels = generated_photograph(20, 30)
+    exif = PillowImage.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "turned.png"
+    PillowImage.fromarray(levels).save(path, exif=exif)
+    with PillowImage.open(path) as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened))
+    if depth == 16:  # the same header around 16-bit pixels
+        deep = cv2.imencode(".png", levels[:, :, ::-1].astype(np.uint16) * 257)[1].tobytes()
+        body = b"eXIf" + exif.tobytes()[6:]
+        chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+        path.write_bytes(deep[:33] + chunk + deep[33:])
+    image = read_image(path)
+    assert image.depth == depth
+    np.testing.assert_array_equal(to_levels(image.pixels, 8), expected)
+    assert read_size(path) == ("PNG", 30, 20)
+
+
+def png_bytes():
+    buffer = io.BytesIO()
+    PillowImage.fromarray(generated_photograph(64, 64)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def jpeg_bytes():
+    buffer = io.BytesIO()
+    PillowImage.fromarray(generated_photograph(64, 64)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def deep_png_bytes():
+    return cv2.imencode(".png", generated_photograph(64, 64).astype(np.uint16) * 257)[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "the file is empty"),
+        (b"just text", "not a PNG, JPEG or WebP image"),
+        (jpeg_bytes()[:-300], "damaged or cut short"),
+        (png_bytes()[:3000], "damaged or cut short"),
+        (png_bytes()[:20], r"damaged|not a PNG"),
+        (deep_png_bytes()[:3000], "damaged or cut short"),
+    ],
+)
+def test_a_bad_file_is_one_clear_error(tmp_path, content, complaint):
+    path = tmp_path / "写真 1.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=complaint) as caught:
+        read_image(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_cmyk_and_animated_files_are_refused(tmp_path):
+    with pytest.raises(ImageError, match="No such file"):
+        read_image(tmp_path / "missing.png")
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_image(tmp_path)
+    PillowImage.new("CMYK", (4, 4)).save(tmp_path / "cmyk.jpg")
+    with pytest.raises(ImageError, match="CMYK pictures are not supported"):
+        read_image(tmp_path / "cmyk.jpg")
+    frames = [PillowImage.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "moving.webp", save_all=True, append_images=frames[1:])
+    with pytest.raises(ImageError, match="animated"):
+        read_image(tmp_path / "moving.webp")
+
+
+def test_too_large_an_image_is_refused_before_it_is_decoded(tmp_path):
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    for side in (12_000, 60_000):  # above our limit, and above Pillow's own
+        header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+        content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+        (tmp_path / "bomb.png").write_bytes(content)
+        with pytest.raises(ImageError, match="too large"):
+            read_image(tmp_path / "bomb.png")
+
+
+def test_what_a_format_cannot_hold_is_refused(tmp_path):
+    with pytest.raises(ImageError, match="JPEG cannot hold transparency"):
+        write_image(tmp_path / "out.jpg", Image(torch.zeros(4, 2, 2)))
+    with pytest.raises(ImageError, match="16383 pixels a side"):
+        write_image(tmp_path / "out.webp", Image(torch.zeros(3, 1, 16_384)))
+    with pytest.raises(ImageError, match="cannot write this format"):
+        write_image(tmp_path / "out.gif", Image(torch.zeros(3, 2, 2)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_one_clear_error(tmp_path):
+    with pytest.raises(ImageError, match=r"out\.png: cannot be written"):
+        write_image(tmp_path / "nowhere" / "out.png", Image(torch.zeros(3, 2, 2)))
+
+
+def test_levels_are_rounded_and_clipped():
+    pixels = torch.tensor([-0.1, 0.0, 0.5 / 255 + 1e-4, 1.0, 1.7]).view(1, 1, 5)
+    assert to_levels(pixels, 8).flatten().tolist() == [0, 0, 1, 255, 255]
+    assert to_levels(pixels, 16).flatten().tolist()[3:] == [65535, 65535]
+
+
+def test_training_reads_every_kind_as_rgb(tmp_path):
+    levels = generated_photograph(8, 8)
+    PillowImage.fromarray(levels).convert("LA").save(tmp_path / "gray.png")
+    rgb = read_rgb8(tmp_path / "gray.png")
+    assert rgb.shape == (8, 8, 3)
+    assert (rgb[:, :, 0] == rgb[:, :, 2]).all()

@@ -1,0 +1,125 @@
+import json
+
+import pytest
+import torch
+from conftest import busy_network
+from safetensors.torch import load_file, save_file
+
+from trinas.card import model_card
+from trinas.cost import spec_cost
+from trinas.errors import ModelError
+from trinas.store import (
+    ModelConfig,
+    bundled_models,
+    default_model,
+    find_model,
+    load_config,
+    load_model,
+    save_model,
+)
+
+
+def test_a_model_survives_saving(tiny_model_dir, tiny_spec):
+    model = load_model(str(tiny_model_dir))
+    assert model.config.spec == tiny_spec
+    assert model.scale == 2
+    torch.manual_seed(0)
+    low = torch.rand(1, 3, 8, 8)
+    save_model(tiny_model_dir.parent / "again", model.network, model.config)
+    again = load_model(str(tiny_model_dir.parent / "again"))
+    assert again.config == model.config
+    assert torch.equal(again.network(low), model.network(low))
+
+
+def test_open_branches_are_saved_collapsed(tmp_path, tiny_spec):
+    network = busy_network(tiny_spec)
+    network.open_branches()
+    torch.nn.init.normal_(network.head.pointwise)
+    save_model(tmp_path / "model", network, ModelConfig("model", tiny_spec, "Apache-2.0"))
+    low = torch.rand(1, 3, 8, 8)
+    assert torch.equal(load_model(str(tmp_path / "model")).network(low), network(low))
+    assert network.head.pointwise is not None, "the network that trains on is left alone"
+
+
+def change_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"schema": 2}, "newer trinas-upscale"),
+        ({"owner": "me"}, r"unknown keys \['owner'\]"),
+        ({"spec": {"schema": 1}}, "not a valid architecture"),
+    ],
+)
+def test_a_config_this_version_does_not_know_is_refused(tiny_model_dir, changes, complaint):
+    change_config(tiny_model_dir, **changes)
+    with pytest.raises(ModelError, match=complaint) as caught:
+        load_model(str(tiny_model_dir))
+    assert "config.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_damaged_config_is_one_clear_error(tiny_model_dir, content):
+    (tiny_model_dir / "config.json").write_text(content)
+    with pytest.raises(ModelError, match=r"config\.json"):
+        load_model(str(tiny_model_dir))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda weights: weights.pop("head.bias"), r"missing \['head\.bias'\]"),
+        (lambda weights: weights.update(extra=torch.zeros(1)), r"unknown \['extra'\]"),
+        (lambda weights: weights.update({"head.bias": torch.zeros(3)}), r"head\.bias is torch\.float32 \(3,\)"),
+        (lambda weights: weights.update({"head.bias": torch.zeros(8).double()}), r"torch\.float64"),
+        (lambda weights: weights.update({"head.bias": torch.full((8,), torch.nan)}), "not numbers"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tiny_model_dir, change, complaint):
+    path = tiny_model_dir / "model.safetensors"
+    weights = load_file(path)
+    change(weights)
+    save_file(weights, path)
+    with pytest.raises(ModelError, match=complaint):
+        load_model(str(tiny_model_dir))
+
+
+def test_damaged_or_pickled_weights_are_refused(tiny_model_dir):
+    path = tiny_model_dir / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="damaged, or not a safetensors file"):
+        load_model(str(tiny_model_dir))
+    torch.save({"head.bias": torch.zeros(8)}, path)
+    with pytest.raises(ModelError, match="damaged, or not a safetensors file"):
+        load_model(str(tiny_model_dir))
+    path.unlink()
+    with pytest.raises(ModelError, match="No such file"):
+        load_model(str(tiny_model_dir))
+
+
+def test_unknown_names_and_scales_say_what_there_is(tmp_path):
+    with pytest.raises(ModelError, match="no such model; bundled are .*trinas-xs-x4"):
+        find_model("trinas-giant")
+    with pytest.raises(ModelError, match=r"no config\.json in this folder"):
+        find_model(str(tmp_path))
+    with pytest.raises(ModelError, match=r"no bundled model enlarges 7 times; there are models for .*4"):
+        default_model(7)
+
+
+@pytest.mark.parametrize("name", bundled_models())
+def test_a_bundled_model_is_complete(name):
+    folder, config = find_model(name), load_config(name)
+    assert config.name == name
+    weights = load_file(folder / "model.safetensors")
+    assert sum(tensor.numel() for tensor in weights.values()) == spec_cost(config.spec).params
+    assert set(config.figures) == {"Set5", "Set14", "BSD100"}
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert card == model_card(name, config.spec, config.licence, config.training, config.figures)
+
+
+def test_the_first_network_is_of_the_smallest_tier():
+    assert spec_cost(load_config("trinas-xs-x4").spec).params <= 25_000
+    assert default_model(4) == "trinas-xs-x4"

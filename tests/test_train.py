@@ -1,0 +1,156 @@
+import copy
+import dataclasses
+import json
+import threading
+
+import pytest
+import torch
+from conftest import busy_network, generated_photograph
+from PIL import Image as PillowImage
+
+from trinas.config import TrainConfig
+from trinas.data import load_photographs, split
+from trinas.errors import RunError
+from trinas.network import Network
+from trinas.store import load_model
+from trinas.train import TrainStep, image_pairs, learning_rate, resume_training, train_network, validation_psnr
+
+CONFIG = TrainConfig(
+    steps=12, batch_size=4, patch_px=12, warmup_steps=2, validate_every=4, l2_share=0.3, device="cpu", precision="fp32"
+)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photographs")
+    for seed in range(6):
+        PillowImage.fromarray(generated_photograph(64, 80, seed)).save(folder / f"{seed}.png")
+    return load_photographs([folder])
+
+
+def same_weights(first, second):
+    pairs = zip(first.state_dict().items(), second.state_dict().items(), strict=True)
+    return all(name == other and torch.equal(tensor, twin) for (name, tensor), (other, twin) in pairs)
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 9])
+def test_resuming_is_the_same_as_never_stopping(tiny_spec, photographs, tmp_path, stop_after):
+    """Also when the L2 share begins after the stop."""
+    straight = train_network(tiny_spec, photographs, CONFIG, tmp_path / "straight")
+    stop = StopAfter(stop_after)
+    train_network(tiny_spec, photographs, CONFIG, tmp_path / "stopped", stop=stop)
+    state = torch.load(tmp_path / "stopped/state.pt", weights_only=True)
+    assert state["step"] == stop_after
+    resumed = resume_training(tmp_path / "stopped", photographs)
+    assert same_weights(resumed, straight)
+    for name in ("metrics.jsonl", "model.safetensors"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
+class StopAfter(threading.Event):
+    """Asked once per step; set from the given step on."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps_left = steps
+
+    def is_set(self):
+        self.steps_left -= 1
+        return self.steps_left <= 0
+
+
+def test_training_learns_and_leaves_a_usable_model(tiny_spec, photographs, tmp_path):
+    config = dataclasses.replace(CONFIG, steps=300, validate_every=100, warmup_steps=20, learning_rate=4e-3)
+    progress = []
+    network = train_network(tiny_spec, photographs, config, tmp_path / "run", on_progress=progress.append)
+    validation = image_pairs(split(photographs)[1], 2)
+    untrained = validation_psnr(Network(tiny_spec), validation)
+    best = validation_psnr(network, validation)
+    assert best > untrained + 0.5
+    assert progress[-1].best_psnr == pytest.approx(best, abs=1e-4)
+    assert (progress[-1].step, progress[-1].steps) == (300, 300)
+    model = load_model(str(tmp_path / "run"))
+    assert same_weights(model.network, network)
+    assert model.config.training["validation_psnr"] == pytest.approx(best, abs=1e-3)
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [100, 200, 300]
+    with PillowImage.open(tmp_path / "run/curve.png") as curve:
+        assert curve.size == (960, 540)
+
+
+def test_the_weights_that_validate_best_are_kept(tiny_spec, photographs, tmp_path):
+    """A rate that ruins the network must not ruin the result."""
+    good = dataclasses.replace(CONFIG, steps=100, validate_every=50)
+    start = train_network(tiny_spec, photographs, good, tmp_path / "good")
+    ruinous = dataclasses.replace(CONFIG, steps=40, validate_every=1, warmup_steps=40, learning_rate=3.0)
+    network = train_network(tiny_spec, photographs, ruinous, tmp_path / "bad", start=start)
+    lines = [json.loads(line) for line in (tmp_path / "bad/metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["psnr"] < max(line["psnr"] for line in lines) - 1
+    validation = image_pairs(split(photographs)[1], 2)
+    assert validation_psnr(network, validation) == pytest.approx(max(line["psnr"] for line in lines), abs=1e-3)
+
+
+def test_going_on_from_a_model_starts_where_it_stands(tiny_spec, photographs, tmp_path):
+    start = train_network(tiny_spec, photographs, CONFIG, tmp_path / "first")
+    still = dataclasses.replace(CONFIG, steps=1, learning_rate=1e-12, warmup_steps=0)
+    network = train_network(tiny_spec, photographs, still, tmp_path / "second", start=start)
+    torch.testing.assert_close(network.state_dict(), start.state_dict(), rtol=0, atol=1e-9)
+
+
+def test_minutes_become_steps(tiny_spec, photographs, tmp_path):
+    config = dataclasses.replace(CONFIG, steps=None, minutes=0.05, validate_every=1000)
+    train_network(tiny_spec, photographs, config, tmp_path / "run")
+    state = torch.load(tmp_path / "run/state.pt", weights_only=True)
+    assert state["step"] == state["steps"] > 1
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_a_step_follows_the_gradient_of_the_loss(tiny_spec, squared):
+    """The gradient written by hand is autograd's."""
+    network = busy_network(tiny_spec)
+    low, high = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 16, 16)
+    error = network(low) - high
+    loss = error.square().mean().sqrt() if squared else error.abs().mean()
+    expected = torch.autograd.grad(loss, list(network.parameters()))
+    averaged, optimizer = copy.deepcopy(network), torch.optim.Adam(network.parameters(), lr=torch.tensor(0.0))
+    config = dataclasses.replace(CONFIG, clip_norm=1e9)
+    returned = TrainStep(network, averaged, optimizer, config, "fp32")(low, high, 0.0, 0, squared)
+    torch.testing.assert_close(returned, loss.detach())
+    for parameter, gradient in zip(network.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_the_rate_rises_then_falls_to_zero():
+    config = TrainConfig(steps=100, warmup_steps=10, learning_rate=1.0)
+    rates = [learning_rate(config, step, 100) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
+    assert max(rates) == rates[10] == 1.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert 0 < rates[-1] < 0.001
+
+
+def test_a_folder_in_use_and_a_run_with_other_images_are_refused(tiny_spec, photographs, tmp_path):
+    train_network(tiny_spec, photographs, dataclasses.replace(CONFIG, steps=1), tmp_path / "run")
+    with pytest.raises(RunError, match="exists already"):
+        train_network(tiny_spec, photographs, CONFIG, tmp_path / "run")
+    with pytest.raises(RunError, match="other training images"):
+        resume_training(tmp_path / "run", photographs[:-1])
+    with pytest.raises(RunError, match="nothing to resume"):
+        resume_training(tmp_path / "nowhere", photographs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({}, "exactly one of steps and minutes"),
+        ({"steps": 1, "minutes": 1}, "exactly one of steps and minutes"),
+        ({"steps": 0}, "steps must be positive"),
+        ({"steps": 1, "learning_rate": 0}, "learning_rate must be positive"),
+        ({"steps": 1, "l2_share": 2}, "l2_share must be between 0 and 1"),
+        ({"steps": 1, "ema_decay": 1}, "ema_decay must be"),
+        ({"steps": 1, "precision": "fp16"}, "precision must be auto, fp32 or bf16"),
+    ],
+)
+def test_bad_settings_are_refused(settings, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        TrainConfig(**settings)
