@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class MainGroup(TyperGroup):
     """Runs `upscale` where the first word is no command, so that `trinas-upscale photos/ -s 4` just works."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
         if args and args[0] not in self.commands and args[0] not in own:
             args = ["upscale", *args]
@@ -60,7 +60,8 @@ PrecisionOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 ScaleOption = Annotated[
-    int | None, typer.Option("--scale", "-s", help="Output pixels per input pixel. [default: the model's, or 4]")
+    int | None,
+    typer.Option("--scale", "-s", help="Output pixels per input pixel. [default: the model's, or 4]"),
 ]
 
 
@@ -141,38 +142,29 @@ def list_models(ctx: typer.Context, as_json: JsonOption = False) -> None:
     from trinas.cost import spec_cost
     from trinas.store import bundled_models, load_config
 
-    rows = []
-    for name in bundled_models():
-        config = load_config(name)
-        cost = spec_cost(config.spec)
-        psnr = {test_set: values["psnr"] for test_set, values in config.figures.items()}
-        rows.append(
+    configs = [load_config(name) for name in bundled_models()]
+    if as_json:
+        rows = [
             {
-                "name": name,
+                "name": config.name,
                 "scale": config.spec.scale,
-                "params": cost.params,
-                "macs": cost.macs,
-                "psnr": psnr,
+                "params": spec_cost(config.spec).params,
+                "macs": spec_cost(config.spec).macs,
+                "figures": config.figures,
                 "licence": config.licence,
             }
-        )
-    if as_json:
+            for config in configs
+        ]
         typer.echo(json.dumps(rows, indent=2))
         return
-    header = ["name", "scale", "parameters", "G macs*", "PSNR on Y, dB", "licence"]
-    table = [
-        [
-            row["name"],
-            f"x{row['scale']}",
-            f"{row['params']:,}",
-            f"{row['macs'] / 1e9:.2f}",
-            ", ".join(f"{test_set} {value:.2f}" for test_set, value in row["psnr"].items()),
-            row["licence"],
-        ]
-        for row in rows
-    ]
-    _print_table([header, *table])
-    typer.echo("* multiply-adds for a 1280x720 output")
+    table = [["name", "scale", "parameters", "G macs*", "PSNR on Y, dB", "licence"]]
+    for config in configs:
+        cost = spec_cost(config.spec)
+        psnr = ", ".join(f"{test_set} {values['psnr']:.2f}" for test_set, values in config.figures.items())
+        size = [f"{cost.params:,}", f"{cost.macs / 1e9:.2f}"]
+        table.append([config.name, f"x{config.spec.scale}", *size, psnr, config.licence])
+    _print_table(table)
+    typer.echo("* multiply-adds for a 1280x720 output, in billions")
 
 
 @cli.command()
@@ -266,9 +258,7 @@ def train(
         )
         network = load_model(start).network if start else None
         spec = network.spec if network else ArchSpec.from_json(_read_text(arch))
-        train_network(
-            spec, photographs, config, output, start=network, on_progress=_print_training, stop=stop
-        )
+        train_network(spec, photographs, config, output, start=network, on_progress=_print_training, stop=stop)
         run_dir = output
     typer.echo("", err=True)
     done = "Stopped; go on with --resume" if stop.is_set() else "Done; use it with --model"

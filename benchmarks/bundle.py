@@ -37,7 +37,9 @@ def main() -> None:
     training["data"] = [DATA_SETS[Path(folder).name] for folder in training["data"]]
     config = ModelConfig(arguments.name, model.config.spec, "Apache-2.0", training)
     save_model(MODELS / arguments.name, model.network, config)
-    print(f"{MODELS / arguments.name}: validation {training['validation_psnr']} dB; now run benchmarks/quality.py --write")
+    print(
+        f"{MODELS / arguments.name}: validation {training['validation_psnr']} dB; now run benchmarks/quality.py --write"
+    )
 
 
 if __name__ == "__main__":

@@ -39,8 +39,7 @@ def main() -> None:
     names = bundled_models()
     scales = sorted({load_config(name).spec.scale for name in names})
     quality = {
-        (name, scale): figures_of(enlarger, arguments.data, scale)
-        for name, scale, enlarger in enlargers(names, scales)
+        (name, scale): figures_of(enlarger, arguments.data, scale) for name, scale, enlarger in enlargers(names, scales)
     }
     times = measure_times(names, scales)
     if arguments.write:
@@ -71,8 +70,7 @@ def upscale_lanczos(low: Pixels, scale: int) -> Pixels:
 def figures_of(enlarger: Callable[[Pixels], Pixels], data: Path, scale: int) -> dict[str, Figures]:
     folders = {"Set5": "Set5/HR", "Set14": f"Set14/HR_x{scale}", "BSD100": "BSD100"}
     return {
-        test_set: evaluate_model(enlarger, data / "benchmarks" / folder, scale)
-        for test_set, folder in folders.items()
+        test_set: evaluate_model(enlarger, data / "benchmarks" / folder, scale) for test_set, folder in folders.items()
     }
 
 
@@ -136,9 +134,7 @@ def model_table(names: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def print_table(
-    quality: dict[tuple[str, int], dict[str, Figures]], times: dict[tuple[str, int, str], float]
-) -> None:
+def print_table(quality: dict[tuple[str, int], dict[str, Figures]], times: dict[tuple[str, int, str], float]) -> None:
     print("| model | scale | Set5 | Set14 | BSD100 | network fp32, ms/MP | network bf16, ms/MP | picture, ms/MP |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for (name, scale), sets in quality.items():

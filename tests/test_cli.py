@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from conftest import generated_photograph
 from PIL import Image as PillowImage
+from trinas_app.cli import cli
 from typer.testing import CliRunner
 
 from trinas.errors import TrinasError
 from trinas.store import load_model
-from trinas_app.cli import cli
 
 
 def run(*arguments):
@@ -171,7 +171,10 @@ def test_quiet_prints_failures_only(photos, tmp_path, tiny_model_dir):
         (["x.png", "--device", "tpu"], "no device 'tpu' here"),
         (["evaluate", "missing"], "missing: no such folder"),
         (["evaluate", ".", "--model", "bicubic"], "no images here to measure"),
-        (["train", "--data", ".", "--arch", "a.json", "-o", "run", "--steps", "1"], "no images here to learn from"),
+        (
+            ["train", "--data", ".", "--arch", "a.json", "-o", "run", "--steps", "1"],
+            "no images here to learn from",
+        ),
     ],
 )
 def test_mistakes_are_one_clear_line(arguments, complaint, tmp_path, monkeypatch):
@@ -183,7 +186,11 @@ def test_mistakes_are_one_clear_line(arguments, complaint, tmp_path, monkeypatch
 
 def test_an_error_ends_the_process_with_one_line_and_exit_code_1(tmp_path):
     result = subprocess.run(
-        [sys.executable, "-m", "trinas_app", "missing.png"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "trinas_app", "missing.png"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == "error: missing.png: no such file or folder\n"
@@ -195,8 +202,8 @@ def test_models_are_listed_with_their_figures():
     assert "trinas-xs-x4" in result.stdout
     rows = {row["name"]: row for row in json.loads(run("models", "--json").stdout)}
     row = rows["trinas-xs-x4"]
-    assert set(row) == {"name", "scale", "params", "macs", "psnr", "licence"}
-    assert f"Set5 {row['psnr']['Set5']:.2f}" in result.stdout
+    assert set(row) == {"name", "scale", "params", "macs", "figures", "licence"}
+    assert f"Set5 {row['figures']['Set5']['psnr']:.2f}" in result.stdout
 
 
 def test_evaluating_prints_each_image_and_the_mean(tmp_path, tiny_model_dir):

@@ -25,7 +25,13 @@ def test_psnr_and_ssim_agree_with_scikit_image(pair, border):
     first, second = (luma(image)[border : 60 - border, border : 80 - border] for image in pair)
     assert psnr_y(*pair, border) == pytest.approx(peak_signal_noise_ratio(first, second, data_range=255), abs=1e-9)
     _, similarity = structural_similarity(
-        first, second, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
+        first,
+        second,
+        data_range=255,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
     )
     assert ssim_y(*pair, border) == pytest.approx(similarity[5:-5, 5:-5].mean(), abs=1e-9)
 

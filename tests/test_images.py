@@ -77,7 +77,9 @@ def test_palettes_become_colour(tmp_path):
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_lossy_formats_come_back_close(tmp_path, suffix, decibels, mode):
     path = tmp_path / f"picture{suffix}"
-    levels = np.asarray(PillowImage.fromarray(generated_photograph(64, 64)).filter(ImageFilter.GaussianBlur(1)).convert(mode))
+    levels = np.asarray(
+        PillowImage.fromarray(generated_photograph(64, 64)).filter(ImageFilter.GaussianBlur(1)).convert(mode)
+    )
     pixels = torch.from_numpy(np.atleast_3d(levels).copy()).permute(2, 0, 1).float() / 255
     write_image(path, Image(pixels, 8, PROFILE))
     image = read_image(path)

@@ -73,7 +73,10 @@ def test_a_damaged_config_is_one_clear_error(tiny_model_dir, content):
     [
         (lambda weights: weights.pop("head.bias"), r"missing \['head\.bias'\]"),
         (lambda weights: weights.update(extra=torch.zeros(1)), r"unknown \['extra'\]"),
-        (lambda weights: weights.update({"head.bias": torch.zeros(3)}), r"head\.bias is torch\.float32 \(3,\)"),
+        (
+            lambda weights: weights.update({"head.bias": torch.zeros(3)}),
+            r"head\.bias is torch\.float32 \(3,\)",
+        ),
         (lambda weights: weights.update({"head.bias": torch.zeros(8).double()}), r"torch\.float64"),
         (lambda weights: weights.update({"head.bias": torch.full((8,), torch.nan)}), "not numbers"),
     ],
@@ -101,7 +104,7 @@ def test_damaged_or_pickled_weights_are_refused(tiny_model_dir):
 
 
 def test_unknown_names_and_scales_say_what_there_is(tmp_path):
-    with pytest.raises(ModelError, match="no such model; bundled are .*trinas-xs-x4"):
+    with pytest.raises(ModelError, match=r"no such model; bundled are .*trinas-xs-x4"):
         find_model("trinas-giant")
     with pytest.raises(ModelError, match=r"no config\.json in this folder"):
         find_model(str(tmp_path))

@@ -13,10 +13,24 @@ from trinas.data import load_photographs, split
 from trinas.errors import RunError
 from trinas.network import Network
 from trinas.store import load_model
-from trinas.train import TrainStep, image_pairs, learning_rate, resume_training, train_network, validation_psnr
+from trinas.train import (
+    TrainStep,
+    image_pairs,
+    learning_rate,
+    resume_training,
+    train_network,
+    validation_psnr,
+)
 
 CONFIG = TrainConfig(
-    steps=12, batch_size=4, patch_px=12, warmup_steps=2, validate_every=4, l2_share=0.3, device="cpu", precision="fp32"
+    steps=12,
+    batch_size=4,
+    patch_px=12,
+    warmup_steps=2,
+    validate_every=4,
+    l2_share=0.3,
+    device="cpu",
+    precision="fp32",
 )
 
 

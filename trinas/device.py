@@ -33,9 +33,7 @@ def pick_device(wish: str) -> torch.device:
     return device
 
 
-def pick_precision(
-    device: torch.device, run: Callable[[str], Tensor], tolerance: float = float("inf")
-) -> str:
+def pick_precision(device: torch.device, run: Callable[[str], Tensor], tolerance: float = float("inf")) -> str:
     """Decide between fp32 and bf16 by trying both: bf16 where it is faster and accurate enough.
 
     Without hardware support bf16 is far slower than fp32; with it, it is up to twice as fast on wide networks

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
+from PIL import UnidentifiedImageError
 from torch import Tensor
 
 from trinas.errors import ImageError
@@ -36,6 +37,7 @@ MAX_OUTPUT_PX = 800_000_000
 QUALITY = 95
 """Of JPEG (with full colour resolution) and WebP."""
 
+_BAND_ROWS = 256
 _ORIENTATION_TAG = 0x0112
 _ORIENT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     2: lambda pixels: pixels[:, ::-1],
@@ -130,10 +132,8 @@ def write_image(path: Path, image: Image) -> None:
     check_fits(path, file_format, width, height)
     if file_format == "JPEG" and image.has_alpha:
         raise ImageError(f"{path}: JPEG cannot hold transparency; choose --format png or webp")
-    if file_format == "PNG" and image.depth == 16:
-        content = _encode_16_bit(image)
-    else:
-        content = _encode_8_bit(image, file_format)
+    deep = file_format == "PNG" and image.depth == 16
+    content = _encode_16_bit(image) if deep else _encode_8_bit(image, file_format)
     try:
         write_atomically(path, content)
     except OSError as error:
@@ -165,16 +165,17 @@ def check_fits(path: Path, file_format: str, width: int, height: int) -> None:
             f"which holds {limit} pixels a side; choose --format png"
         )
     if width * height > MAX_OUTPUT_PX:
-        raise ImageError(
-            f"{path}: a result of {width}x{height} is too large; the limit is {MAX_OUTPUT_PX:,} pixels"
-        )
+        raise ImageError(f"{path}: a result of {width}x{height} is too large; the limit is {MAX_OUTPUT_PX:,} pixels")
 
 
 def to_levels(pixels: Tensor, depth: int) -> NDArray[Any]:
     """(C, H, W) in [0, 1] to rounded uint8 or uint16 (H, W, C); values outside are clipped."""
-    top = 2**depth - 1
-    levels = pixels.clamp(0, 1).mul_(top).round_().cpu().numpy()
-    return np.moveaxis(levels.astype(np.uint8 if depth == 8 else np.uint16), 0, 2)
+    channels, height, width = pixels.shape
+    levels = np.empty((height, width, channels), np.uint8 if depth == 8 else np.uint16)
+    for top in range(0, height, _BAND_ROWS):  # in bands, since a float copy of a large result is large
+        band = pixels[:, top : top + _BAND_ROWS].clamp(0, 1).mul_(2**depth - 1).round_()
+        levels[top : top + _BAND_ROWS] = band.permute(1, 2, 0).cpu().numpy()
+    return levels
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -192,7 +193,7 @@ def _opened(path: Path, content: bytes) -> PillowImage.Image:
         with warnings.catch_warnings():  # our own limit follows
             warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
             opened = PillowImage.open(io.BytesIO(content), formats=tuple(SUFFIXES))
-    except PillowImage.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ImageError(f"{path}: not a PNG, JPEG or WebP image, or damaged at its start") from None
     except PillowImage.DecompressionBombError:
         raise ImageError(f"{path}: too large; the limit is {MAX_INPUT_PX:,} pixels") from None
@@ -237,7 +238,10 @@ def _decode_16_bit(path: Path, content: bytes) -> NDArray[Any]:
     if pixels.ndim == 2:
         return pixels[:, :, None]
     rgb_order = pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]]
-    is_gray = content[25] in (0, 4)  # the colour type in the PNG's header; OpenCV turns gray and alpha into RGBA
+    is_gray = content[25] in (
+        0,
+        4,
+    )  # the colour type in the PNG's header; OpenCV turns gray and alpha into RGBA
     return rgb_order[:, :, [0, 3]] if is_gray else rgb_order
 
 

@@ -3,8 +3,6 @@
 Every module maps (N, c_in, H, W) to (N, c_out, H, W). Formulas: docs/architecture.md.
 """
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,6 +22,8 @@ class Conv(nn.Conv2d):
 
     def __init__(self, c_in: int, c_out: int, kernel: int, bias: bool = True, groups: int = 1) -> None:
         super().__init__(c_in, c_out, kernel, padding=kernel // 2, bias=bias, groups=groups)
+        self.pointwise: nn.Parameter | None
+        self.diagonal: nn.Parameter | None
         self.register_parameter("pointwise", None)
         self.register_parameter("diagonal", None)
 
@@ -45,12 +45,10 @@ class Conv(nn.Conv2d):
 
     def effective_kernel(self) -> Tensor:
         """The kernel that is convolved with: (c_out, c_in / groups, k, k)."""
-        if self.pointwise is None:
+        if self.pointwise is None or self.diagonal is None:
             return self.weight
         count = len(self.diagonal)
-        identity = F.pad(
-            torch.diag(self.diagonal), (0, self.in_channels - count, 0, self.out_channels - count)
-        )
+        identity = F.pad(torch.diag(self.diagonal), (0, self.in_channels - count, 0, self.out_channels - count))
         return self.weight + F.pad((self.pointwise + identity)[:, :, None, None], (1, 1, 1, 1))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -85,7 +83,7 @@ class EdgeConv3x3(nn.Module):
         self.act = nn.PReLU(c_out)
 
     def forward(self, features: Tensor) -> Tensor:
-        return cast(Tensor, self.act(self.conv(features)))
+        return self.act(self.conv(features))
 
 
 class EdgeResidual(nn.Module):
@@ -100,7 +98,7 @@ class EdgeResidual(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         branch = self.conv2(self.act(self.conv1(features)))
-        return cast(Tensor, shared_prefix(features, branch.shape[1]) + branch)
+        return shared_prefix(features, branch.shape[1]) + branch
 
 
 class EdgeGated(nn.Module):
@@ -112,7 +110,7 @@ class EdgeGated(nn.Module):
         self.gate = Conv(c_in, c_out, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        return cast(Tensor, self.conv(features) * torch.sigmoid(self.gate(features)))
+        return self.conv(features) * torch.sigmoid(self.gate(features))
 
 
 class EdgeMixer(nn.Module):
@@ -128,7 +126,7 @@ class EdgeMixer(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         branch = self.project(self.act(self.expand(self.depthwise(features))))
-        return cast(Tensor, shared_prefix(features, branch.shape[1]) + branch)
+        return shared_prefix(features, branch.shape[1]) + branch
 
 
 class PaperIdentity(nn.Module):
@@ -139,7 +137,7 @@ class PaperIdentity(nn.Module):
         self.projection = None if c_in == c_out else Conv(c_in, c_out, 1, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        return features if self.projection is None else cast(Tensor, self.projection(features))
+        return features if self.projection is None else (self.projection(features))
 
 
 class PaperConv(nn.Module):
@@ -179,7 +177,7 @@ class PaperDws(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         branch = self.project(F.relu(self.depthwise(F.relu(self.expand(features)))))
-        return cast(Tensor, self.identity(features) + branch)
+        return self.identity(features) + branch
 
 
 class UpsamplingStep(nn.Module):

@@ -112,15 +112,12 @@ class ArchSpec:
             raise SpecError(f"not a valid architecture: unknown keys {unknown}, missing keys {missing}")
         try:
             cells = tuple(
-                CellSpec(tuple(SlotSpec(primitive, width) for primitive, width in cell))
-                for cell in data["cells"]
+                CellSpec(tuple(SlotSpec(primitive, width) for primitive, width in cell)) for cell in data["cells"]
             )
             upsample_after = tuple(data["upsample_after"])
         except (TypeError, ValueError):
             raise SpecError("not a valid architecture: cells must be lists of [primitive, width]") from None
-        return ArchSpec(
-            data["family"], data["scale"], data["trunk_width"], cells, upsample_after, data["plain_convs"]
-        )
+        return ArchSpec(data["family"], data["scale"], data["trunk_width"], cells, upsample_after, data["plain_convs"])
 
 
 def _complaints(spec: ArchSpec) -> list[str]:

@@ -142,9 +142,7 @@ def load_config(name: str) -> ModelConfig:
         raise ModelError(f"{path}: cannot be read ({error})") from None
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         found = data.get("schema") if isinstance(data, dict) else None
-        raise ModelError(
-            f"{path}: schema {found!r}, this version reads {SCHEMA}; a newer trinas-upscale may be needed"
-        )
+        raise ModelError(f"{path}: schema {found!r}, this version reads {SCHEMA}; a newer trinas-upscale may be needed")
     expected = {"schema", "name", "spec", "licence", "training", "figures"}
     if set(data) != expected:
         unknown, missing = sorted(set(data) - expected), sorted(expected - set(data))

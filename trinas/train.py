@@ -182,7 +182,7 @@ def _pick_precision(network: Network, config: TrainConfig) -> str:
     def run(precision: str) -> Tensor:
         with autocast(device, precision):
             output = network.unshuffled(low.contiguous(memory_format=torch.channels_last))
-        output.mean().backward()  # type: ignore[no-untyped-call]
+        output.mean().backward()
         network.zero_grad(set_to_none=True)
         return output.detach()
 
@@ -286,7 +286,7 @@ class TrainStep:
         loss = error.square().mean().sqrt() if squared else error.abs().mean()
         gradient = error / (loss * error.numel()) if squared else error.sign_().div_(error.numel())
         self.optimizer.zero_grad(set_to_none=True)
-        output.backward(gradient)  # type: ignore[no-untyped-call]
+        output.backward(gradient)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
         self.optimizer.step()
         with torch.no_grad():
@@ -294,9 +294,7 @@ class TrainStep:
                 mean.lerp_(weight, self._averaging)
         return loss
 
-    def _capture(
-        self, low: Tensor, high: Tensor, squared: bool
-    ) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor]:
+    def _capture(self, low: Tensor, high: Tensor, squared: bool) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor]:
         """Record one step; the steps that capturing needs beforehand are undone."""
         static_low, static_high = low.clone(), high.clone()
         modules = (self.network, self.averaged)

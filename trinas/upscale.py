@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil
 
 import numpy as np
@@ -16,7 +17,6 @@ from trinas.device import autocast, pick_device, pick_precision
 from trinas.errors import UpscaleError
 from trinas.images import Image, to_levels
 from trinas.store import Model
-
 
 BF16_TOLERANCE = 1 / 255
 """bf16 may differ from fp32 by one 8-bit level; a network that loses more runs in fp32."""
@@ -86,9 +86,7 @@ class Upscaler:
             high = self._enlarge(low.to(self.device), image.has_alpha)
             rows = slice((tile.top - tile.padded_top) * scale, (tile.bottom - tile.padded_top) * scale)
             columns = slice((tile.left - tile.padded_left) * scale, (tile.right - tile.padded_left) * scale)
-            target = output[
-                :, tile.top * scale : tile.bottom * scale, tile.left * scale : tile.right * scale
-            ]
+            target = output[:, tile.top * scale : tile.bottom * scale, tile.left * scale : tile.right * scale]
             target.copy_(high[:, rows, columns])
             on_tile(number, len(tiles))
         return replace(image, pixels=output)
@@ -159,7 +157,7 @@ def tile_grid(height: int, width: int, tile_px: int, padding: int) -> Iterator[T
 def _intervals(length: int, longest: int) -> list[tuple[int, int]]:
     count = ceil(length / longest)
     ends = [round(length * number / count) for number in range(count + 1)]
-    return list(zip(ends[:-1], ends[1:], strict=True))
+    return list(pairwise(ends))
 
 
 def bleed(colour: Tensor, alpha: Tensor, distance_px: int) -> Tensor:
