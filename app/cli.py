@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable
 from enum import Enum
 from importlib.metadata import version
+from math import isnan
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
@@ -260,7 +261,8 @@ def train(
         spec = network.spec if network else ArchSpec.from_json(_read_text(arch))
         train_network(spec, photographs, config, output, start=network, on_progress=_print_training, stop=stop)
         run_dir = output
-    typer.echo("", err=True)
+    if sys.stderr.isatty():
+        typer.echo("", err=True)
     done = "Stopped; go on with --resume" if stop.is_set() else "Done; use it with --model"
     typer.echo(f"{done} {run_dir}", err=True)
     if stop.is_set():
@@ -338,13 +340,16 @@ def _print_summary(outcomes: "list[Outcome]", output: Path, quiet: bool) -> None
 
 
 def _print_training(progress: "Progress") -> None:
+    """One line that is renewed on a terminal; elsewhere a line per validation."""
+    on_terminal = sys.stderr.isatty()
+    if not (on_terminal or progress.validated):
+        return
     minutes, seconds = divmod(round(progress.seconds_left), 60)
+    quality = "" if isnan(progress.psnr) else f"PSNR {progress.psnr:.3f} dB (best {progress.best_psnr:.3f})  "
     line = (
         f"step {progress.step:,}/{progress.steps:,}  {progress.steps_per_second:.1f} steps/s  "
-        f"loss {progress.loss:.5f}  PSNR {progress.psnr:.3f} dB (best {progress.best_psnr:.3f})  "
-        f"{minutes} min {seconds:02d} s left"
+        f"loss {progress.loss:.5f}  {quality}{minutes} min {seconds:02d} s left"
     )
-    on_terminal = sys.stderr.isatty()
     typer.echo(f"\r{line}\x1b[K" if on_terminal else line, err=True, nl=not on_terminal)
 
 

@@ -145,6 +145,13 @@ def test_formats_are_converted_on_request(photos, tmp_path, tiny_model_dir):
     assert not (tmp_path / "logo_x2.jpg").exists()
 
 
+def test_a_picture_without_an_image_s_suffix_becomes_png(photos, tmp_path, tiny_model_dir):
+    (photos / "holiday.jpg").rename(tmp_path / "holiday")
+    assert run(tmp_path / "holiday", "-o", tmp_path, "--model", tiny_model_dir).exit_code == 0
+    with PillowImage.open(tmp_path / "holiday_x2.png") as picture:
+        assert picture.format == "PNG"
+
+
 def test_json_is_all_that_is_printed(photos, tmp_path, tiny_model_dir):
     result = run(photos, "-o", tmp_path, "--model", tiny_model_dir, "--json")
     summary = json.loads(result.stdout)
@@ -233,6 +240,7 @@ def test_the_library_needs_no_gradio():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_training_goes_on_to_the_same_end(number, tmp_path, tiny_spec):
     """Real processes, really stopped."""

@@ -146,6 +146,14 @@ def test_a_bad_file_is_one_clear_error(tmp_path, content, complaint):
     assert "\n" not in str(caught.value)
 
 
+def test_a_phone_s_picture_with_a_preview_behind_it_is_still_a_photograph(tmp_path):
+    """Such a JPEG is called MPO, and is no animation."""
+    frames = [PillowImage.fromarray(generated_photograph(16, 24, seed)) for seed in range(2)]
+    frames[0].save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=frames[1:], quality=100)
+    levels = levels_of(read_image(tmp_path / "phone.jpg")).astype(int)
+    assert np.abs(levels - np.asarray(frames[0])).mean() < np.abs(levels - np.asarray(frames[1])).mean() / 4
+
+
 def test_missing_cmyk_and_animated_files_are_refused(tmp_path):
     with pytest.raises(ImageError, match="No such file"):
         read_image(tmp_path / "missing.png")

@@ -11,6 +11,8 @@ import pytest
 from conftest import generated_photograph
 from PIL import Image as PillowImage
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from trinas.errors import ImageError, TrinasError
 from trinas.images import (
+    IMAGE_SUFFIXES,
     SUFFIXES,
     check_fits,
     format_of_suffix,
@@ -39,7 +40,9 @@ class Outcome:
 
 
 def plan_jobs(inputs: Sequence[Path], output_dir: Path, scale: int, file_format: str | None = None) -> list[Job]:
-    """Name a result for every input: `<stem>_x<scale>.<ext>`, in the input's own format unless one is given.
+    """Name a result for every input: `<stem>_x<scale>.<ext>`, with the input's own suffix unless a format is given.
+
+    An input whose suffix names no image format becomes a PNG.
 
     Args:
         inputs: image files, and folders, whose image files are taken (sub-folders and hidden files are not).
@@ -57,7 +60,9 @@ def plan_jobs(inputs: Sequence[Path], output_dir: Path, scale: int, file_format:
         if not sources:
             raise ImageError(f"{path}: no PNG, JPEG or WebP images in this folder")
         for source in sources:
-            suffix = SUFFIXES[file_format][0] if file_format else source.suffix
+            suffix = source.suffix if source.suffix.lower() in IMAGE_SUFFIXES else ".png"
+            if file_format:
+                suffix = SUFFIXES[file_format][0]
             jobs[source] = Job(source, output_dir / f"{source.stem}_x{scale}{suffix}")
     return list(jobs.values())
 

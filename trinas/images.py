@@ -51,7 +51,7 @@ _ORIENT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 """EXIF orientation -> the turn of (H, W, C) that sets the picture upright."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Image:
     """A decoded picture, upright."""
 
@@ -202,7 +202,8 @@ def _opened(path: Path, content: bytes) -> PillowImage.Image:
     width, height = opened.size
     if width * height > MAX_INPUT_PX:
         raise ImageError(f"{path}: {width}x{height} is too large; the limit is {MAX_INPUT_PX:,} pixels")
-    if getattr(opened, "n_frames", 1) > 1:
+    # An MPO is a photograph as phones store it: a JPEG with previews or depth maps behind it.
+    if opened.format != "MPO" and getattr(opened, "n_frames", 1) > 1:
         raise ImageError(f"{path}: animated; only still pictures can be enlarged")
     return opened
 

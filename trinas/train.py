@@ -45,8 +45,9 @@ class Progress:
     steps_per_second: float
     seconds_left: float
     loss: float  # running mean of the absolute (in the L2 share: root mean squared) error
-    psnr: float  # last validation, dB on Y
+    psnr: float  # last validation, dB on Y; NaN before the first
     best_psnr: float
+    validated: bool  # whether this step was validated
 
 
 @dataclass
@@ -107,7 +108,7 @@ def train_network(
         config: every knob.
         run_dir: new folder; holds the state, metrics.jsonl, curve.png and, as a model folder, the best weights.
         start: go on from this network's weights instead of fresh ones.
-        on_progress: called every 20 steps.
+        on_progress: called every 20 steps and after each validation.
         stop: set it to end after the current step, with the state saved.
     Returns:
         The best network so far, collapsed, on the CPU.
@@ -149,6 +150,7 @@ def resume_training(
     network.load_state_dict(state["network"])
     averaged.load_state_dict(state["averaged"])
     optimizer.load_state_dict(state["optimizer"])
+    optimizer.param_groups[0]["lr"] = optimizer.param_groups[0]["lr"].to(device)
     run = Run(
         config, spec, state["steps"], device, precision, network, averaged, optimizer,
         state["step"], state["seconds"], state["loss"].to(device),
@@ -227,19 +229,26 @@ def _train(
             _save(run, run_dir, data, photographs)
 
         # 3. Report.
-        if run.step % REPORT_EVERY == 0 or finished or stopping:
+        if run.step % REPORT_EVERY == 0 or validating or stopping:
             speed = (run.step - reported_step) / (time.perf_counter() - reported)
             reported, reported_step = time.perf_counter(), run.step
-            on_progress(_progress(run, speed))
+            on_progress(_progress(run, speed, validating))
         if stopping:
             break
     return _best_network(run)
 
 
-def _progress(run: Run, steps_per_second: float) -> Progress:
-    psnr = run.metrics[-1]["psnr"] if run.metrics else math.nan
-    seconds_left = (run.steps - run.step) / steps_per_second
-    return Progress(run.step, run.steps, steps_per_second, seconds_left, float(run.loss), psnr, run.best_psnr)
+def _progress(run: Run, steps_per_second: float, validated: bool) -> Progress:
+    return Progress(
+        step=run.step,
+        steps=run.steps,
+        steps_per_second=steps_per_second,
+        seconds_left=(run.steps - run.step) / steps_per_second,
+        loss=float(run.loss),
+        psnr=run.metrics[-1]["psnr"] if run.metrics else math.nan,
+        best_psnr=run.best_psnr,
+        validated=validated,
+    )
 
 
 class TrainStep:
