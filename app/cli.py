@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable
 from enum import Enum
 from importlib.metadata import version
-from math import isnan
+from math import isfinite, isnan
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +20,7 @@ from trinas.errors import TrinasError
 
 if TYPE_CHECKING:
     from trinas.batch import Job, Outcome
+    from trinas.evaluate import Figures, ImageFigures
     from trinas.train import Progress
     from trinas.upscale import Upscaler
 
@@ -40,9 +41,10 @@ cli.add_typer(models_cli, name="models")
 
 
 class FileFormat(str, Enum):
-    """Formats results can be written in."""
+    """Formats results can be written in, as they are named in a file's suffix."""
 
     PNG = "png"
+    JPG = "jpg"
     JPEG = "jpeg"
     WEBP = "webp"
 
@@ -62,7 +64,7 @@ PrecisionOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 ScaleOption = Annotated[
     int | None,
-    typer.Option("--scale", "-s", help="Output pixels per input pixel. [default: the model's, or 4]"),
+    typer.Option("--scale", "-s", min=2, help="Output pixels per input pixel. [default: the model's, or 4]"),
 ]
 
 
@@ -113,7 +115,7 @@ def upscale(
     from trinas.batch import plan_jobs, run_jobs
 
     upscaler, name = _load_upscaler(model, scale, UpscaleConfig(tile, device, precision.value))
-    jobs = plan_jobs(inputs, output, upscaler.scale, file_format.name if file_format else None)
+    jobs = plan_jobs(inputs, output, upscaler.scale, f".{file_format.value}" if file_format else None)
     running_on = f"{name} on {upscaler.device}, {upscaler.precision}"
     if not (quiet or as_json):
         typer.echo(f"Enlarging {_count(len(jobs), 'image')} {upscaler.scale} times: {running_on}", err=True)
@@ -189,9 +191,9 @@ def evaluate(
         upscaler, name = _load_upscaler(model, scale, UpscaleConfig(device=device, precision=precision.value))
         factor = upscaler.scale
         figures = evaluate_model(upscaler.rgb8, images, factor)
-    rows = [{"image": image.name, "psnr": image.psnr, "ssim": image.ssim} for image in figures.images]
     if as_json:
-        mean = {"psnr": figures.psnr, "ssim": figures.ssim}
+        rows = [{"image": image.name, **_json_figures(image)} for image in figures.images]
+        mean = _json_figures(figures)
         typer.echo(json.dumps({"model": name, "scale": factor, "mean": mean, "images": rows}, indent=2))
         return
     lines = [[image.name, f"{image.psnr:.2f}", f"{image.ssim:.4f}"] for image in figures.images]
@@ -201,6 +203,7 @@ def evaluate(
 
 @cli.command()
 def train(
+    ctx: typer.Context,
     data: Annotated[list[Path], typer.Option(help="Folder of training images; repeat it for several.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="New folder for the run.")] = None,
     arch: Annotated[Path | None, typer.Option(help="Architecture as JSON, to train from scratch.")] = None,
@@ -224,43 +227,49 @@ def train(
     device: DeviceOption = TrainConfig.device,
     precision: PrecisionOption = Precision.AUTO,
 ) -> None:
-    """Train a network on your photographs; the run folder is a model folder at any time.
+    """Train a network on your photographs; the run folder is a model folder from its first validation on.
 
     Ctrl-C saves the state and ends; `--resume` goes on as if nothing had happened.
     """
     if sum(choice is not None for choice in (arch, start, resume)) != 1:
         raise typer.BadParameter("give exactly one of --arch, --from and --resume")
-    if resume is None and ((steps is None) == (minutes is None) or output is None):
+    given = {name for name in ctx.params if _is_given(ctx, name)}
+    if resume is not None and given - {"resume", "data"}:
+        raise typer.BadParameter("a resumed run keeps its settings: give only --resume and --data")
+    if resume is None and (output is None or (steps is None) == (minutes is None)):
         raise typer.BadParameter("a new run needs --output, and exactly one of --steps and --minutes")
     from trinas.data import load_photographs
     from trinas.space import ArchSpec
     from trinas.store import load_model
-    from trinas.train import resume_training, train_network
+    from trinas.train import check_new_run, resume_training, train_network
 
     stop = _stop_on_signals()
-    photographs = load_photographs(data)
+    run_dir = resume or output
+    assert run_dir is not None
     if resume is not None:
-        resume_training(resume, photographs, on_progress=_print_training, stop=stop)
-        run_dir = resume
+        resume_training(resume, load_photographs(data), on_progress=_print_training, stop=stop)
     else:
-        assert output is not None
-        config = TrainConfig(
-            steps=steps,
-            minutes=minutes,
-            batch_size=batch_size,
-            patch_px=patch,
-            learning_rate=learning_rate,
-            l2_share=l2_share,
-            branches=branches,
-            validate_every=validate_every,
-            seed=seed,
-            device=device,
-            precision=precision.value,
-        )
-        network = load_model(start).network if start else None
-        spec = network.spec if network else ArchSpec.from_json(_read_text(arch))
-        train_network(spec, photographs, config, output, start=network, on_progress=_print_training, stop=stop)
-        run_dir = output
+        try:
+            config = TrainConfig(
+                steps=steps,
+                minutes=minutes,
+                batch_size=batch_size,
+                patch_px=patch,
+                learning_rate=learning_rate,
+                l2_share=l2_share,
+                branches=branches,
+                validate_every=validate_every,
+                seed=seed,
+                device=device,
+                precision=precision.value,
+            )
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        check_new_run(run_dir)
+        model = load_model(start) if start else None
+        spec = model.config.spec if model else ArchSpec.from_json(_read_text(arch))
+        photographs = load_photographs(data)
+        train_network(spec, photographs, config, run_dir, start=model, on_progress=_print_training, stop=stop)
     if sys.stderr.isatty():
         typer.echo("", err=True)
     done = "Stopped; go on with --resume" if stop.is_set() else "Done; use it with --model"
@@ -278,6 +287,11 @@ def main() -> None:
         sys.exit(1)
 
 
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def _load_upscaler(model: str | None, scale: int | None, config: UpscaleConfig) -> "tuple[Upscaler, str]":
     from trinas.errors import ModelError
     from trinas.store import default_model, load_model
@@ -291,23 +305,27 @@ def _load_upscaler(model: str | None, scale: int | None, config: UpscaleConfig) 
 
 
 class ImagesBar:
-    """A bar over all images with time left, moved by tiles; silent where nobody watches."""
+    """A bar over all images with time left, moved by tiles; nothing where nobody watches."""
 
     TICKS = 1000  # per image
 
     def __init__(self, jobs: "list[Job]", hidden: bool) -> None:
         self._jobs = jobs
-        hidden = hidden or not sys.stderr.isatty()
-        self._bar = typer.progressbar(length=len(jobs) * self.TICKS, file=sys.stderr, hidden=hidden, width=24)
+        self._hidden = hidden or not sys.stderr.isatty()
+        self._bar = typer.progressbar(length=len(jobs) * self.TICKS, file=sys.stderr, width=24)
 
     def __enter__(self) -> "ImagesBar":
-        self._bar.__enter__()
+        if not self._hidden:
+            self._bar.__enter__()
         return self
 
     def __exit__(self, *details: Any) -> None:
-        self._bar.__exit__(*details)
+        if not self._hidden:
+            self._bar.__exit__(*details)
 
     def __call__(self, number: int, share: float) -> None:
+        if self._hidden:
+            return
         self._bar.label = f"{number + 1}/{len(self._jobs)} {self._jobs[number].source.name}"
         self._bar.update(round((number + share) * self.TICKS) - self._bar.pos)
 
@@ -378,6 +396,11 @@ def _print_table(rows: list[list[str]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _json_figures(figures: "Figures | ImageFigures") -> dict[str, float | None]:
+    """An exact result has an infinite PSNR, which JSON cannot say: null."""
+    return {"psnr": figures.psnr if isfinite(figures.psnr) else None, "ssim": figures.ssim}
 
 
 def _count(number: int, thing: str) -> str:

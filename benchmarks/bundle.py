@@ -31,10 +31,16 @@ def main() -> None:
     model = load_model(str(arguments.run))
     training = dict(model.config.training)
     if arguments.name in bundled_models():
-        bundled = load_config(arguments.name).training["validation_psnr"]
-        if training["validation_psnr"] <= bundled:
-            sys.exit(f"{arguments.run}: {training['validation_psnr']} dB does not beat the bundled {bundled} dB")
-    training["data"] = [DATA_SETS[Path(folder).name] for folder in training["data"]]
+        bundled = load_config(arguments.name).training
+        if training["data_sha256"] != bundled["data_sha256"]:
+            sys.exit(f"{arguments.run}: other training images, so other validation images: cannot be compared")
+        if training["validation_psnr"] <= bundled["validation_psnr"]:
+            ours, theirs = training["validation_psnr"], bundled["validation_psnr"]
+            sys.exit(f"{arguments.run}: {ours} dB does not beat the bundled {theirs} dB")
+    unknown = set(training["data"]) - set(DATA_SETS)
+    if unknown:
+        sys.exit(f"{arguments.run}: describe {', '.join(sorted(unknown))} and its licence in DATA_SETS first")
+    training["data"] = [DATA_SETS[folder] for folder in training["data"]]
     config = ModelConfig(arguments.name, model.config.spec, "Apache-2.0", training)
     save_model(MODELS / arguments.name, model.network, config)
     print(

@@ -21,7 +21,7 @@ from trinas.store import load_model
 
 
 def run(*arguments):
-    """Run the command line in this process, on the CPU where it works on images."""
+    """Run the command line in this process."""
     return CliRunner().invoke(cli, [str(argument) for argument in arguments])
 
 
@@ -145,11 +145,38 @@ def test_formats_are_converted_on_request(photos, tmp_path, tiny_model_dir):
     assert not (tmp_path / "logo_x2.jpg").exists()
 
 
-def test_a_picture_without_an_image_s_suffix_becomes_png(photos, tmp_path, tiny_model_dir):
+def test_the_format_is_what_the_file_holds(photos, tmp_path, tiny_model_dir):
     (photos / "holiday.jpg").rename(tmp_path / "holiday")
-    assert run(tmp_path / "holiday", "-o", tmp_path, "--model", tiny_model_dir).exit_code == 0
-    with PillowImage.open(tmp_path / "holiday_x2.png") as picture:
-        assert picture.format == "PNG"
+    (photos / "logo.png").rename(tmp_path / "logo.jpg")
+    result = run(tmp_path / "holiday", tmp_path / "logo.jpg", "-o", tmp_path, "--model", tiny_model_dir)
+    assert result.exit_code == 0
+    for name, expected in (("holiday_x2.jpg", ("JPEG", "RGB")), ("logo_x2.png", ("PNG", "RGBA"))):
+        with PillowImage.open(tmp_path / name) as picture:
+            assert (picture.format, picture.mode) == expected
+
+
+def test_inputs_that_are_not_there_do_not_stop_the_others(photos, tmp_path, tiny_model_dir):
+    (tmp_path / "nothing").mkdir()
+    too_long = "x" * 300
+    inputs = ("missing.png", tmp_path / "nothing", too_long, photos / "logo.png", photos / "logo.png")
+    result = run(*inputs, "-o", tmp_path / "out", "--model", tiny_model_dir)
+    assert result.exit_code == 1
+    assert "1 done, 0 skipped, 3 failed" in result.stdout, "naming a file twice asks for it once"
+    assert "failed: missing.png: no such file or folder" in result.stderr
+    assert f"failed: {tmp_path / 'nothing'}: no PNG, JPEG or WebP images in this folder" in result.stderr
+    assert f"failed: {too_long}: cannot be read (File name too long)" in result.stderr
+
+
+def test_results_that_cannot_be_written_are_named(photos, tmp_path, tiny_model_dir):
+    long_name = photos / f"{'x' * 250}.png"
+    (photos / "logo.png").rename(long_name)
+    (tmp_path / "file").write_text("in the way")
+    for arguments in ((long_name, "-o", tmp_path / "out"), (photos / "scan.png", "-o", tmp_path / "file")):
+        result = run(*arguments, "--model", tiny_model_dir)
+        assert result.exit_code == 1
+        last_line = result.stderr.splitlines()[-1]
+        assert last_line.startswith("failed: ")
+        assert arguments[0].stem in last_line
 
 
 def test_json_is_all_that_is_printed(photos, tmp_path, tiny_model_dir):
@@ -170,37 +197,53 @@ def test_quiet_prints_failures_only(photos, tmp_path, tiny_model_dir):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["missing.png"], "missing.png: no such file or folder"),
-        (["."], "no PNG, JPEG or WebP images in this folder"),
         (["x.png", "--model", "nothing"], "nothing: no such model; bundled are"),
         (["x.png", "-s", "7"], "no bundled model enlarges 7 times"),
         (["x.png", "-s", "2", "--model", "trinas-xs-x4"], "trinas-xs-x4 enlarges 4 times, not 2"),
         (["x.png", "--device", "tpu"], "no device 'tpu' here"),
         (["evaluate", "missing"], "missing: no such folder"),
         (["evaluate", ".", "--model", "bicubic"], "no images here to measure"),
-        (
-            ["train", "--data", ".", "--arch", "a.json", "-o", "run", "--steps", "1"],
-            "no images here to learn from",
-        ),
+        (["train", "--data", ".", "--from", "trinas-xs-x4", "-o", "run", "--steps", "1"], "no images here to learn"),
+        (["train", "--data", ".", "--arch", "a.json", "-o", "run", "--steps", "1"], "a.json: cannot be read"),
+        (["train", "--data", ".", "--from", "trinas-xs-x4", "-o", ".", "--steps", "1"], "exists already"),
     ],
 )
 def test_mistakes_are_one_clear_line(arguments, complaint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("not an image")
     with pytest.raises(TrinasError, match=complaint) as caught:
         CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["x.png", "-s", "0"],
+        ["x.png", "--tile", "0"],
+        ["x.png", "--format", "gif"],
+        ["train", "--data", ".", "--from", "trinas-xs-x4", "-o", "run"],
+        ["train", "--data", ".", "--from", "trinas-xs-x4", "-o", "run", "--minutes", "nan"],
+        ["train", "--data", ".", "--from", "trinas-xs-x4", "-o", "run", "--steps", "9", "--learning-rate", "-1"],
+        ["train", "--data", ".", "--resume", "run", "--steps", "9"],
+    ],
+)
+def test_options_out_of_range_are_refused(arguments):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Invalid value" in result.stderr
+
+
 def test_an_error_ends_the_process_with_one_line_and_exit_code_1(tmp_path):
     result = subprocess.run(
-        [sys.executable, "-m", "trinas_app", "missing.png"],
+        [sys.executable, "-m", "trinas_app", "evaluate", "missing"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "error: missing.png: no such file or folder\n"
+    assert result.stderr == "error: missing: no such folder\n"
 
 
 def test_models_are_listed_with_their_figures():

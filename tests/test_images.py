@@ -107,7 +107,37 @@ def test_pictures_are_set_upright_as_pillow_does_it(tmp_path, orientation, depth
     image = read_image(path)
     assert image.depth == depth
     np.testing.assert_array_equal(to_levels(image.pixels, 8), expected)
-    assert read_size(path) == ("PNG", 30, 20)
+    assert read_size(path) == (30, 20)
+
+
+def test_damaged_exif_does_not_spoil_a_sound_picture(tmp_path):
+    for name in ("photo.png", "photo.jpg", "photo.webp"):
+        PillowImage.fromarray(generated_photograph(20, 30)).save(tmp_path / name, exif=b"Exif\0\0not a TIFF header")
+        assert read_image(tmp_path / name).pixels.shape == (3, 20, 30)
+
+
+def test_transparent_gray_of_16_bits_becomes_alpha(tmp_path):
+    levels = np.full((4, 5), 500, np.uint16)
+    levels[0, 0] = 7
+    content = cv2.imencode(".png", levels)[1].tobytes()
+    body = b"tRNS" + struct.pack(">H", 7)
+    chunk = struct.pack(">I", 2) + body + struct.pack(">I", zlib.crc32(body))
+    (tmp_path / "in.png").write_bytes(content[:33] + chunk + content[33:])
+    pixels = levels_of(read_image(tmp_path / "in.png"))
+    np.testing.assert_array_equal(pixels[:, :, 0], levels)
+    np.testing.assert_array_equal(pixels[:, :, 1] == 0, levels == 7)
+
+
+def test_a_gray_profile_never_gets_into_a_colour_file(tmp_path):
+    gray_profile = PROFILE[:16] + b"GRAY" + PROFILE[20:]
+    image = Image(torch.rand(1, 8, 8), 8, gray_profile)
+    for name, expected in (("out.png", gray_profile), ("out.webp", None)):
+        write_image(tmp_path / name, image)
+        with PillowImage.open(tmp_path / name) as written:
+            assert written.info.get("icc_profile") == expected
+    write_image(tmp_path / "deep.png", Image(torch.rand(2, 8, 8), 16, gray_profile))
+    with PillowImage.open(tmp_path / "deep.png") as written:
+        assert (written.mode, written.info.get("icc_profile")) == ("RGBA", None)
 
 
 def png_bytes():

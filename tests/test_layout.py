@@ -21,11 +21,13 @@ PACKAGE = Path(trinas.__file__).parent
 
 
 def imported_modules(path: Path) -> set[str]:
-    """Names of the trinas modules that a file imports at its top level."""
+    """Names of the trinas modules that a file imports, wherever in it; `__init__` imports lazily and is left out."""
     names = set()
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0].startswith("trinas"):
-            names.add(node.module)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative imports would escape this test"
+            if node.module and node.module.split(".")[0].startswith("trinas"):
+                names.add(node.module)
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names if alias.name.startswith("trinas")}
     return names

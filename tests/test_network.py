@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from trinas.layers import build_primitive, shared_prefix
 from trinas.network import Network
+from trinas.space import ArchSpec, CellSpec, SlotSpec
 from trinas.store import collapsed_weights
 
 
@@ -63,6 +64,11 @@ def conv_of(conv, features):
     return F.conv2d(features, conv.weight, conv.bias, padding=conv.kernel_size[0] // 2, groups=conv.groups)
 
 
+def mixer_formula(m, x, w):
+    hidden = F.prelu(conv_of(m.expand, conv_of(m.depthwise, x)), m.act.weight)
+    return shared_prefix(x, w) + conv_of(m.project, hidden)
+
+
 @pytest.mark.parametrize(("c_in", "c_out"), [(6, 6), (6, 9), (9, 6)])
 @pytest.mark.parametrize(
     ("name", "formula"),
@@ -74,19 +80,52 @@ def conv_of(conv, features):
             lambda m, x, w: shared_prefix(x, w) + conv_of(m.conv2, F.prelu(conv_of(m.conv1, x), m.act.weight)),
         ),
         ("gated", lambda m, x, w: conv_of(m.conv, x) * torch.sigmoid(conv_of(m.gate, x))),
-        (
-            "mixer7",
-            lambda m, x, w: (
-                shared_prefix(x, w)
-                + conv_of(m.project, F.prelu(conv_of(m.expand, conv_of(m.depthwise, x)), m.act.weight))
-            ),
-        ),
+        ("mixer5", mixer_formula),
+        ("mixer7", mixer_formula),
     ],
 )
 def test_edge_primitives_follow_their_formulas(name, formula, c_in, c_out):
     features = torch.randn(2, c_in, 8, 9)
     primitive = build_primitive("edge", name, c_in, c_out)
     torch.testing.assert_close(primitive(features), formula(primitive, features, c_out))
+
+
+@pytest.mark.parametrize(("c_in", "c_out"), [(6, 6), (6, 9)])
+@pytest.mark.parametrize(
+    ("name", "formula"),
+    [
+        ("skip", lambda m, x, identity: F.relu(conv_of(m.conv, x))),
+        ("conv3x3", lambda m, x, identity: F.relu(conv_of(m.conv, x))),
+        ("residual", lambda m, x, identity: F.relu(identity + conv_of(m.conv2, F.relu(conv_of(m.conv1, x))))),
+        (
+            "dws",
+            lambda m, x, identity: (
+                identity + conv_of(m.project, F.relu(conv_of(m.depthwise, F.relu(conv_of(m.expand, x)))))
+            ),
+        ),
+    ],
+)
+def test_paper_primitives_follow_their_formulas(name, formula, c_in, c_out):
+    features = torch.randn(2, c_in, 8, 9)
+    primitive = build_primitive("paper", name, c_in, c_out)
+    identity = features if c_in == c_out else torch.zeros(())
+    if c_in != c_out and hasattr(primitive, "identity"):
+        identity = F.conv2d(features, primitive.identity.projection.weight)
+    torch.testing.assert_close(primitive(features), formula(primitive, features, identity))
+    assert all(parameter.ndim == 4 for parameter in primitive.parameters()), "bias-free"
+
+
+def test_a_paper_network_follows_its_formula():
+    """Cells add a fifth of their chain, steps upsample in between, the output is (tanh + 1) / 2."""
+    cell = CellSpec((SlotSpec("conv3x3", 6),))
+    network = busy_network(ArchSpec("paper", 4, 6, (cell, cell), (1, 2)))
+    low = torch.rand(1, 3, 5, 4)
+    features = conv_of(network.head, low)
+    for number in range(2):
+        first, step = network.trunk[2 * number], network.trunk[2 * number + 1]
+        features = features + 0.2 * first[0](features)
+        features = F.leaky_relu(conv_of(step.conv, F.interpolate(features, scale_factor=2)), 0.2)
+    torch.testing.assert_close(network(low), (torch.tanh(conv_of(network.tail, features)) + 1) / 2)
 
 
 def test_the_shared_prefix_crops_or_pads_with_zeros():

@@ -10,9 +10,9 @@ from PIL import Image as PillowImage
 
 from trinas.config import TrainConfig
 from trinas.data import load_photographs, split
-from trinas.errors import RunError
+from trinas.errors import DataError, RunError
 from trinas.network import Network
-from trinas.store import load_model
+from trinas.store import Model, ModelConfig, load_model
 from trinas.train import (
     TrainStep,
     image_pairs,
@@ -61,6 +61,10 @@ def test_resuming_is_the_same_as_never_stopping(tiny_spec, photographs, tmp_path
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
 
 
+def model_of(network):
+    return Model(ModelConfig("start", network.spec, "Apache-2.0", {"steps": 7}), network)
+
+
 class StopAfter(threading.Event):
     """Asked once per step; set from the given step on."""
 
@@ -96,8 +100,8 @@ def test_the_weights_that_validate_best_are_kept(tiny_spec, photographs, tmp_pat
     """A rate that ruins the network must not ruin the result."""
     good = dataclasses.replace(CONFIG, steps=100, validate_every=50)
     start = train_network(tiny_spec, photographs, good, tmp_path / "good")
-    ruinous = dataclasses.replace(CONFIG, steps=40, validate_every=1, warmup_steps=40, learning_rate=3.0)
-    network = train_network(tiny_spec, photographs, ruinous, tmp_path / "bad", start=start)
+    ruinous = dataclasses.replace(CONFIG, steps=60, validate_every=1, learning_rate=0.2)
+    network = train_network(tiny_spec, photographs, ruinous, tmp_path / "bad", start=model_of(start))
     lines = [json.loads(line) for line in (tmp_path / "bad/metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["psnr"] < max(line["psnr"] for line in lines) - 1
     validation = image_pairs(split(photographs)[1], 2)
@@ -107,8 +111,10 @@ def test_the_weights_that_validate_best_are_kept(tiny_spec, photographs, tmp_pat
 def test_going_on_from_a_model_starts_where_it_stands(tiny_spec, photographs, tmp_path):
     start = train_network(tiny_spec, photographs, CONFIG, tmp_path / "first")
     still = dataclasses.replace(CONFIG, steps=1, learning_rate=1e-12, warmup_steps=0)
-    network = train_network(tiny_spec, photographs, still, tmp_path / "second", start=start)
+    network = train_network(tiny_spec, photographs, still, tmp_path / "second", start=model_of(start))
     torch.testing.assert_close(network.state_dict(), start.state_dict(), rtol=0, atol=1e-9)
+    written = load_model(str(tmp_path / "second")).config.training
+    assert written["started_from"] == {"name": "start", "steps": 7}
 
 
 def test_minutes_become_steps(tiny_spec, photographs, tmp_path):
@@ -153,6 +159,50 @@ def test_a_folder_in_use_and_a_run_with_other_images_are_refused(tiny_spec, phot
         resume_training(tmp_path / "nowhere", photographs)
 
 
+def test_an_image_that_is_restored_exactly_does_not_end_the_training(tiny_spec, tmp_path):
+    """Flat pictures have an infinite PSNR under a fresh network."""
+    for level in range(3):
+        PillowImage.new("RGB", (40, 40), (level * 60,) * 3).save(tmp_path / f"{level}.png")
+    network = train_network(tiny_spec, load_photographs([tmp_path]), CONFIG, tmp_path / "run")
+    assert same_weights(load_model(str(tmp_path / "run")).network, network)
+
+
+def test_a_run_that_diverges_says_so(tiny_spec, photographs, tmp_path):
+    network = busy_network(tiny_spec)
+    network.tail.weight.data.fill_(torch.nan)
+    with pytest.raises(RunError, match="no longer a number"):
+        train_network(tiny_spec, photographs, CONFIG, tmp_path / "run", start=model_of(network))
+
+
+def test_small_images_and_folders_that_cannot_be_made_are_named(tiny_spec, photographs, tmp_path):
+    PillowImage.new("RGB", (40, 9)).save(tmp_path / "thin.png")
+    with pytest.raises(DataError, match=r"thin\.png: 40x9 is smaller than a training patch of 24"):
+        train_network(tiny_spec, [*photographs, *load_photographs([tmp_path])], CONFIG, tmp_path / "run")
+    with pytest.raises(RunError, match="exists already"):
+        train_network(tiny_spec, photographs, CONFIG, tmp_path / "thin.png")
+    with pytest.raises(RunError, match="cannot be made"):
+        train_network(tiny_spec, photographs, CONFIG, tmp_path / "thin.png" / "run")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("squared", [False, True])
+def test_captured_steps_are_those_that_are_not(tiny_spec, squared):
+    """Both kinds of steps of one run, on the GPU, against the same steps on the CPU."""
+    low, high = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 16, 16)
+    networks = []
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(0)
+        network = busy_network(tiny_spec).to(device, memory_format=torch.channels_last)
+        averaged = copy.deepcopy(network)
+        rate = torch.tensor(0.0, device=device)
+        optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=True, capturable=device == "cuda")
+        take_step = TrainStep(network, averaged, optimizer, CONFIG, "fp32")
+        for step, kind in enumerate([not squared, squared, not squared, squared]):
+            take_step(low.to(device), high.to(device), 1e-4, step, kind)
+        networks.append(averaged.cpu())
+    torch.testing.assert_close(networks[1].state_dict(), networks[0].state_dict(), rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
@@ -160,6 +210,8 @@ def test_a_folder_in_use_and_a_run_with_other_images_are_refused(tiny_spec, phot
         ({"steps": 1, "minutes": 1}, "exactly one of steps and minutes"),
         ({"steps": 0}, "steps must be positive"),
         ({"steps": 1, "learning_rate": 0}, "learning_rate must be positive"),
+        ({"minutes": float("nan")}, "minutes must be positive"),
+        ({"steps": 1, "seed": -1}, "seed must not be negative"),
         ({"steps": 1, "l2_share": 2}, "l2_share must be between 0 and 1"),
         ({"steps": 1, "ema_decay": 1}, "ema_decay must be"),
         ({"steps": 1, "precision": "fp16"}, "precision must be auto, fp32 or bf16"),

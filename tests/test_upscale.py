@@ -9,16 +9,40 @@ from trinas.config import UpscaleConfig
 from trinas.cost import spec_cost
 from trinas.device import pick_precision
 from trinas.errors import TrinasError, UpscaleError
+from trinas.evaluate import evaluate_model
 from trinas.images import Image, to_levels
 from trinas.network import Network
-from trinas.store import Model, ModelConfig, bundled_models, load_model
+from trinas.space import ArchSpec, CellSpec, SlotSpec
+from trinas.store import Model, ModelConfig, bundled_models, load_config, load_model
 from trinas.upscale import Upscaler, bleed, tile_grid
+
+
+def slots(*pairs):
+    return CellSpec(tuple(SlotSpec(primitive, width) for primitive, width in pairs))
+
+
+SPECS = {
+    "edge x3": ArchSpec("edge", 3, 8, (slots(("mixer7", 12), ("gated", 8)), slots(("skip", 4), ("conv3x3", 8)))),
+    "pixel shuffle x4": ArchSpec("paper", 4, 8, (slots(("dws", 12), ("residual", 8)),), plain_convs=1),
+    "upsampling steps x4": ArchSpec("paper", 4, 8, (slots(("conv3x3", 8)), slots(("skip", 8))), (1, 2)),
+    "bundled": load_config("trinas-xs-x4").spec,
+}
 
 
 def upscaler_of(spec, tile_px=UpscaleConfig.tile_px, precision="fp32"):
     torch.manual_seed(0)
     model = Model(ModelConfig("test", spec, "Apache-2.0"), busy_network(spec))
     return Upscaler(model, UpscaleConfig(tile_px, "cpu", precision))
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("size", [(1, 40), (37, 53)])
+def test_tiles_are_invisible_for_every_kind_of_network(name, size):
+    image = Image(torch.rand(3, *size))
+    whole = upscaler_of(SPECS[name])(image).pixels
+    tiled = upscaler_of(SPECS[name], tile_px=16)(image).pixels
+    assert whole.shape == (3, size[0] * SPECS[name].scale, size[1] * SPECS[name].scale)
+    assert (whole - tiled).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -74,14 +98,16 @@ def test_opaque_stays_opaque_and_transparent_stays_transparent(tiny_spec):
 
 def test_hidden_colour_never_shines_through(tiny_spec):
     """Whatever colour lies under transparent pixels, visible ones come out the same."""
-    colour, alpha = torch.rand(3, 20, 20), torch.ones(1, 20, 20)
-    alpha[:, 5:15, 5:15] = 0
+    side = 4 * spec_cost(tiny_spec).radius_px + 20
+    colour, alpha = torch.rand(3, side, side), torch.ones(1, side, side)
+    alpha[:, 5:-5, 5:-5] = 0
     results = []
     for hidden in (0.0, 1.0):
         painted = torch.where(alpha > 0, colour, hidden)
         results.append(upscaler_of(tiny_spec)(Image(torch.cat([painted, alpha]))).pixels)
     visible = results[0][3] > 0
-    assert torch.equal(results[0][:, visible], results[1][:, visible])
+    torch.testing.assert_close(results[0][:, visible], results[1][:, visible], rtol=0, atol=1e-6)
+    assert (results[0] - results[1]).abs().max() > 0.5, "deep inside, hidden colour is left as it is"
 
 
 def test_bleeding_carries_colour_just_as_far_as_asked():
@@ -140,6 +166,35 @@ def test_the_precision_that_is_picked_stays_within_one_level_of_fp32(name):
     assert np.abs(results["auto"] - results["fp32"]).max() <= 1
     difference = np.abs(results["bf16"] - results["fp32"])
     assert 0 < difference.mean() < 0.1, "bf16 ran when asked for, and rounds little"
+
+
+@pytest.mark.parametrize("name", bundled_models())
+def test_bf16_costs_less_than_a_hundredth_of_a_decibel(data_dir, name):
+    folder = data_dir / "benchmarks/Set5/HR"
+    psnr = {}
+    for precision in ("fp32", "bf16"):
+        upscaler = Upscaler(load_model(name), UpscaleConfig(device="cpu", precision=precision))
+        psnr[precision] = evaluate_model(upscaler.rgb8, folder, upscaler.scale).psnr
+    assert psnr["bf16"] == pytest.approx(psnr["fp32"], abs=0.01)
+
+
+def test_head_and_tail_run_in_fp32_whatever_the_trunk_does(tiny_spec):
+    network = busy_network(tiny_spec)
+    seen = {}
+    for part in ("head", "trunk", "tail"):
+        getattr(network, part).register_forward_hook(
+            lambda module, inputs, output, part=part: seen.update({part: output.dtype})
+        )
+    model = Model(ModelConfig("test", tiny_spec, "Apache-2.0"), network)
+    Upscaler(model, UpscaleConfig(device="cpu", precision="bf16"))(Image(torch.rand(3, 8, 8)))
+    assert seen == {"head": torch.float32, "trunk": torch.bfloat16, "tail": torch.float32}
+
+
+def test_an_upscaler_leaves_the_model_to_its_owner(tiny_spec):
+    network = busy_network(tiny_spec)
+    layouts = [parameter.stride() for parameter in network.parameters()]
+    Upscaler(Model(ModelConfig("test", tiny_spec, "Apache-2.0"), network), UpscaleConfig(device="cpu"))
+    assert [parameter.stride() for parameter in network.parameters()] == layouts
 
 
 def test_bf16_is_picked_where_it_is_faster_and_accurate_only():

@@ -3,19 +3,11 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from trinas.errors import ImageError, TrinasError
-from trinas.images import (
-    IMAGE_SUFFIXES,
-    SUFFIXES,
-    check_fits,
-    format_of_suffix,
-    image_files,
-    read_image,
-    read_size,
-    write_image,
-)
+from trinas.errors import ImageError, TrinasError, UpscaleError
+from trinas.images import SUFFIXES, check_fits, image_files, read_image, read_size, sniff_format, write_image
 from trinas.upscale import Upscaler
 
 
@@ -25,6 +17,8 @@ class Job:
 
     source: Path
     result: Path
+    problem: str = ""
+    """Why it cannot be done, as far as planning shows it; names the file."""
 
 
 @dataclass(frozen=True)
@@ -39,31 +33,24 @@ class Outcome:
     seconds: float = 0.0
 
 
-def plan_jobs(inputs: Sequence[Path], output_dir: Path, scale: int, file_format: str | None = None) -> list[Job]:
-    """Name a result for every input: `<stem>_x<scale>.<ext>`, with the input's own suffix unless a format is given.
+def plan_jobs(inputs: Sequence[Path], output_dir: Path, scale: int, suffix: str | None = None) -> list[Job]:
+    """Name a result for every input: `<stem>_x<scale>` with the suffix of the input's own format, unless one is given.
 
-    An input whose suffix names no image format becomes a PNG.
+    The format is what the file holds; where the suffix says otherwise, the result gets the right one.
 
     Args:
         inputs: image files, and folders, whose image files are taken (sub-folders and hidden files are not).
         output_dir: where results go.
         scale: output pixels per input pixel, along each side.
-        file_format: PNG, JPEG, WEBP or None.
-    Raises:
-        ImageError: an input does not exist, or a folder holds no image.
+        suffix: one of `images.IMAGE_SUFFIXES`, or None.
+    Returns:
+        A job per picture, each file once; inputs that cannot be found or read are jobs with a problem.
     """
-    jobs: dict[Path, Job] = {}  # by source: naming a file twice asks for it once
+    jobs: dict[Path, Job] = {}
     for path in inputs:
-        if not path.exists():
-            raise ImageError(f"{path}: no such file or folder")
-        sources = image_files(path) if path.is_dir() else [path]
-        if not sources:
-            raise ImageError(f"{path}: no PNG, JPEG or WebP images in this folder")
-        for source in sources:
-            suffix = source.suffix if source.suffix.lower() in IMAGE_SUFFIXES else ".png"
-            if file_format:
-                suffix = SUFFIXES[file_format][0]
-            jobs[source] = Job(source, output_dir / f"{source.stem}_x{scale}{suffix}")
+        for source, problem in _sources(path):
+            result = output_dir / f"{source.stem}_x{scale}{suffix or _own_suffix(source)}"
+            jobs.setdefault(source.absolute(), Job(source, result, problem))
     return list(jobs.values())
 
 
@@ -88,35 +75,66 @@ def run_jobs(
     taken: dict[Path, Path] = {}
     for number, job in enumerate(jobs):
         start = time.perf_counter()
-
-        def report(done: int, total: int, number: int = number) -> None:
-            on_tile(number, done / total)
-
         try:
-            result = job.result.resolve()
-            if result in inputs:
-                raise ImageError(f"{job.source}: its result would replace the input {job.result}; choose another -o")
-            if result in taken:
-                raise ImageError(
-                    f"{job.source}: its result {job.result} is also that of {taken[result]}; use separate folders"
-                )
-            taken[result] = job.source
+            _claim(job, inputs, taken)
             if job.result.exists() and not overwrite:
                 yield Outcome(job, "skipped", f"{job.source}: {job.result} exists; --overwrite replaces it")
                 continue
-            _upscale_file(job, upscaler, report)
+            _upscale_file(job, upscaler, partial(_report, on_tile, number))
         except TrinasError as error:
             yield Outcome(job, "failed", str(error))
+        except OSError as error:
+            yield Outcome(job, "failed", f"{job.source}: {error.strerror or error} ({error.filename or job.result})")
         else:
             yield Outcome(job, "done", seconds=time.perf_counter() - start)
 
 
-def _upscale_file(job: Job, upscaler: Upscaler, on_tile: Callable[[int, int], None]) -> None:
-    _, width, height = read_size(job.source)
-    check_fits(job.source, format_of_suffix(job.result), width * upscaler.scale, height * upscaler.scale)
-    result = upscaler(read_image(job.source), on_tile)
+def _sources(path: Path) -> list[tuple[Path, str]]:
+    """The image files that an input stands for, each with what is wrong with it, if anything is."""
     try:
-        job.result.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            return [(path, f"{path}: no such file or folder")]
+        if not path.is_dir():
+            return [(path, "")]
+        return [(source, "") for source in image_files(path)] or [
+            (path, f"{path}: no PNG, JPEG or WebP images in this folder")
+        ]
     except OSError as error:
-        raise ImageError(f"{job.result.parent}: cannot be made ({error.strerror})") from None
+        return [(path, f"{path}: cannot be read ({error.strerror})")]
+
+
+def _own_suffix(source: Path) -> str:
+    file_format = sniff_format(source)
+    if file_format is None or source.suffix.lower() in SUFFIXES[file_format]:
+        return source.suffix
+    return SUFFIXES[file_format][0]
+
+
+def _claim(job: Job, inputs: set[Path], taken: dict[Path, Path]) -> None:
+    """Make sure that a job can be tried and that its result is nobody else's file."""
+    if job.problem:
+        raise ImageError(job.problem)
+    result = job.result.resolve()
+    if result in inputs:
+        raise ImageError(f"{job.source}: its result would replace the input {job.result}; choose another -o")
+    other = taken.setdefault(result, job.source)
+    if other != job.source:
+        raise ImageError(f"{job.source}: its result {job.result} is also that of {other}; use separate folders")
+
+
+def _report(on_tile: Callable[[int, float], None], number: int, done: int, total: int) -> None:
+    on_tile(number, done / total)
+
+
+def _upscale_file(job: Job, upscaler: Upscaler, on_tile: Callable[[int, int], None]) -> None:
+    """Read, enlarge and write one picture; what can be known to fail fails before the long work."""
+    width, height = (side * upscaler.scale for side in read_size(job.source))
+    check_fits(job.result, width, height, has_alpha=False)
+    image = read_image(job.source)
+    check_fits(job.result, width, height, image.has_alpha)
+    job.result.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        result = upscaler(image, on_tile)
+    except UpscaleError as error:
+        raise UpscaleError(f"{job.source}: {error}") from None
     write_image(job.result, result)

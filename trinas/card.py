@@ -71,9 +71,11 @@ def _training(training: Mapping[str, Any]) -> list[str]:
     settings = training.get("config", {})
     lines = []
     for key, value in training.items():
-        if key != "config":
+        if key not in ("config", "started_from"):
             shown = "; ".join(map(str, value)) if isinstance(value, list) else value
             lines.append(f"- {key.replace('_', ' ')}: {shown}")
     if settings:
         lines.append("- settings: " + ", ".join(f"{key} {value}" for key, value in settings.items()))
+    if "started_from" in training:
+        lines += ["", "Before that:", "", *_training(training["started_from"])]
     return lines or ["Unknown."]

@@ -10,6 +10,9 @@ import torch
 from trinas.errors import RunError
 from trinas.files import write_atomically
 
+SCHEMA = 1
+"""Version of the state; another one is refused rather than guessed at."""
+
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values to `path`; a crash leaves the previous state in place.
@@ -18,7 +21,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
         OSError: the disk is full or the folder is not writable.
     """
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save({"schema": SCHEMA, **state}, buffer)
     write_atomically(path, buffer.getvalue())
 
 
@@ -32,9 +35,9 @@ def load_state(path: Path) -> dict[str, Any]:
         raise RunError(f"{path}: no such state; nothing to resume here")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(f"{path}: damaged state, cannot resume ({reason})") from None
-    if not isinstance(state, dict):
-        raise RunError(f"{path}: not the state of a run")
+    if not isinstance(state, dict) or state.pop("schema", None) != SCHEMA:
+        raise RunError(f"{path}: not the state of a run, or of another version of trinas-upscale")
     return state

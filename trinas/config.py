@@ -1,6 +1,7 @@
-"""Every knob, with its default and unit. The command line shows these defaults."""
+"""Every knob, with its default and unit. The command line takes its defaults from here."""
 
 from dataclasses import dataclass
+from math import inf
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class TrainConfig:
     """Side of a square patch, in low-resolution pixels."""
     learning_rate: float = 2e-3
     """Peak rate of Adam; it rises over `warmup_steps` and falls to zero along a cosine."""
-    warmup_steps: int = 200
-    """Steps over which the rate rises from zero."""
+    warmup_steps: int = 1000
+    """Steps over which the rate rises from zero; a tenth of all steps at the most."""
     l2_share: float = 0.0
     """Share of the steps, at the end, that minimise the squared error instead of the absolute one."""
     clip_norm: float = 1.0
@@ -56,10 +57,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("give exactly one of steps and minutes")
-        for name in ("steps", "minutes", "batch_size", "patch_px", "learning_rate", "validate_every"):
+        for name in ("steps", "minutes", "batch_size", "patch_px", "learning_rate", "clip_norm", "validate_every"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not 0 < value < inf:
                 raise ValueError(f"{name} must be positive, got {value:g}")
+        for name in ("seed", "warmup_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.l2_share <= 1:
             raise ValueError(f"l2_share must be between 0 and 1, got {self.l2_share:g}")
         if not 0 <= self.ema_decay < 1:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import ceil
 
-from trinas.space import UPSAMPLING_STEPS, ArchSpec
+from trinas.space import ArchSpec
 
 QUOTED_OUTPUT_PX = 1280 * 720
 """Multiply-adds are quoted for an output of this many pixels, as the field does."""
@@ -99,18 +99,15 @@ def _stages(spec: ArchSpec) -> list[tuple[ConvShape, int]]:
     """Every convolution in order, with the upsampling factor it runs at."""
     bias, width, factor = spec.family == "edge", spec.trunk_width, 1
     stages = [(ConvShape(3, width, 3, bias=bias), factor)]
-    steps = list(zip(spec.upsample_after, UPSAMPLING_STEPS[spec.scale], strict=False))
-    for position in range(len(spec.cells) + 1):
-        for after, step in steps:
-            if after == position:
-                factor *= step
-                stages.append((ConvShape(width, width, 3), factor))
-        if position < len(spec.cells):
-            c_in = width
-            for slot in spec.cells[position].slots:
-                convs = primitive_convs(spec.family, slot.primitive, c_in, slot.width)
-                stages += [(conv, factor) for conv in convs]
-                c_in = slot.width
+    for stage in spec.path():
+        if isinstance(stage, int):
+            factor *= stage
+            stages.append((ConvShape(width, width, 3), factor))
+            continue
+        c_in = width
+        for slot in stage.slots:
+            stages += [(conv, factor) for conv in primitive_convs(spec.family, slot.primitive, c_in, slot.width)]
+            c_in = slot.width
     stages += [(ConvShape(width, width, 3), factor)] * spec.plain_convs
     c_out = 3 if spec.upsample_after else 3 * spec.scale**2
     return [*stages, (ConvShape(width, c_out, 3, bias=bias), factor)]

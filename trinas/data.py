@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trinas.degrade import crop_to_multiple, downscale
 from trinas.errors import DataError, ImageError
-from trinas.images import IMAGE_SUFFIXES, read_rgb8
+from trinas.images import IMAGE_SUFFIXES, is_image_file, read_rgb8
 
 VALIDATION_IMAGES = 24
 """Held out of training, where there are at least ten times as many."""
@@ -37,7 +37,7 @@ def load_photographs(folders: Sequence[Path]) -> list[Photograph]:
     """
     by_digest: dict[str, Photograph] = {}
     for folder in folders:
-        paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES]
+        paths = [path for path in sorted(folder.rglob("*")) if is_image_file(path)]
         if not paths:
             raise DataError(f"{folder}: no images here to learn from (looked for {' '.join(IMAGE_SUFFIXES)})")
         for path in paths:
@@ -69,6 +69,21 @@ def split(photographs: Sequence[Photograph]) -> tuple[list[Photograph], list[Pho
     return list(photographs[count:]), list(photographs[:count])
 
 
+def check_sizes(photographs: Sequence[Photograph], side_px: int) -> None:
+    """Refuse photographs that a square of `side_px` does not fit into.
+
+    Raises:
+        DataError: names the first of them.
+    """
+    for photo in photographs:
+        height, width = photo.pixels.shape[:2]
+        if min(height, width) < side_px:
+            raise DataError(
+                f"{photo.path}: {width}x{height} is smaller than a training patch of {side_px}; "
+                "remove it or train with smaller patches"
+            )
+
+
 def image_pairs(photographs: Sequence[Photograph], scale: int) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """(low, high) of each photograph, uint8 (H, W, 3), made by the field's protocol."""
     highs = [crop_to_multiple(photo.pixels, scale) for photo in photographs]
@@ -91,13 +106,7 @@ class Patches:
         Raises:
             DataError: an image is smaller than a patch.
         """
-        for photo in photographs:
-            if min(photo.pixels.shape[:2]) < patch_px * scale:
-                height, width = photo.pixels.shape[:2]
-                raise DataError(
-                    f"{photo.path}: {width}x{height} is smaller than a training patch of {patch_px * scale}; "
-                    "remove it or train with smaller patches"
-                )
+        check_sizes(photographs, patch_px * scale)
         pairs = image_pairs(photographs, scale)
         self.scale, self.patch_px, self.device = scale, patch_px, device
         self.sizes = np.array([low.shape[:2] for low, _ in pairs])

@@ -29,7 +29,9 @@ def pick_device(wish: str) -> torch.device:
         device = torch.device(wish)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, ValueError):
-        raise TrinasError(f"no device {wish!r} here; use --device cpu") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise TrinasError(f"no device {wish!r} here; use --device cpu")
     return device
 
 

@@ -34,7 +34,7 @@ class Figures:
 
     @property
     def psnr(self) -> float:
-        """Mean over the images, in dB."""
+        """Mean over the images, in dB; infinite if one of them was restored exactly."""
         return fmean(image.psnr for image in self.images)
 
     @property

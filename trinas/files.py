@@ -9,7 +9,7 @@ os.umask(_UMASK)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that no reader, and no crash, ever meets half a file.
+    """Write `content` to `path` so that no reader, and no killed process, ever meets half a file.
 
     The bytes go to a hidden temporary file in the same folder, which then takes the name in one step.
 

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -25,14 +25,14 @@ SUFFIXES = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "WEBP": (".webp",)}
 
 IMAGE_SUFFIXES = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 
-MAX_SIDE_PX = {"PNG": 2**31 - 1, "JPEG": 65_500, "WEBP": 16_383}
+MAX_SIDE_PX = {"PNG": 1_000_000, "JPEG": 65_500, "WEBP": 16_383}
 """The longest side a format can hold."""
 
 MAX_INPUT_PX = 100_000_000
 """Larger images are refused before they are decoded."""
 
 MAX_OUTPUT_PX = 800_000_000
-"""Larger results are refused before they are computed; they would take more than 9.6 GB of memory."""
+"""Larger results are refused before they are computed; this many take 9.6 GB of memory, with alpha 12.8 GB."""
 
 QUALITY = 95
 """Of JPEG (with full colour resolution) and WebP."""
@@ -70,11 +70,12 @@ class Image:
 
 def image_files(folder: Path) -> list[Path]:
     """The image files of a folder by their suffix, sorted; hidden ones and sub-folders are left out."""
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    ]
+    return [path for path in sorted(folder.iterdir()) if is_image_file(path)]
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether a file in a folder is taken for an image: by its suffix, and not if it is hidden."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def read_image(path: Path) -> Image:
@@ -86,25 +87,45 @@ def read_image(path: Path) -> Image:
         ImageError: the file is missing, empty, damaged, too large, animated, CMYK, or no PNG, JPEG or WebP.
     """
     content = _read_bytes(path)
-    with _opened(path, content) as opened:
+    with _opened(path, io.BytesIO(content)) as opened:
         _load(path, opened)
-        orientation = opened.getexif().get(_ORIENTATION_TAG, 1)
+        orientation = _orientation(opened)
         icc_profile = opened.info.get("icc_profile")
         depth = 16 if opened.format == "PNG" and content[24] == 16 else 8
-        pixels = _decode_16_bit(path, content) if depth == 16 else _pixels_of(path, opened)
+        if depth == 16:
+            pixels = _decode_16_bit(path, content, opened.info.get("transparency"))
+        else:
+            pixels = _pixels_of(path, opened)
     pixels = _ORIENT.get(orientation, lambda pixels: pixels)(pixels)
     levels = np.ascontiguousarray(np.moveaxis(pixels, 2, 0), dtype=np.float32)
     return Image(torch.from_numpy(levels).div_(2**depth - 1), depth, icc_profile)
 
 
-def read_size(path: Path) -> tuple[str, int, int]:
-    """(format, width, height) from an image file's header, before any turn, without decoding it.
+def read_size(path: Path) -> tuple[int, int]:
+    """(width, height) from an image file's header, before any turn, without decoding it.
 
     Raises:
         ImageError: as for `read_image`, as far as the header shows it.
     """
-    with _opened(path, _read_bytes(path)) as opened:
-        return str(opened.format), *opened.size
+    try:
+        with path.open("rb") as file, _opened(path, file) as opened:
+            return opened.size
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def sniff_format(path: Path) -> str | None:
+    """PNG, JPEG or WEBP by a file's first bytes; None for anything else, a missing file included."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except OSError:
+        return None
+    if start.startswith(b"\x89PNG"):
+        return "PNG"
+    if start.startswith(b"\xff\xd8"):
+        return "JPEG"
+    return "WEBP" if start[:4] == b"RIFF" and start[8:] == b"WEBP" else None
 
 
 def read_rgb8(path: Path) -> NDArray[np.uint8]:
@@ -129,9 +150,7 @@ def write_image(path: Path, image: Image) -> None:
     """
     file_format = format_of_suffix(path)
     height, width = image.pixels.shape[1:]
-    check_fits(path, file_format, width, height)
-    if file_format == "JPEG" and image.has_alpha:
-        raise ImageError(f"{path}: JPEG cannot hold transparency; choose --format png or webp")
+    check_fits(path, width, height, image.has_alpha)
     deep = file_format == "PNG" and image.depth == 16
     content = _encode_16_bit(image) if deep else _encode_8_bit(image, file_format)
     try:
@@ -152,12 +171,13 @@ def format_of_suffix(path: Path) -> str:
     raise ImageError(f"{path}: cannot write this format; choose one of {', '.join(IMAGE_SUFFIXES)}")
 
 
-def check_fits(path: Path, file_format: str, width: int, height: int) -> None:
-    """Refuse a result that its format, or memory, cannot hold.
+def check_fits(path: Path, width: int, height: int, has_alpha: bool) -> None:
+    """Refuse a result that the format of `path`, or memory, cannot hold.
 
     Raises:
         ImageError: it cannot.
     """
+    file_format = format_of_suffix(path)
     limit = MAX_SIDE_PX[file_format]
     if max(width, height) > limit:
         raise ImageError(
@@ -166,6 +186,8 @@ def check_fits(path: Path, file_format: str, width: int, height: int) -> None:
         )
     if width * height > MAX_OUTPUT_PX:
         raise ImageError(f"{path}: a result of {width}x{height} is too large; the limit is {MAX_OUTPUT_PX:,} pixels")
+    if file_format == "JPEG" and has_alpha:
+        raise ImageError(f"{path}: JPEG cannot hold transparency; choose --format png or webp")
 
 
 def to_levels(pixels: Tensor, depth: int) -> NDArray[Any]:
@@ -180,20 +202,19 @@ def to_levels(pixels: Tensor, depth: int) -> NDArray[Any]:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
-    if not content:
-        raise ImageError(f"{path}: the file is empty")
-    return content
 
 
-def _opened(path: Path, content: bytes) -> PillowImage.Image:
+def _opened(path: Path, file: IO[bytes]) -> PillowImage.Image:
     try:
         with warnings.catch_warnings():  # our own limit follows
             warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
-            opened = PillowImage.open(io.BytesIO(content), formats=tuple(SUFFIXES))
+            opened = PillowImage.open(file, formats=tuple(SUFFIXES))
     except UnidentifiedImageError:
+        if file.seek(0, io.SEEK_END) == 0:
+            raise ImageError(f"{path}: the file is empty") from None
         raise ImageError(f"{path}: not a PNG, JPEG or WebP image, or damaged at its start") from None
     except PillowImage.DecompressionBombError:
         raise ImageError(f"{path}: too large; the limit is {MAX_INPUT_PX:,} pixels") from None
@@ -215,6 +236,15 @@ def _load(path: Path, opened: PillowImage.Image) -> None:
         raise ImageError(f"{path}: damaged or cut short ({error})") from None
 
 
+def _orientation(opened: PillowImage.Image) -> int:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # "Corrupt EXIF data"
+            return int(opened.getexif().get(_ORIENTATION_TAG, 1))
+    except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
+        return 1  # damaged EXIF around a sound picture
+
+
 def _pixels_of(path: Path, opened: PillowImage.Image) -> NDArray[Any]:
     """8-bit (H, W, C)."""
     transparent = "transparency" in opened.info or opened.mode in ("LA", "PA", "RGBA")
@@ -228,35 +258,37 @@ def _pixels_of(path: Path, opened: PillowImage.Image) -> NDArray[Any]:
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
-def _decode_16_bit(path: Path, content: bytes) -> NDArray[Any]:
+def _decode_16_bit(path: Path, content: bytes, transparent: object) -> NDArray[Any]:
     """16-bit (H, W, C) of a PNG, through OpenCV, since Pillow reduces colour to 8 bits in silence.
 
     Pillow has decoded it before: for half a file it raises an error, where OpenCV gives half a picture.
+    `transparent` is the gray value that stands for transparency, if there is one.
     """
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
         raise ImageError(f"{path}: damaged 16-bit PNG")
     if pixels.ndim == 2:
-        return pixels[:, :, None]
+        if not isinstance(transparent, int):
+            return pixels[:, :, None]
+        return np.stack([pixels, np.where(pixels == transparent, 0, 65535).astype(np.uint16)], axis=2)
     rgb_order = pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]]
-    is_gray = content[25] in (
-        0,
-        4,
-    )  # the colour type in the PNG's header; OpenCV turns gray and alpha into RGBA
-    return rgb_order[:, :, [0, 3]] if is_gray else rgb_order
+    # OpenCV turns gray with alpha into RGB with alpha; the colour type in the PNG's header tells them apart.
+    return rgb_order[:, :, [0, 3]] if content[25] == 4 else rgb_order
 
 
 def _encode_8_bit(image: Image, file_format: str) -> bytes:
     levels = to_levels(image.pixels, 8)
     picture = PillowImage.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
-    options: dict[str, Any] = {"icc_profile": image.icc_profile}
+    options: dict[str, Any] = {}
     if file_format == "JPEG":
         options |= {"quality": QUALITY, "subsampling": "4:4:4"}
     elif file_format == "WEBP":
         options |= {"quality": QUALITY}
         picture = picture.convert("RGBA" if image.has_alpha else "RGB")
     buffer = io.BytesIO()
-    picture.save(buffer, file_format, **options)
+    picture.save(
+        buffer, file_format, icc_profile=_fitting_profile(image, is_gray=picture.mode in ("L", "LA")), **options
+    )
     return buffer.getvalue()
 
 
@@ -266,9 +298,16 @@ def _encode_16_bit(image: Image) -> bytes:
     done, encoded = cv2.imencode(".png", np.ascontiguousarray(levels[:, :, order]))
     assert done, "OpenCV could not encode a PNG in memory"
     content = encoded.tobytes()
-    if image.icc_profile is None:
+    profile = _fitting_profile(image, is_gray=len(order) == 1)
+    if profile is None:
         return content
     # OpenCV cannot write a colour profile; its chunk goes behind the header, which is 33 bytes long.
-    body = b"iCCP" + b"ICC profile\0\0" + zlib.compress(image.icc_profile)
+    body = b"iCCP" + b"ICC profile\0\0" + zlib.compress(profile)
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     return content[:33] + chunk + content[33:]
+
+
+def _fitting_profile(image: Image, is_gray: bool) -> bytes | None:
+    """The picture's profile, unless it is one for gray and the file holds colour."""
+    profile = image.icc_profile
+    return None if profile is not None and profile[16:20] == b"GRAY" and not is_gray else profile

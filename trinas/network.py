@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from trinas.layers import PAPER_RESIDUAL_SCALE, Conv, UpsamplingStep, build_primitive, start_at_zero
-from trinas.space import UPSAMPLING_STEPS, ArchSpec, CellSpec
+from trinas.space import ArchSpec, CellSpec
 
 
 class Cell(nn.Sequential):
@@ -101,13 +101,9 @@ def _shuffled(output: Tensor, scale: int) -> Tensor:
 
 
 def _trunk(spec: ArchSpec) -> list[nn.Module]:
-    modules: list[nn.Module] = []
-    steps = UPSAMPLING_STEPS[spec.scale] if spec.upsample_after else ()
-    for position in range(len(spec.cells) + 1):
-        for after, factor in zip(spec.upsample_after, steps, strict=True):
-            if after == position:
-                modules.append(UpsamplingStep(spec.trunk_width, factor))
-        if position < len(spec.cells):
-            modules.append(Cell(spec.family, spec.trunk_width, spec.cells[position]))
-    convs = [Conv(spec.trunk_width, spec.trunk_width, 3, bias=False) for _ in range(spec.plain_convs)]
-    return [*modules, *convs]
+    width = spec.trunk_width
+    path = [
+        UpsamplingStep(width, stage) if isinstance(stage, int) else Cell(spec.family, width, stage)
+        for stage in spec.path()
+    ]
+    return [*path, *(Conv(width, width, 3, bias=False) for _ in range(spec.plain_convs))]

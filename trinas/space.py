@@ -60,8 +60,18 @@ class ArchSpec:
     plain_convs: int = 0  # 3x3 convolutions at trunk width that follow the last cell
 
     def __post_init__(self) -> None:
-        for complaint in _complaints(self):
-            raise SpecError(f"not a valid architecture: {complaint}")
+        complaints = _complaints(self)
+        if complaints:
+            raise SpecError(f"not a valid architecture: {'; '.join(complaints)}")
+
+    def path(self) -> "list[CellSpec | int]":
+        """What lies between head and plain convolutions, in order: cells, and factors of upsampling steps."""
+        steps = list(zip(self.upsample_after, UPSAMPLING_STEPS[self.scale], strict=False))
+        path: list[CellSpec | int] = []
+        for position in range(len(self.cells) + 1):
+            path += [factor for after, factor in steps if after == position]
+            path += self.cells[position : position + 1]
+        return path
 
     def to_json(self) -> str:
         """The spec as JSON; `from_json` gives it back exactly."""
@@ -110,6 +120,8 @@ class ArchSpec:
         if set(data) != expected:
             unknown, missing = sorted(set(data) - expected), sorted(expected - set(data))
             raise SpecError(f"not a valid architecture: unknown keys {unknown}, missing keys {missing}")
+        if not (isinstance(data["cells"], list) and isinstance(data["upsample_after"], list)):
+            raise SpecError("not a valid architecture: cells and upsample_after must be lists")
         try:
             cells = tuple(
                 CellSpec(tuple(SlotSpec(primitive, width) for primitive, width in cell)) for cell in data["cells"]
@@ -121,7 +133,7 @@ class ArchSpec:
 
 
 def _complaints(spec: ArchSpec) -> list[str]:
-    """What is wrong with a spec, the first thing first; empty when it can be built."""
+    """What is wrong with a spec; nothing when it can be built."""
     if not isinstance(spec.family, str) or spec.family not in PRIMITIVES:
         return [f"family {spec.family!r} is none of {', '.join(PRIMITIVES)}"]
     complaints = []

@@ -20,6 +20,9 @@ from trinas.space import ArchSpec
 SCHEMA = 1
 """Version of config.json; a newer one is refused rather than guessed at."""
 
+DEFAULT_MODELS = {4: "trinas-xs-x4"}
+"""The bundled model that is used for a scale when none is named."""
+
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
 
 
@@ -69,9 +72,7 @@ def save_model(folder: Path, network: Network, config: ModelConfig) -> None:
         OSError: the folder cannot be written; each file is either whole or as it was.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    collapsed = Network(network.spec)
-    collapsed.load_state_dict(collapsed_weights(network))
-    weights = {name: tensor.contiguous() for name, tensor in collapsed.state_dict().items()}
+    weights = {name: tensor.contiguous() for name, tensor in collapsed_weights(network).items()}
     write_atomically(folder / WEIGHTS_FILE, save_tensors(weights))
     save_config(folder, config)
 
@@ -122,11 +123,10 @@ def default_model(scale: int) -> str:
     Raises:
         ModelError: none is bundled for this scale.
     """
-    scales = {load_config(name).spec.scale: name for name in bundled_models()}
-    if scale not in scales:
-        known = ", ".join(str(known) for known in sorted(scales))
+    if scale not in DEFAULT_MODELS:
+        known = ", ".join(map(str, sorted(DEFAULT_MODELS)))
         raise ModelError(f"no bundled model enlarges {scale} times; there are models for {known}")
-    return scales[scale]
+    return DEFAULT_MODELS[scale]
 
 
 def load_config(name: str) -> ModelConfig:
@@ -151,6 +151,9 @@ def load_config(name: str) -> ModelConfig:
         spec = ArchSpec.from_dict(data["spec"])
     except SpecError as error:
         raise ModelError(f"{path}: {error}") from None
+    for key, kind in (("name", str), ("licence", str), ("training", dict), ("figures", dict)):
+        if not isinstance(data[key], kind):
+            raise ModelError(f"{path}: {key} is not a {kind.__name__}")
     return ModelConfig(data["name"], spec, data["licence"], data["training"], data["figures"])
 
 

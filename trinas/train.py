@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from trinas.checkpoint import load_state, save_state
 from trinas.config import TrainConfig
-from trinas.data import Patches, Photograph, fingerprint, image_pairs, split
+from trinas.data import Patches, Photograph, check_sizes, fingerprint, image_pairs, split
 from trinas.device import autocast, pick_device, pick_precision, synchronize
 from trinas.errors import RunError
 from trinas.evaluate import Pixels, psnr_y
@@ -26,11 +26,14 @@ from trinas.files import write_atomically
 from trinas.network import Network
 from trinas.plot import line_plot
 from trinas.space import ArchSpec
-from trinas.store import ModelConfig, save_model
+from trinas.store import Model, ModelConfig, save_model
 
 STATE_FILE, METRICS_FILE, CURVE_FILE = "state.pt", "metrics.jsonl", "curve.png"
 REPORT_EVERY = 20
 """Steps between progress reports; reading the loss waits for the device, so not every step."""
+
+EXACT_PSNR = 100.0
+"""What an image that is restored exactly counts in validation, in dB, so that the others still matter."""
 
 LOSS_SMOOTHING = 0.02
 """Share of the newest step in the running mean of the loss that is reported."""
@@ -59,6 +62,8 @@ class Run:
     steps: int
     device: torch.device
     precision: str
+    started_from: dict[str, Any]
+    """What is known of the model whose training goes on here; empty for fresh weights."""
     network: Network
     averaged: Network
     optimizer: torch.optim.Adam
@@ -76,6 +81,7 @@ class Run:
             "spec": self.spec.to_json(),
             "steps": self.steps,
             "precision": self.precision,
+            "started_from": self.started_from,
             "threads": torch.get_num_threads(),
             "data": data,
             "network": self.network.state_dict(),
@@ -96,7 +102,7 @@ def train_network(
     config: TrainConfig,
     run_dir: Path,
     *,
-    start: Network | None = None,
+    start: Model | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     stop: threading.Event | None = None,
 ) -> Network:
@@ -107,21 +113,21 @@ def train_network(
         photographs: what to learn from; about 24 are held out for validation (`data.split`).
         config: every knob.
         run_dir: new folder; holds the state, metrics.jsonl, curve.png and, as a model folder, the best weights.
-        start: go on from this network's weights instead of fresh ones.
+        start: go on from this model's weights instead of fresh ones.
         on_progress: called every 20 steps and after each validation.
         stop: set it to end after the current step, with the state saved.
     Returns:
         The best network so far, collapsed, on the CPU.
     Raises:
-        RunError: `run_dir` exists already.
+        RunError: `run_dir` exists already or cannot be written, or the loss is no longer a number.
         DataError: the images are too few or too small.
     """
-    if (run_dir / STATE_FILE).exists() or (run_dir.exists() and any(run_dir.iterdir())):
-        raise RunError(f"{run_dir}: exists already; resume it, or choose another folder")
+    check_new_run(run_dir)
     device = pick_device(config.device)
-    network, averaged, optimizer = _prepare(spec, config, device, start)
+    network, averaged, optimizer = _prepare(spec, config, device, start.network if start else None)
     precision = config.precision if config.precision != "auto" else _pick_precision(network, config)
-    run = Run(config, spec, config.steps or 0, device, precision, network, averaged, optimizer)
+    started_from = {"name": start.config.name, **start.config.training} if start else {}
+    run = Run(config, spec, config.steps or 0, device, precision, started_from, network, averaged, optimizer)
     return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
 
 
@@ -152,11 +158,21 @@ def resume_training(
     optimizer.load_state_dict(state["optimizer"])
     optimizer.param_groups[0]["lr"] = optimizer.param_groups[0]["lr"].to(device)
     run = Run(
-        config, spec, state["steps"], device, precision, network, averaged, optimizer,
+        config, spec, state["steps"], device, precision, state["started_from"], network, averaged, optimizer,
         state["step"], state["seconds"], state["loss"].to(device),
         state["best_psnr"], state["best_weights"], state["metrics"],
     )  # fmt: skip
     return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
+
+
+def check_new_run(run_dir: Path) -> None:
+    """Refuse a folder that a new run cannot have.
+
+    Raises:
+        RunError: there is something of that name already, other than an empty folder.
+    """
+    if run_dir.exists() and not (run_dir.is_dir() and not any(run_dir.iterdir())):
+        raise RunError(f"{run_dir}: exists already; resume it, or choose another folder")
 
 
 def _prepare(
@@ -199,12 +215,16 @@ def _train(
     stop: threading.Event,
 ) -> Network:
     config, spec = run.config, run.spec
+    check_sizes(photographs, config.patch_px * spec.scale)
     learning, held_out = split(photographs)
     patches = Patches(learning, spec.scale, config.patch_px, run.device)
     validation = image_pairs(held_out, spec.scale)
     data = fingerprint(photographs)
     run.steps = run.steps or _count_steps(run, patches, validation)
-    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{run_dir}: cannot be made ({error.strerror})") from None
     take_step = TrainStep(run.network, run.averaged, run.optimizer, config, run.precision)
 
     saved = reported = time.perf_counter()
@@ -226,7 +246,10 @@ def _train(
         if validating or stopping:
             run.seconds += time.perf_counter() - saved
             saved = time.perf_counter()
-            _save(run, run_dir, data, photographs)
+            try:
+                _save(run, run_dir, data, photographs)
+            except OSError as error:
+                raise RunError(f"{run_dir}: cannot be written ({error.strerror}); resume once it can") from None
 
         # 3. Report.
         if run.step % REPORT_EVERY == 0 or validating or stopping:
@@ -293,7 +316,7 @@ class TrainStep:
         # The loss's gradient by hand: autograd's takes as long as the whole trunk of a small network.
         error = output.detach() - high.contiguous(memory_format=torch.channels_last)
         loss = error.square().mean().sqrt() if squared else error.abs().mean()
-        gradient = error / (loss * error.numel()) if squared else error.sign_().div_(error.numel())
+        gradient = error / (loss.clamp(min=1e-6) * error.numel()) if squared else error.sign_().div_(error.numel())
         self.optimizer.zero_grad(set_to_none=True)
         output.backward(gradient)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
@@ -334,9 +357,10 @@ class TrainStep:
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     """Linear warm-up, then a cosine to zero."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
+    warmup_steps = min(config.warmup_steps, steps // 10)
+    if step < warmup_steps:
+        return config.learning_rate * (step + 1) / warmup_steps
+    done = (step - warmup_steps) / max(1, steps - warmup_steps)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
@@ -348,11 +372,13 @@ def validation_psnr(network: Network, pairs: Sequence[tuple[Pixels, Pixels]]) ->
     for low, high in pairs:
         output = network(torch.from_numpy(low).to(device).permute(2, 0, 1)[None].float() / 255)
         levels = (output[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-        total += psnr_y(levels, high, network.spec.scale)
+        total += min(psnr_y(levels, high, network.spec.scale), EXACT_PSNR)
     return total / len(pairs)
 
 
 def _validate(run: Run, validation: Sequence[tuple[Pixels, Pixels]]) -> None:
+    if not run.loss.isfinite():
+        raise RunError(f"step {run.step}: the loss is no longer a number; start again with a lower learning rate")
     psnr = validation_psnr(run.averaged, validation)
     if psnr > run.best_psnr:
         run.best_psnr = psnr
@@ -371,7 +397,7 @@ def _save(run: Run, run_dir: Path, data: str, photographs: Sequence[Photograph])
     curve = line_plot(points, f"Validation PSNR on Y, dB (best {run.best_psnr:.3f})", "steps")
     write_atomically(run_dir / CURVE_FILE, curve)
     training = {
-        "data": sorted({str(photo.path.parent) for photo in photographs}),
+        "data": sorted({photo.path.parent.name for photo in photographs}),
         "images": len(photographs),
         "data_sha256": data,
         "steps": run.step,
@@ -379,6 +405,8 @@ def _save(run: Run, run_dir: Path, data: str, photographs: Sequence[Photograph])
         "validation_psnr": round(run.best_psnr, 4),
         "config": dataclasses.asdict(run.config),
     }
+    if run.started_from:
+        training["started_from"] = run.started_from
     save_model(run_dir, _best_network(run), ModelConfig(run_dir.name, run.spec, "unspecified", training))
 
 

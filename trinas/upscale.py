@@ -1,5 +1,6 @@
 """Enlarge pictures with a loaded model, tile by tile; tiled equals whole."""
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -57,7 +58,7 @@ class Upscaler:
         self.config = config or UpscaleConfig()
         self.scale = model.scale
         self.device = pick_device(self.config.device)
-        self._network = model.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = copy.deepcopy(model.network).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._radius_px = spec_cost(model.config.spec).radius_px
         self.precision = self.config.precision
         if self.precision == "auto":
@@ -73,14 +74,14 @@ class Upscaler:
         Returns:
             The picture at `scale` times the size, values in [0, 1], on the CPU.
         Raises:
-            UpscaleError: the network gave values that are not numbers, even in fp32.
+            UpscaleError: the network gave values that are not numbers, even in fp32, or memory is too small.
         """
         channels, height, width = image.pixels.shape
         scale = self.scale
         # Colour under transparent pixels is bled outwards before enlarging, which looks further around.
-        padding = self._radius_px * (2 if image.has_alpha else 1)
+        padding = 2 * self._radius_px + 1 if image.has_alpha else self._radius_px
         tiles = list(tile_grid(height, width, self.config.tile_px, padding))
-        output = torch.empty(channels, height * scale, width * scale)
+        output = _empty(channels, height * scale, width * scale)
         for number, tile in enumerate(tiles, start=1):
             low = image.pixels[:, tile.padded_top : tile.padded_bottom, tile.padded_left : tile.padded_right]
             high = self._enlarge(low.to(self.device), image.has_alpha)
@@ -101,7 +102,8 @@ class Upscaler:
         if not has_alpha:
             return self._enlarge_colour(low)
         colour, alpha = low[:-1], low[-1:]
-        high_colour = self._enlarge_colour(bleed(colour, alpha, self._radius_px))
+        # One pixel more than the network sees, since enlarged alpha reaches one pixel beyond the visible ones.
+        high_colour = self._enlarge_colour(bleed(colour, alpha, self._radius_px + 1))
         return torch.cat([high_colour, self._enlarge_alpha(alpha)])
 
     def _enlarge_colour(self, low: Tensor) -> Tensor:
@@ -136,6 +138,16 @@ class Upscaler:
         """One pass over noise, which shows rounding more than any photograph does."""
         noise = torch.rand(3, TRIAL_PX, TRIAL_PX, generator=torch.Generator().manual_seed(0))
         return self._pass(noise.to(self.device), precision)
+
+
+def _empty(channels: int, height: int, width: int) -> Tensor:
+    try:
+        return torch.empty(channels, height, width)
+    except RuntimeError:  # torch's only word for "no memory" on the CPU
+        gigabytes = channels * height * width * 4 / 1e9
+        raise UpscaleError(
+            f"a result of {width}x{height} takes {gigabytes:.1f} GB of memory, which is not there"
+        ) from None
 
 
 def _is_finite(values: Tensor) -> bool:
