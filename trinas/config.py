@@ -38,7 +38,7 @@ class TrainConfig:
     warmup_steps: int = 1000
     """Steps over which the rate rises from zero; a tenth of all steps at the most."""
     l2_share: float = 0.0
-    """Share of the steps, at the end, that minimise the squared error instead of the absolute one."""
+    """Share of the steps, at the end, that minimise the squared error, mostly luma's, instead of the absolute one."""
     clip_norm: float = 1.0
     """Largest norm of the gradient; anything longer is shortened to it."""
     ema_decay: float = 0.999

@@ -35,6 +35,10 @@ REPORT_EVERY = 20
 EXACT_PSNR = 100.0
 """What an image that is restored exactly counts in validation, in dB, so that the others still matter."""
 
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)
+LUMA_SHARE = 0.85
+"""Share of luma in the squared error; the rest is on all three colours, so that they do not drift."""
+
 LOSS_SMOOTHING = 0.02
 """Share of the newest step in the running mean of the loss that is reported."""
 
@@ -47,7 +51,7 @@ class Progress:
     steps: int
     steps_per_second: float
     seconds_left: float
-    loss: float  # running mean of the absolute (in the L2 share: root mean squared) error
+    loss: float  # running mean of the absolute (in the L2 share: root mean squared, mostly luma's) error
     psnr: float  # last validation, dB on Y; NaN before the first
     best_psnr: float
     validated: bool  # whether this step was validated
@@ -290,6 +294,7 @@ class TrainStep:
         self.device = next(network.parameters()).device
         self._rate: Tensor = optimizer.param_groups[0]["lr"]
         self._averaging = torch.zeros((), device=self.device)
+        self._luma_weights = torch.tensor(LUMA_WEIGHTS, device=self.device).view(3, 1, 1, 1)
         self._graphs: dict[bool, tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor]] = {}
 
     def __call__(self, low: Tensor, high: Tensor, rate: float, step: int, squared: bool) -> Tensor:
@@ -315,8 +320,10 @@ class TrainStep:
             output = self.network.unshuffled(low)
         # The loss's gradient by hand: autograd's takes as long as the whole trunk of a small network.
         error = output.detach() - high.contiguous(memory_format=torch.channels_last)
-        loss = error.square().mean().sqrt() if squared else error.abs().mean()
-        gradient = error / (loss.clamp(min=1e-6) * error.numel()) if squared else error.sign_().div_(error.numel())
+        if squared:
+            loss, gradient = _squared_loss(error, self._luma_weights)
+        else:
+            loss, gradient = error.abs().mean(), error.sign_().div_(error.numel())
         self.optimizer.zero_grad(set_to_none=True)
         output.backward(gradient)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
@@ -353,6 +360,21 @@ class TrainStep:
                 for name, tensor in state.items():
                     old = before["state"].get(index, {}).get(name)
                     tensor.copy_(old) if old is not None else tensor.zero_()
+
+
+def _squared_loss(error: Tensor, luma_weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Root of the mean squared error, most of it on luma, which is what PSNR on Y measures; and its gradient.
+
+    Args:
+        error: (N, 3 * k, H, W), the k values of a colour side by side.
+        luma_weights: (3, 1, 1, 1), summing to 1.
+    """
+    by_colour = error.unflatten(1, (3, -1))
+    luma = (by_colour * luma_weights).sum(dim=1, keepdim=True)
+    loss = (LUMA_SHARE * luma.square().mean() + (1 - LUMA_SHARE) * error.square().mean()).sqrt()
+    # Luma has a third of the values, so each of them weighs three times as much in its mean.
+    weighted = 3 * LUMA_SHARE * luma * luma_weights + (1 - LUMA_SHARE) * by_colour
+    return loss, weighted.flatten(1, 2) / (loss.clamp(min=1e-6) * error.numel())
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
