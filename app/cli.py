@@ -208,7 +208,9 @@ def train(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="New folder for the run.")] = None,
     arch: Annotated[Path | None, typer.Option(help="Architecture as JSON, to train from scratch.")] = None,
     start: Annotated[str | None, typer.Option("--from", help="Model whose training goes on.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Run folder to go on with; takes no other settings.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Run folder to go on with; needs the same --data, and nothing else.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Time, turned into steps at the start.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Patches per step.")] = TrainConfig.batch_size,
@@ -272,10 +274,11 @@ def train(
         train_network(spec, photographs, config, run_dir, start=model, on_progress=_print_training, stop=stop)
     if sys.stderr.isatty():
         typer.echo("", err=True)
-    done = "Stopped; go on with --resume" if stop.is_set() else "Done; use it with --model"
-    typer.echo(f"{done} {run_dir}", err=True)
     if stop.is_set():
+        folders = " ".join(f"--data {folder}" for folder in data)
+        typer.echo(f"Stopped; go on with: trinas-upscale train --resume {run_dir} {folders}", err=True)
         raise typer.Exit(130)
+    typer.echo(f"Done; use it with --model {run_dir}", err=True)
 
 
 def main() -> None:
@@ -350,11 +353,13 @@ def _print_summary(outcomes: "list[Outcome]", output: Path, quiet: bool) -> None
         return
     by_state = _summary(outcomes)
     parts = [f"{len(entries)} {state}" for state, entries in by_state.items()]
-    typer.echo(f"{', '.join(parts)}. Results are in {output}/")
+    typer.echo(f"{', '.join(parts)}.")
     if by_state["skipped"]:
         typer.echo("Skipped images have a result already; --overwrite replaces it.")
     if by_state["done"]:
-        typer.echo(f"{fmean(entry['seconds'] for entry in by_state['done']):.2f} s per image.")
+        typer.echo(
+            f"Results are in {output}/, {fmean(entry['seconds'] for entry in by_state['done']):.2f} s per image."
+        )
 
 
 def _print_training(progress: "Progress") -> None:

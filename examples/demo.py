@@ -3,7 +3,7 @@
     python examples/demo.py FOLDER
 
 The photographs come with scikit-image: the cat Chelsea (Stefan van der Walt, CC0), a cup of coffee (Rachel
-Michetti, CC0), a rocket launch (SpaceX, CC0) and an astronaut (NASA, public domain).
+Michetti, CC0) and an astronaut (NASA, public domain).
 """
 
 import subprocess
@@ -14,9 +14,9 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage import data, io
 
 SCALE = 4
-PHOTOGRAPHS = {"chelsea": data.cat, "coffee": data.coffee, "rocket": data.rocket, "astronaut": data.astronaut}
+PHOTOGRAPHS = {"chelsea": data.cat, "coffee": data.coffee, "astronaut": data.astronaut}
 
-CROPS = {"chelsea": (120, 75), "coffee": (265, 185), "rocket": (285, 250), "astronaut": (160, 70)}
+CROPS = {"chelsea": (120, 75), "coffee": (265, 185), "astronaut": (160, 70)}
 """Top left corner (x, y) of what is shown of each, in pixels of the original."""
 
 CROP_WIDTH, CROP_HEIGHT = 150, 100

@@ -294,7 +294,7 @@ def test_a_stopped_training_goes_on_to_the_same_end(number, tmp_path, tiny_spec)
     (tmp_path / "arch.json").write_text(tiny_spec.to_json())
 
     def train(*arguments):
-        command = [sys.executable, "-m", "trinas_app", "train", "--data", photographs, "--device", "cpu"]
+        command = [sys.executable, "-m", "trinas_app", "train", "--data", photographs]
         return subprocess.Popen(
             [*command, *arguments],
             stderr=subprocess.PIPE,
@@ -303,7 +303,7 @@ def test_a_stopped_training_goes_on_to_the_same_end(number, tmp_path, tiny_spec)
         )
 
     new_run = ("--arch", tmp_path / "arch.json", "--steps", "400", "--batch-size", "2", "--patch", "12")
-    settings = ("--validate-every", "100", "--precision", "fp32", "-o")
+    settings = ("--validate-every", "100", "--precision", "fp32", "--device", "cpu", "-o")
     straight = train(*new_run, *settings, tmp_path / "straight")
     straight.communicate()
     assert straight.returncode == 0
@@ -314,7 +314,7 @@ def test_a_stopped_training_goes_on_to_the_same_end(number, tmp_path, tiny_spec)
     stopped.send_signal(number)
     _, last_words = stopped.communicate()
     assert stopped.returncode == 130
-    assert "go on with --resume" in last_words
+    assert f"--resume {tmp_path / 'stopped'} --data {photographs}" in last_words
     assert (tmp_path / "stopped/model.safetensors").is_file()
     deadline = time.monotonic() + 60
     resumed = train("--resume", tmp_path / "stopped")

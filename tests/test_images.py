@@ -225,6 +225,11 @@ def test_a_folder_that_is_not_there_is_one_clear_error(tmp_path):
         write_image(tmp_path / "nowhere" / "out.png", Image(torch.zeros(3, 2, 2)))
 
 
+def test_paths_may_be_text(tmp_path):
+    write_image(str(tmp_path / "out.png"), Image(torch.ones(1, 2, 2)))
+    assert read_image(str(tmp_path / "out.png")).pixels.tolist() == [[[1, 1], [1, 1]]]
+
+
 def test_levels_are_rounded_and_clipped():
     pixels = torch.tensor([-0.1, 0.0, 0.5 / 255 + 1e-4, 1.0, 1.7]).view(1, 1, 5)
     assert to_levels(pixels, 8).flatten().tolist() == [0, 0, 1, 255, 255]

@@ -82,7 +82,8 @@ def run_jobs(
                 continue
             _upscale_file(job, upscaler, partial(_report, on_tile, number))
         except TrinasError as error:
-            yield Outcome(job, "failed", str(error))
+            reason = str(error)
+            yield Outcome(job, "failed", reason if str(job.source) in reason else f"{job.source}: {reason}")
         except OSError as error:
             yield Outcome(job, "failed", f"{job.source}: {error.strerror or error} ({error.filename or job.result})")
         else:

@@ -16,6 +16,8 @@ from trinas.images import image_files, read_rgb8
 
 Pixels = NDArray[np.uint8]
 
+_SSIM_STRIP_ROWS = 256  # of a large image at a time, since a window's sums take ten times its memory
+
 
 @dataclass(frozen=True)
 class ImageFigures:
@@ -103,14 +105,22 @@ def ssim_y(image: Pixels, reference: Pixels, border: int) -> float:
     first, second = (torch.from_numpy(y) for y in _cropped_luma(image, reference, border))
     if min(first.shape) < 11:
         raise ValueError(f"SSIM needs 11 pixels a side inside the border, got {tuple(first.shape)}")
+    rows = first.shape[0] - 10  # of windows
+    strips = [slice(top, min(top + _SSIM_STRIP_ROWS, rows) + 10) for top in range(0, rows, _SSIM_STRIP_ROWS)]
+    return sum(float(_similarity(first[strip], second[strip]).sum()) for strip in strips) / (
+        rows * (first.shape[1] - 10)
+    )
+
+
+def _similarity(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """SSIM of each window of two (H, W) planes."""
     mean = _windowed(torch.stack([first, second, first * first, second * second, first * second]))
     mean_1, mean_2, square_1, square_2, product = mean
     variance_1, variance_2 = square_1 - mean_1**2, square_2 - mean_2**2
     covariance = product - mean_1 * mean_2
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     similarity = (2 * mean_1 * mean_2 + c1) * (2 * covariance + c2)
-    similarity = similarity / ((mean_1**2 + mean_2**2 + c1) * (variance_1 + variance_2 + c2))
-    return float(similarity.mean())
+    return similarity / ((mean_1**2 + mean_2**2 + c1) * (variance_1 + variance_2 + c2))
 
 
 def _windowed(planes: torch.Tensor) -> Sequence[torch.Tensor]:

@@ -78,7 +78,7 @@ def is_image_file(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path | str) -> Image:
     """Decode an image file, whatever its suffix says.
 
     The EXIF orientation is applied; palettes become RGB (or RGB and alpha); 16-bit PNG keeps its depth.
@@ -86,6 +86,7 @@ def read_image(path: Path) -> Image:
     Raises:
         ImageError: the file is missing, empty, damaged, too large, animated, CMYK, or no PNG, JPEG or WebP.
     """
+    path = Path(path)
     content = _read_bytes(path)
     with _opened(path, io.BytesIO(content)) as opened:
         _load(path, opened)
@@ -139,7 +140,7 @@ def read_rgb8(path: Path) -> NDArray[np.uint8]:
     return np.ascontiguousarray(to_levels(colour, 8))
 
 
-def write_image(path: Path, image: Image) -> None:
+def write_image(path: Path | str, image: Image) -> None:
     """Encode `image` in the format that the suffix of `path` names; the file is whole or absent.
 
     JPEG and WebP hold 8 bits, and are written at quality 95; PNG holds 8 or 16. Gray with alpha at 16 bits
@@ -148,6 +149,7 @@ def write_image(path: Path, image: Image) -> None:
     Raises:
         ImageError: the suffix is unknown, the format cannot hold the picture, or the file cannot be written.
     """
+    path = Path(path)
     file_format = format_of_suffix(path)
     height, width = image.pixels.shape[1:]
     check_fits(path, width, height, image.has_alpha)

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from math import floor, log10
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -19,6 +20,7 @@ def line_plot(points: Sequence[tuple[float, float]], title: str, x_label: str) -
     font = ImageFont.load_default(16 * factor)
     x_low, x_high = _range([x for x, _ in points])
     y_low, y_high = _range([y for _, y in points])
+    decimals = max(0, 2 - floor(log10(y_high - y_low)))
     left, right = _MARGIN_PX * factor, (WIDTH_PX - _MARGIN_PX // 2) * factor
     top, bottom = _MARGIN_PX * factor, (HEIGHT_PX - _MARGIN_PX) * factor
 
@@ -31,7 +33,7 @@ def line_plot(points: Sequence[tuple[float, float]], title: str, x_label: str) -
     for tick in range(5):
         x, y = x_low + tick / 4 * (x_high - x_low), y_low + tick / 4 * (y_high - y_low)
         draw.line([place(x_low, y), place(x_high, y)], fill=_GRID, width=factor)
-        draw.text((left - 8 * factor, place(x, y)[1]), f"{y:.2f}", fill=_INK, font=font, anchor="rm")
+        draw.text((left - 8 * factor, place(x, y)[1]), f"{y:.{decimals}f}", fill=_INK, font=font, anchor="rm")
         draw.text((place(x, y)[0], bottom + 12 * factor), f"{x:,.0f}", fill=_INK, font=font, anchor="mt")
     draw.line([place(x, y) for x, y in points], fill=_LINE, width=3 * factor, joint="curve")
     draw.text((left, top // 2), title, fill=_INK, font=ImageFont.load_default(20 * factor), anchor="lm")

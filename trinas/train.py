@@ -231,6 +231,8 @@ def _train(
         raise RunError(f"{run_dir}: cannot be made ({error.strerror})") from None
     take_step = TrainStep(run.network, run.averaged, run.optimizer, config, run.precision)
 
+    if run.step == 0 and run.started_from:
+        _validate(run, validation)  # what the start is worth, so that nothing worse is ever kept
     saved = reported = time.perf_counter()
     reported_step = run.step
     while run.step < run.steps:
@@ -399,7 +401,7 @@ def validation_psnr(network: Network, pairs: Sequence[tuple[Pixels, Pixels]]) ->
 
 
 def _validate(run: Run, validation: Sequence[tuple[Pixels, Pixels]]) -> None:
-    if not run.loss.isfinite():
+    if run.step > 0 and not run.loss.isfinite():
         raise RunError(f"step {run.step}: the loss is no longer a number; start again with a lower learning rate")
     psnr = validation_psnr(run.averaged, validation)
     if psnr > run.best_psnr:
