@@ -112,11 +112,12 @@ class Upscaler:
         return self._run(low.expand(3, -1, -1)).mean(dim=0, keepdim=True)
 
     def _enlarge_alpha(self, alpha: Tensor) -> Tensor:
-        """As gray, but never outside the values around it: what was opaque or transparent stays wholly so."""
+        """Bicubic, which keeps edges smooth, but never outside the values around: opaque stays wholly opaque."""
         highest = F.max_pool2d(alpha[None], 3, stride=1, padding=1)
         lowest = -F.max_pool2d(-alpha[None], 3, stride=1, padding=1)
         bounds = F.interpolate(torch.cat([lowest, highest]), scale_factor=self.scale, mode="nearest")
-        return self._enlarge_colour(alpha).clamp(bounds[0], bounds[1])
+        enlarged = F.interpolate(alpha[None], scale_factor=self.scale, mode="bicubic", align_corners=False)[0]
+        return enlarged.clamp(bounds[0], bounds[1])
 
     def _run(self, low: Tensor) -> Tensor:
         """The network on one RGB tile, (3, h, w) to (3, scale * h, scale * w)."""
