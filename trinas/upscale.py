@@ -136,7 +136,7 @@ class Upscaler:
 
     @torch.inference_mode()
     def _try(self, precision: str) -> Tensor:
-        """One pass over noise, which shows rounding more than any photograph does."""
+        """One pass over noise, which is harder on rounding than photographs (docs/LOG.md)."""
         noise = torch.rand(3, TRIAL_PX, TRIAL_PX, generator=torch.Generator().manual_seed(0))
         return self._pass(noise.to(self.device), precision)
 
