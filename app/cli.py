@@ -1,26 +1,31 @@
 """The command line: parse, call trinas, print. No image or tensor maths, and no torch until work begins."""
 
 import json
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable
+from dataclasses import asdict, replace
 from enum import Enum
 from importlib.metadata import version
 from math import isfinite, isnan
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from trinas.config import TrainConfig, UpscaleConfig
+from trinas.config import MAX_INPUT_PX, MAX_OUTPUT_PX, SaveConfig, SizeConfig, TrainConfig, UpscaleConfig
 from trinas.errors import TrinasError
 
 if TYPE_CHECKING:
-    from trinas.batch import Job, Outcome
+    from trinas.batch import Job, Outcome, Plan
+    from trinas.enlarge import Enlarger
     from trinas.evaluate import Figures, ImageFigures
+    from trinas.space import ArchSpec
+    from trinas.store import Model
     from trinas.train import Progress
     from trinas.upscale import Upscaler
 
@@ -45,8 +50,10 @@ class FileFormat(str, Enum):
 
     PNG = "png"
     JPG = "jpg"
-    JPEG = "jpeg"
     WEBP = "webp"
+    TIFF = "tiff"
+    AVIF = "avif"
+    BMP = "bmp"
 
 
 class Precision(str, Enum):
@@ -57,7 +64,14 @@ class Precision(str, Enum):
     BF16 = "bf16"
 
 
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda (or cuda:1) or mps.", metavar="DEVICE")]
+def _complete_model(incomplete: str) -> list[str]:
+    """Names of bundled models that begin like this, for the shell."""
+    from trinas.store import bundled_models
+
+    return [name for name in bundled_models() if name.startswith(incomplete)]
+
+
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda (or cuda:1) or mps; see `devices`.", metavar="DEVICE")]
 PrecisionOption = Annotated[
     Precision, typer.Option(help="Number format of the network; auto measures which is faster.")
 ]
@@ -66,6 +80,10 @@ ScaleOption = Annotated[
     int | None,
     typer.Option("--scale", "-s", min=2, help="Output pixels per input pixel. [default: the model's, or 4]"),
 ]
+TtaOption = Annotated[bool, typer.Option("--tta", help="Mean over 8 turns and flips: a little better, 8 times slower.")]
+
+SIZE, SAVING, RUNNING = "Size", "Saving", "Running"
+"""Panels of the help of `upscale`."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -90,51 +108,170 @@ def root(
 @cli.command()
 def upscale(
     inputs: Annotated[list[Path], typer.Argument(help="Images, and folders of images, to enlarge.")],
-    scale: ScaleOption = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("upscaled"),
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Take sub-folders too; results go into the same sub-folders.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist already.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done, how long it takes, and what will fail.")
+    ] = False,
     model: Annotated[
-        str | None, typer.Option(help="Bundled name (see `trinas-upscale models`) or a model's folder.")
+        str | None,
+        typer.Option(
+            help="Bundled name (see `trinas-upscale models`) or a model's folder. [default: chosen by the size]",
+            autocompletion=_complete_model,
+        ),
     ] = None,
+    strength: Annotated[
+        float, typer.Option(min=0, max=1, help="How much of the network's work is kept: 0 is bicubic.")
+    ] = UpscaleConfig.strength,
+    tta: TtaOption = UpscaleConfig.tta,
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            "--scale", "-s", help="Output pixels per input pixel, 1 to 16. [default: 4]", rich_help_panel=SIZE
+        ),
+    ] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Width of results, in pixels.", rich_help_panel=SIZE)] = None,
+    height: Annotated[
+        int | None,
+        typer.Option(min=1, help="Height of results; with --width, they fit into both.", rich_help_panel=SIZE),
+    ] = None,
+    long_side: Annotated[
+        int | None, typer.Option(min=1, help="Longer side of results, in pixels.", rich_help_panel=SIZE)
+    ] = None,
+    max_input_mp: Annotated[
+        float, typer.Option(min=0.001, help="Larger pictures are refused; megapixels.", rich_help_panel=SIZE)
+    ] = MAX_INPUT_PX / 1e6,
+    max_output_mp: Annotated[
+        float, typer.Option(min=0.001, help="Larger results are refused; megapixels.", rich_help_panel=SIZE)
+    ] = MAX_OUTPUT_PX / 1e6,
+    file_format: Annotated[
+        FileFormat | None,
+        typer.Option("--format", help="Format of results. [default: the input's own]", rich_help_panel=SAVING),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF. [default: 95]", rich_help_panel=SAVING),
+    ] = None,
+    lossless: Annotated[
+        bool, typer.Option("--lossless", help="Write WebP without losses.", rich_help_panel=SAVING)
+    ] = False,
+    background: Annotated[
+        str | None,
+        typer.Option(help="Lay transparent pictures onto this colour: white, #rrggbb.", rich_help_panel=SAVING),
+    ] = None,
+    strip_metadata: Annotated[
+        bool,
+        typer.Option(
+            "--strip-metadata", help="Leave out EXIF, XMP and resolution; keep the profile.", rich_help_panel=SAVING
+        ),
+    ] = False,
     tile: Annotated[
-        int, typer.Option(min=16, help="Longest side of a tile in input pixels; smaller takes less memory.")
+        int,
+        typer.Option(
+            min=16, help="Longest side of a tile in input pixels; smaller takes less memory.", rich_help_panel=RUNNING
+        ),
     ] = UpscaleConfig.tile_px,
     device: DeviceOption = UpscaleConfig.device,
     precision: PrecisionOption = Precision.AUTO,
-    file_format: Annotated[
-        FileFormat | None, typer.Option("--format", help="Format of the results. [default: the input's own]")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist already.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Enlarge images, keeping their alpha, colour profile and bit depth (the default command).
+    """Enlarge images, keeping their alpha, colours, bit depth and metadata (the default command).
 
     Results are named `<stem>_x<scale>` in the input's own format. Those that exist are skipped. A bad file
     is reported and the others go on; the exit code is then 1.
     """
+    try:
+        size = SizeConfig(scale, width, height, long_side, round(max_input_mp * 1e6), round(max_output_mp * 1e6))
+        suffix = f".{file_format.value}" if file_format else None
+        save = SaveConfig(suffix, quality, lossless, background, strip_metadata)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     from trinas.batch import plan_jobs, run_jobs
+    from trinas.enlarge import Enlarger
 
-    upscaler, name = _load_upscaler(model, scale, UpscaleConfig(tile, device, precision.value))
-    jobs = plan_jobs(inputs, output, upscaler.scale, f".{file_format.value}" if file_format else None)
-    running_on = f"{name} on {upscaler.device}, {upscaler.precision}"
-    if not (quiet or as_json):
-        typer.echo(f"Enlarging {_count(len(jobs), 'image')} {upscaler.scale} times: {running_on}", err=True)
+    if model and scale is None and not (width or height or long_side):
+        size = replace(size, scale=_scale_of(model))
+    enlarger = Enlarger(model, UpscaleConfig(tile, strength, tta, device, precision.value))
+    plan = plan_jobs(inputs, output, size, save, recursive=recursive)
+    quiet = quiet or as_json
+    if not quiet:
+        _print_left_out(plan)
+    if dry_run:
+        _print_estimates(plan, enlarger, size, save, overwrite=overwrite, as_json=as_json)
+        return
+    if not quiet:
+        typer.echo(f"Enlarging {_count(len(plan.jobs), 'image')} {_wish(size)} on {enlarger.device}", err=True)
     outcomes: list[Outcome] = []
+    started = time.perf_counter()
     interrupted = False
-    with ImagesBar(jobs, hidden=quiet or as_json) as bar:
+    with ImagesBar(plan.jobs, hidden=quiet) as bar:
         try:
-            for outcome in run_jobs(jobs, upscaler, overwrite=overwrite, on_tile=bar):
+            for outcome in run_jobs(plan.jobs, enlarger, size, save, overwrite=overwrite, on_tile=bar):
                 outcomes.append(outcome)  # one by one, so that an interruption keeps those before it
+                bar.say(_line(outcome, quiet))
         except KeyboardInterrupt:
             interrupted = True
     if as_json:
-        typer.echo(json.dumps({"model": name, "scale": upscaler.scale, **_summary(outcomes)}, indent=2))
-    _print_summary(outcomes, output, quiet=quiet or as_json)
+        typer.echo(json.dumps(_summary(outcomes), indent=2))
+    if not quiet:
+        _print_summary(outcomes, output, time.perf_counter() - started)
     if interrupted:
-        typer.echo(f"Stopped; {_count(len(jobs) - len(outcomes), 'image')} not done.", err=True)
-        raise typer.Exit(130)
+        typer.echo(f"Stopped; {_count(len(plan.jobs) - len(outcomes), 'image')} not done.", err=True)
+        _leave_at_once(130)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(1)
+
+
+@cli.command()
+def compare(
+    image: Annotated[Path, typer.Argument(help="A picture to enlarge.")],
+    models: Annotated[
+        str | None,
+        typer.Option(help="Names or folders, with commas between. [default: all bundled of the scale]"),
+    ] = None,
+    scale: ScaleOption = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path("comparison.png"),
+    device: DeviceOption = UpscaleConfig.device,
+    precision: PrecisionOption = Precision.AUTO,
+) -> None:
+    """Show what bicubic and several models make of an image: one picture with labelled crops, side by side."""
+    from trinas.compare import compare_models
+    from trinas.errors import ImageError
+    from trinas.formats import format_of_suffix
+    from trinas.images import read_image
+    from trinas.store import load_model, models_of_scale
+    from trinas.upscale import Upscaler
+
+    format_of_suffix(output)
+    names = [name.strip() for name in models.split(",")] if models else models_of_scale(scale or 4)
+    loaded = {name: load_model(name) for name in names}
+    scales = {name: model.scale for name, model in loaded.items()}
+    if len({*scales.values(), *([scale] if scale else [])}) > 1:
+        listed = ", ".join(f"{name} x{factor}" for name, factor in scales.items())
+        raise TrinasError(f"only models of one scale can be compared: {listed}" + (f", -s {scale}" if scale else ""))
+    config = UpscaleConfig(device=device, precision=precision.value)
+    sheet = compare_models(read_image(image), [(name, Upscaler(model, config)) for name, model in loaded.items()])
+    try:
+        sheet.save(output)
+    except OSError as error:
+        raise ImageError(f"{output}: cannot be written ({error.strerror})") from None
+    typer.echo(f"Wrote {output}: bicubic and {_count(len(names), 'model')}.")
+
+
+@cli.command()
+def devices(as_json: JsonOption = False) -> None:
+    """List where networks can run here; auto takes the one marked with a star."""
+    from trinas.device import list_devices
+
+    found = list_devices()
+    if as_json:
+        typer.echo(json.dumps([asdict(device) for device in found], indent=2))
+        return
+    _print_table([[f"{device.name}{' *' if device.is_default else ''}", device.hardware] for device in found])
 
 
 @models_cli.callback()
@@ -174,7 +311,10 @@ def list_models(ctx: typer.Context, as_json: JsonOption = False) -> None:
 def evaluate(
     images: Annotated[Path, typer.Argument(help="Folder of high-resolution images.")],
     scale: ScaleOption = None,
-    model: Annotated[str | None, typer.Option(help="Bundled name, a model's folder, or bicubic.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Bundled name, a model's folder, or bicubic.", autocompletion=_complete_model)
+    ] = None,
+    tta: TtaOption = UpscaleConfig.tta,
     device: DeviceOption = UpscaleConfig.device,
     precision: PrecisionOption = Precision.AUTO,
     as_json: JsonOption = False,
@@ -188,7 +328,8 @@ def evaluate(
         name, factor = model, scale or 4
         figures = evaluate_model(lambda low: upscale_bicubic(low, factor), images, factor)
     else:
-        upscaler, name = _load_upscaler(model, scale, UpscaleConfig(device=device, precision=precision.value))
+        config = UpscaleConfig(tta=tta, device=device, precision=precision.value)
+        upscaler, name = _load_upscaler(model, scale, config)
         factor = upscaler.scale
         figures = evaluate_model(upscaler.rgb8, images, factor)
     if as_json:
@@ -208,6 +349,10 @@ def train(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="New folder for the run.")] = None,
     arch: Annotated[Path | None, typer.Option(help="Architecture as JSON, to train from scratch.")] = None,
     start: Annotated[str | None, typer.Option("--from", help="Model whose training goes on.")] = None,
+    scale: Annotated[
+        int | None,
+        typer.Option("--scale", "-s", min=2, max=4, help="With --from: another scale, whose tail is learnt anew."),
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Run folder to go on with; needs the same --data, and nothing else.")
     ] = None,
@@ -235,6 +380,8 @@ def train(
     """
     if sum(choice is not None for choice in (arch, start, resume)) != 1:
         raise typer.BadParameter("give exactly one of --arch, --from and --resume")
+    if scale is not None and start is None:
+        raise typer.BadParameter("--scale goes with --from; an --arch says its own")
     given = {name for name in ctx.params if _is_given(ctx, name)}
     if resume is not None and given - {"resume", "data"}:
         raise typer.BadParameter("a resumed run keeps its settings: give only --resume and --data")
@@ -269,7 +416,7 @@ def train(
             raise typer.BadParameter(str(error)) from None
         check_new_run(run_dir)
         model = load_model(start) if start else None
-        spec = model.config.spec if model else ArchSpec.from_json(_read_text(arch))
+        spec = _rescaled(model, scale) if model else ArchSpec.from_json(_read_text(arch))
         photographs = load_photographs(data)
         train_network(spec, photographs, config, run_dir, start=model, on_progress=_print_training, stop=stop)
     if sys.stderr.isatty():
@@ -279,6 +426,10 @@ def train(
         typer.echo(f"Stopped; go on with: trinas-upscale train --resume {run_dir} {folders}", err=True)
         raise typer.Exit(130)
     typer.echo(f"Done; use it with --model {run_dir}", err=True)
+
+
+def _rescaled(model: "Model", scale: int | None) -> "ArchSpec":
+    return replace(model.config.spec, scale=scale or model.scale)
 
 
 def main() -> None:
@@ -332,34 +483,118 @@ class ImagesBar:
         self._bar.label = f"{number + 1}/{len(self._jobs)} {self._jobs[number].source.name}"
         self._bar.update(round((number + share) * self.TICKS) - self._bar.pos)
 
+    def say(self, line: str) -> None:
+        """Print a line above the bar; nothing for an empty one."""
+        if line:
+            typer.echo(line if self._hidden else f"\r\x1b[K{line}", err=True)
+
+
+def _line(outcome: "Outcome", quiet: bool) -> str:
+    """What is said of an outcome as soon as it is known."""
+    if outcome.state == "failed":
+        return f"failed: {outcome.reason}"
+    if quiet or not outcome.notes:
+        return ""
+    return f"note: {outcome.job.result}: {'; '.join(outcome.notes)}"
+
 
 def _summary(outcomes: "Iterable[Outcome]") -> dict[str, list[dict[str, Any]]]:
     summary: dict[str, list[dict[str, Any]]] = {"done": [], "skipped": [], "failed": []}
     for outcome in outcomes:
         entry: dict[str, Any] = {"source": str(outcome.job.source), "result": str(outcome.job.result)}
         if outcome.state == "done":
-            entry["seconds"] = round(outcome.seconds, 3)
+            stages = ("read_seconds", "enlarge_seconds", "write_seconds")
+            entry |= {stage: round(getattr(outcome, stage), 3) for stage in stages}
+            entry["notes"] = list(outcome.notes)
         else:
             entry["reason"] = outcome.reason
         summary[outcome.state].append(entry)
     return summary
 
 
-def _print_summary(outcomes: "list[Outcome]", output: Path, quiet: bool) -> None:
-    for outcome in outcomes:
-        if outcome.state == "failed":
-            typer.echo(f"failed: {outcome.reason}", err=True)
-    if quiet:
-        return
+def _print_summary(outcomes: "list[Outcome]", output: Path, seconds: float) -> None:
     by_state = _summary(outcomes)
     parts = [f"{len(entries)} {state}" for state, entries in by_state.items()]
     typer.echo(f"{', '.join(parts)}.")
     if by_state["skipped"]:
         typer.echo("Skipped images have a result already; --overwrite replaces it.")
     if by_state["done"]:
-        typer.echo(
-            f"Results are in {output}/, {fmean(entry['seconds'] for entry in by_state['done']):.2f} s per image."
-        )
+        typer.echo(f"Results are in {output}/, {seconds / len(by_state['done']):.2f} s per image.")
+
+
+def _print_left_out(plan: "Plan") -> None:
+    if not plan.left_out:
+        return
+    shown = ", ".join(str(path) for path in plan.left_out[:3])
+    more = f" and {len(plan.left_out) - 3} more" if len(plan.left_out) > 3 else ""
+    typer.echo(f"Left out (no images by their names, or results of an earlier run): {shown}{more}", err=True)
+
+
+def _print_estimates(
+    plan: "Plan", enlarger: "Enlarger", size: SizeConfig, save: SaveConfig, *, overwrite: bool, as_json: bool
+) -> None:
+    """What a run would do; exit code 1 if something would fail."""
+    from trinas.estimate import estimate_jobs
+
+    estimates = list(estimate_jobs(plan.jobs, enlarger, size, save, overwrite=overwrite))
+    rows: list[dict[str, Any]] = []
+    for estimate in estimates:
+        row: dict[str, Any] = {"source": str(estimate.job.source), "result": str(estimate.job.result)}
+        if estimate.work is None:
+            row["problem"] = estimate.problem
+        else:
+            models = [enlarger.models[scale] for scale in estimate.work.passes]
+            memory_mb = round(estimate.memory_bytes / 1e6)
+            row |= {"size": estimate.work.size, "models": models, "seconds": estimate.seconds, "memory_mb": memory_mb}
+        rows.append(row)
+    if as_json:
+        typer.echo(json.dumps({"files": rows, "left_out": [str(path) for path in plan.left_out]}, indent=2))
+    else:
+        _print_rows(rows, skipped=len(plan.jobs) - len(rows))
+    if any("problem" in row for row in rows):
+        raise typer.Exit(1)
+
+
+def _print_rows(rows: list[dict[str, Any]], skipped: int) -> None:
+    good = [row for row in rows if "problem" not in row]
+    table = [["result", "size", "models", "seconds", "memory"]]
+    for row in good:
+        size = "x".join(map(str, row["size"]))
+        models = ", ".join(row["models"]) or "none"
+        table.append([row["result"], size, models, f"{row['seconds']:.2f}", f"{row['memory_mb']:,} MB"])
+    if good:
+        _print_table(table)
+    for row in rows:
+        if "problem" in row:
+            typer.echo(f"will fail: {row['problem']}", err=True)
+    total = sum(row["seconds"] for row in good)
+    highest = max((row["memory_mb"] for row in good), default=0)
+    typer.echo(
+        f"{_count(len(good), 'image')} to enlarge in about {total:.0f} s with up to {highest:,} MB, "
+        f"{skipped} with a result already, {len(rows) - len(good)} will fail. Nothing was written."
+    )
+
+
+def _wish(size: SizeConfig) -> str:
+    """How large, in words."""
+    if size.long_side is not None:
+        return f"to a longer side of {size.long_side} pixels"
+    sides = [(size.width, "wide"), (size.height, "high")]
+    wanted = [f"{side} pixels {word}" for side, word in sides if side is not None]
+    return f"to {' and '.join(wanted)}" if wanted else f"{size.scale or 4:g} times"
+
+
+def _scale_of(model: str) -> int:
+    from trinas.store import load_config
+
+    return load_config(model).spec.scale
+
+
+def _leave_at_once(code: int) -> None:
+    """End without waiting for pictures that are being encoded: nothing of them is on the disk yet."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _print_training(progress: "Progress") -> None:

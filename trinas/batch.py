@@ -1,14 +1,31 @@
-"""From input paths to result files: what the command line and the web page both run."""
+"""From input paths to result files: what the command line and the web page both run.
 
+Reading, enlarging and writing overlap: one thread decodes the next picture, the caller's thread runs the
+networks, a few threads encode what is done. Never more than those pictures are in memory.
+"""
+
+import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import partial
+from math import prod
 from pathlib import Path
 
-from trinas.errors import ImageError, TrinasError, UpscaleError
-from trinas.images import SUFFIXES, check_fits, image_files, read_image, read_size, sniff_format, write_image
-from trinas.upscale import Upscaler
+from trinas.config import SaveConfig, SizeConfig
+from trinas.enlarge import Enlarger
+from trinas.errors import ImageError, TrinasError
+from trinas.formats import FORMAT_NAMES, format_of_suffix, is_hidden, is_image_file, sniff_format
+from trinas.images import Header, Image, check_fits, flattened, parse_colour, read_header, read_image, write_image
+from trinas.sizes import DEFAULT_SCALE, target_size
+
+WRITERS = min(4, os.cpu_count() or 1)
+"""Results that are encoded at the same time; encoding takes longer than the smallest networks."""
+
+LARGE_PX = 50_000_000
+"""Results larger than this are made one at a time, so that memory holds one of them and not several."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +39,26 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What is to be done, all names settled."""
+
+    jobs: list[Job]
+    left_out: list[Path] = field(default_factory=list)
+    """Files in the input folders that are no images by their names, or are results of an earlier run."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one job amounts to, known from its file's header."""
+
+    header: Header
+    size: tuple[int, int]
+    """Width and height of the result."""
+    passes: tuple[int, ...]
+    """Scales of the networks it goes through."""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What became of one job."""
 
@@ -30,112 +67,258 @@ class Outcome:
     """done, skipped or failed."""
     reason: str = ""
     """Why it was skipped or failed; names the file."""
-    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    """What the result does not hold as its source did."""
+    read_seconds: float = 0.0
+    enlarge_seconds: float = 0.0
+    write_seconds: float = 0.0
 
 
-def plan_jobs(inputs: Sequence[Path], output_dir: Path, scale: int, suffix: str | None = None) -> list[Job]:
-    """Name a result for every input: `<stem>_x<scale>` with the suffix of the input's own format, unless one is given.
+def plan_jobs(
+    inputs: Sequence[Path], output_dir: Path, size: SizeConfig, save: SaveConfig, *, recursive: bool = False
+) -> Plan:
+    """Name a result for every input and find every clash, without opening more than the files' first bytes.
 
-    The format is what the file holds; where the suffix says otherwise, the result gets the right one.
+    A result is called `<stem>_x<scale>` (or by the size asked for), with the suffix of the input's own format
+    unless another is asked for. The format is what the file holds; where the suffix says otherwise, the result
+    gets the right one.
 
     Args:
-        inputs: image files, and folders, whose image files are taken (sub-folders and hidden files are not).
-        output_dir: where results go.
-        scale: output pixels per input pixel, along each side.
-        suffix: one of `images.IMAGE_SUFFIXES`, or None.
+        inputs: image files, and folders, whose image files are taken; hidden files are not.
+        output_dir: where results go; with `recursive` into the same sub-folders as their sources.
+        size: only for the names here.
+        save: its suffix.
+        recursive: take the folders within folders too.
     Returns:
-        A job per picture, each file once; inputs that cannot be found or read are jobs with a problem.
+        A job per picture, each file once; inputs that cannot be found or read, and all but the first of
+        those that would get the same result, are jobs with a problem.
     """
+    if save.background is not None:
+        parse_colour(save.background)
     jobs: dict[Path, Job] = {}
+    left_out: list[Path] = []
+    in_folders: set[Path] = set()
     for path in inputs:
-        for source, problem in _sources(path):
-            result = output_dir / f"{source.stem}_x{scale}{suffix or _own_suffix(source)}"
-            jobs.setdefault(source.absolute(), Job(source, result, problem))
-    return list(jobs.values())
+        for source, problem in _sources(path, recursive, left_out):
+            key = source.absolute()
+            folder = output_dir / source.parent.relative_to(path) if source != path else output_dir
+            result = folder / f"{source.stem}{_size_suffix(size)}{save.suffix or _own_suffix(source)}"
+            jobs.setdefault(key, Job(source, result, problem))
+            if source != path:
+                in_folders.add(key)
+    # A folder that results were written into holds them beside their sources: they are no pictures to enlarge.
+    results = {job.result.absolute() for job in jobs.values()}
+    earlier = {key for key in in_folders & results if jobs[key].result.absolute() != key}
+    left_out += [jobs[key].source for key in sorted(earlier)]
+    return Plan(_without_clashes([job for key, job in jobs.items() if key not in earlier]), left_out)
+
+
+def inspect_job(job: Job, enlarger: Enlarger, size: SizeConfig, save: SaveConfig) -> Work:
+    """What a job amounts to; everything that can be known to fail before decoding fails here.
+
+    Raises:
+        TrinasError: the picture cannot be read, is too large, or its result cannot be held.
+    """
+    if job.problem:
+        raise ImageError(job.problem)
+    header = read_header(job.source, size.max_input_px)
+    target = target_size(size, header.width, header.height)
+    passes = enlarger.passes(header.width, header.height, target)
+    has_alpha = header.has_alpha and save.background is None
+    check_fits(job.result, *target, has_alpha, size.max_output_px)
+    known = format_of_suffix(job.result)
+    if save.lossless and known.has_quality and not known.has_lossless:
+        raise ImageError(f"{job.result}: {known.name} is always lossy; choose --format png or webp")
+    grown_px = header.width * header.height * prod(passes) ** 2
+    if grown_px > size.max_output_px:
+        raise ImageError(
+            f"{job.source}: on the way to {target[0]}x{target[1]} it takes {grown_px:,} pixels; "
+            f"the limit is {size.max_output_px:,} (--max-output-mp)"
+        )
+    return Work(header, target, passes)
 
 
 def run_jobs(
     jobs: Sequence[Job],
-    upscaler: Upscaler,
+    enlarger: Enlarger,
+    size: SizeConfig,
+    save: SaveConfig,
     *,
     overwrite: bool = False,
     on_tile: Callable[[int, float], None] = lambda number, share: None,
 ) -> Iterator[Outcome]:
     """Enlarge picture after picture; one that fails does not stop the others.
 
+    Closing the iterator, or an exception in the caller's thread (Ctrl-C), ends the work at once: what is not
+    written yet is not written.
+
     Args:
         jobs: from `plan_jobs`.
-        upscaler: does the work.
+        enlarger: does the work.
+        size, save: how large, and how written.
         overwrite: replace results that exist instead of skipping their pictures.
         on_tile: called after each tile with (the job's number from 0, its finished share in 0..1).
     Yields:
         One outcome per job, in order, as soon as it is known.
     """
-    inputs = {job.source.resolve() for job in jobs}
-    taken: dict[Path, Path] = {}
-    for number, job in enumerate(jobs):
+    read = partial(_read, enlarger=enlarger, size=size, save=save, overwrite=overwrite)
+    reader, writers = ThreadPoolExecutor(1), ThreadPoolExecutor(WRITERS)
+    writing: deque[Future[Outcome]] = deque()
+    upcoming = reader.submit(read, jobs[0]) if jobs else None
+    try:
+        for number in range(len(jobs)):
+            assert upcoming is not None
+            current = upcoming.result()
+            upcoming = reader.submit(read, jobs[number + 1]) if number + 1 < len(jobs) else None
+            is_large = isinstance(current, _Decoded) and prod(current.work.size) > LARGE_PX
+            if is_large:
+                yield from _finished(writing, leave=0)
+            writing.append(_enlarged(current, enlarger, save, writers, partial(_report, on_tile, number)))
+            del current
+            yield from _finished(writing, leave=0 if is_large else WRITERS)
+        yield from _finished(writing, leave=0)
+    finally:
+        reader.shutdown(wait=False, cancel_futures=True)
+        writers.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """A picture between two stages."""
+
+    job: Job
+    work: Work
+    image: Image
+    read_seconds: float
+    enlarge_seconds: float = 0.0
+
+
+def _read(job: Job, *, enlarger: Enlarger, size: SizeConfig, save: SaveConfig, overwrite: bool) -> _Decoded | Outcome:
+    start = time.perf_counter()
+    try:
+        if not job.problem and job.result.exists() and not overwrite:
+            return Outcome(job, "skipped", f"{job.source}: {job.result} exists; --overwrite replaces it")
+        work = inspect_job(job, enlarger, size, save)
+        image = read_image(job.source, size.max_input_px)
+        if save.background is not None:
+            image = flattened(image, save.background)
+        return _Decoded(job, work, image, time.perf_counter() - start)
+    except (TrinasError, OSError, MemoryError) as error:
+        return _failed(job, error)
+
+
+def _enlarged(
+    current: _Decoded | Outcome,
+    enlarger: Enlarger,
+    save: SaveConfig,
+    writers: ThreadPoolExecutor,
+    on_tile: Callable[[int, int], None],
+) -> Future[Outcome]:
+    """The outcome to come of a picture that was read, or of one that was not."""
+    if isinstance(current, _Decoded):
         start = time.perf_counter()
         try:
-            _claim(job, inputs, taken)
-            if job.result.exists() and not overwrite:
-                yield Outcome(job, "skipped", f"{job.source}: {job.result} exists; --overwrite replaces it")
-                continue
-            _upscale_file(job, upscaler, partial(_report, on_tile, number))
-        except TrinasError as error:
-            reason = str(error)
-            yield Outcome(job, "failed", reason if str(job.source) in reason else f"{job.source}: {reason}")
-        except OSError as error:
-            yield Outcome(job, "failed", f"{job.source}: {error.strerror or error} ({error.filename or job.result})")
+            image = enlarger(current.image, current.work.size, on_tile)
+        except (TrinasError, MemoryError) as error:
+            current = _failed(current.job, error)
         else:
-            yield Outcome(job, "done", seconds=time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            return writers.submit(_write, replace(current, image=image, enlarge_seconds=seconds), save)
+    known: Future[Outcome] = Future()
+    known.set_result(current)
+    return known
 
 
-def _sources(path: Path) -> list[tuple[Path, str]]:
-    """The image files that an input stands for, each with what is wrong with it, if anything is."""
+def _write(enlarged: _Decoded, save: SaveConfig) -> Outcome:
+    start = time.perf_counter()
+    job = enlarged.job
     try:
-        if not path.exists():
-            return [(path, f"{path}: no such file or folder")]
-        if not path.is_dir():
-            return [(path, "")]
-        return [(source, "") for source in image_files(path)] or [
-            (path, f"{path}: no PNG, JPEG or WebP images in this folder")
-        ]
-    except OSError as error:
-        return [(path, f"{path}: cannot be read ({error.strerror})")]
+        job.result.parent.mkdir(parents=True, exist_ok=True)
+        notes = write_image(job.result, enlarged.image, save)
+    except (TrinasError, OSError, MemoryError) as error:
+        return _failed(job, error)
+    seconds = (enlarged.read_seconds, enlarged.enlarge_seconds, time.perf_counter() - start)
+    return Outcome(job, "done", "", (*enlarged.image.notes, *notes), *seconds)
 
 
-def _own_suffix(source: Path) -> str:
-    file_format = sniff_format(source)
-    if file_format is None or source.suffix.lower() in SUFFIXES[file_format]:
-        return source.suffix
-    return SUFFIXES[file_format][0]
+def _finished(writing: deque[Future[Outcome]], leave: int) -> Iterator[Outcome]:
+    """Outcomes in order: those known by now, and as many more as must be waited for to leave only `leave`."""
+    while writing and (len(writing) > leave or writing[0].done()):
+        yield writing.popleft().result()
 
 
-def _claim(job: Job, inputs: set[Path], taken: dict[Path, Path]) -> None:
-    """Make sure that a job can be tried and that its result is nobody else's file."""
-    if job.problem:
-        raise ImageError(job.problem)
-    result = job.result.resolve()
-    if result in inputs:
-        raise ImageError(f"{job.source}: its result would replace the input {job.result}; choose another -o")
-    other = taken.setdefault(result, job.source)
-    if other != job.source:
-        raise ImageError(f"{job.source}: its result {job.result} is also that of {other}; use separate folders")
+def _failed(job: Job, error: Exception) -> Outcome:
+    if isinstance(error, MemoryError):
+        reason = "memory is too small for this picture"
+    elif isinstance(error, OSError):
+        reason = f"{error.strerror or error} ({error.filename or job.result})"
+    else:
+        reason = str(error)
+    return Outcome(job, "failed", reason if str(job.source) in reason else f"{job.source}: {reason}")
 
 
 def _report(on_tile: Callable[[int, float], None], number: int, done: int, total: int) -> None:
     on_tile(number, done / total)
 
 
-def _upscale_file(job: Job, upscaler: Upscaler, on_tile: Callable[[int, int], None]) -> None:
-    """Read, enlarge and write one picture; what can be known to fail fails before the long work."""
-    width, height = (side * upscaler.scale for side in read_size(job.source))
-    check_fits(job.result, width, height, has_alpha=False)
-    image = read_image(job.source)
-    check_fits(job.result, width, height, image.has_alpha)
-    job.result.parent.mkdir(parents=True, exist_ok=True)
+def _sources(path: Path, recursive: bool, left_out: list[Path]) -> list[tuple[Path, str]]:
+    """The image files that an input stands for, each with what is wrong with it, if anything is."""
     try:
-        result = upscaler(image, on_tile)
-    except UpscaleError as error:
-        raise UpscaleError(f"{job.source}: {error}") from None
-    write_image(job.result, result)
+        if not path.exists():
+            return [(path, f"{path}: no such file or folder")]
+        if not path.is_dir():
+            return [(path, "")]
+        files = list(_files(path, recursive))
+    except OSError as error:
+        return [(path, f"{path}: cannot be read ({error.strerror})")]
+    images = [file for file in files if is_image_file(file)]
+    left_out += [file for file in files if file not in set(images)]
+    hint = "" if recursive else ", sub-folders are taken with -r"
+    return [(image, "") for image in images] or [(path, f"{path}: no {FORMAT_NAMES} images in this folder{hint}")]
+
+
+def _files(folder: Path, recursive: bool) -> Iterator[Path]:
+    """The files of a folder, sorted, without hidden ones; sub-folders after them, never through links."""
+    for parent, folders, names in os.walk(folder, onerror=_raise):
+        folders[:] = sorted(name for name in folders if recursive and not is_hidden(Path(name)))
+        yield from (Path(parent, name) for name in sorted(names) if not is_hidden(Path(name)))
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _own_suffix(source: Path) -> str:
+    known = sniff_format(source)
+    return source.suffix if known is None or source.suffix.lower() in known.suffixes else known.suffixes[0]
+
+
+def _size_suffix(size: SizeConfig) -> str:
+    """What a result's name says of its size, such as _x4, _x1.5, _w1920 or _long4000."""
+    if size.long_side is not None:
+        return f"_long{size.long_side}"
+    wishes = (("w", size.width), ("h", size.height))
+    text = "".join(f"{letter}{side}" for letter, side in wishes if side is not None)
+    return f"_{text}" if text else f"_x{size.scale or DEFAULT_SCALE:g}"
+
+
+def _without_clashes(jobs: list[Job]) -> list[Job]:
+    """The jobs, with a problem for each whose result is another's file; names differing in case are the same."""
+    inputs = {_key(job.source) for job in jobs}
+    taken: dict[str, Path] = {}
+    checked = []
+    for job in jobs:
+        problem = job.problem
+        if not problem:
+            key = _key(job.result)
+            other = taken.setdefault(key, job.source)
+            if key in inputs:
+                problem = f"{job.source}: its result would replace the input {job.result}; choose another -o"
+            elif other != job.source:
+                problem = f"{job.source}: its result {job.result} is also that of {other}; use separate folders"
+        checked.append(replace(job, problem=problem))
+    return checked
+
+
+def _key(path: Path) -> str:
+    return str(path.resolve()).casefold()

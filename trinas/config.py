@@ -3,13 +3,29 @@
 from dataclasses import dataclass
 from math import inf
 
+MAX_INPUT_PX = 100_000_000
+"""Larger pictures are refused before they are decoded, unless the limit is raised."""
+
+MAX_OUTPUT_PX = 800_000_000
+"""Larger results are refused before they are computed; this many take 9.6 GB of memory, with alpha 12.8 GB."""
+
+MAX_SCALE = 16
+"""The most that a picture is enlarged."""
+
+DEFAULT_QUALITY = 95
+"""Of JPEG and AVIF (both with full colour resolution) and of lossy WebP."""
+
 
 @dataclass(frozen=True)
 class UpscaleConfig:
-    """How an image is enlarged; nothing here changes the result beyond rounding."""
+    """How an image is enlarged."""
 
     tile_px: int = 256
     """Longest side of a tile, in input pixels. Smaller tiles take less memory and a little more time."""
+    strength: float = 1.0
+    """How much of the network's work is kept: 0 is bicubic, 1 is the network's result."""
+    tta: bool = False
+    """Mean over the picture's 8 turns and flips (self-ensemble): a little better, 8 times slower."""
     device: str = "auto"
     """auto, cpu, cuda (or cuda:1) or mps."""
     precision: str = "auto"
@@ -18,7 +34,60 @@ class UpscaleConfig:
     def __post_init__(self) -> None:
         if self.tile_px < 1:
             raise ValueError(f"tile_px must be at least 1, got {self.tile_px}")
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"strength must be between 0 and 1, got {self.strength:g}")
         _check_precision(self.precision)
+
+
+@dataclass(frozen=True)
+class SizeConfig:
+    """How large results get: a scale, or sizes in pixels. Nothing given means a scale of 4."""
+
+    scale: float | None = None
+    """Output pixels per input pixel, along each side, 1 to 16."""
+    width: int | None = None
+    """Of the result, in pixels; with `height` as well, the result is the largest that fits into both."""
+    height: int | None = None
+    """Of the result, in pixels."""
+    long_side: int | None = None
+    """The longer side of the result, in pixels."""
+    max_input_px: int = MAX_INPUT_PX
+    """Larger pictures are refused."""
+    max_output_px: int = MAX_OUTPUT_PX
+    """Larger results are refused."""
+
+    def __post_init__(self) -> None:
+        sizes = self.width is not None or self.height is not None
+        if (self.scale is not None) + sizes + (self.long_side is not None) > 1:
+            raise ValueError("give either scale, or width and height, or long_side")
+        if self.scale is not None and not 1 <= self.scale <= MAX_SCALE:
+            raise ValueError(f"scale must be between 1 and {MAX_SCALE}, got {self.scale:g}")
+        for name in ("width", "height", "long_side", "max_input_px", "max_output_px"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+@dataclass(frozen=True)
+class SaveConfig:
+    """How results are written."""
+
+    suffix: str | None = None
+    """One of `formats.IMAGE_SUFFIXES`; None keeps the input's format."""
+    quality: int | None = None
+    """Of JPEG, WebP and AVIF, 1 to 100. None: 95, and a WebP without losses stays without."""
+    lossless: bool = False
+    """Write WebP without losses."""
+    background: str | None = None
+    """Lay transparent pictures onto this colour; None keeps transparency."""
+    strip_metadata: bool = False
+    """Leave out EXIF, XMP and resolution. The colour profile stays: without it colours would be others."""
+
+    def __post_init__(self) -> None:
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise ValueError(f"quality must be between 1 and 100, got {self.quality}")
+        if self.quality is not None and self.lossless:
+            raise ValueError("give either quality or lossless")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from trinas.degrade import crop_to_multiple, downscale
 from trinas.errors import DataError, ImageError
-from trinas.images import IMAGE_SUFFIXES, is_image_file, read_rgb8
+from trinas.formats import IMAGE_SUFFIXES, is_image_file
+from trinas.images import read_rgb8
 
 VALIDATION_IMAGES = 24
 """Held out of training, where there are at least ten times as many."""

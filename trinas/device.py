@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -71,3 +72,28 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """A place where networks can run."""
+
+    name: str
+    """What --device takes."""
+    hardware: str
+    is_default: bool
+    """Whether auto chooses it."""
+
+
+def list_devices() -> list[DeviceInfo]:
+    """Every device that is really there, the CPU last."""
+    chosen = pick_device("auto").type
+    found = [
+        DeviceInfo(f"cuda:{index}", torch.cuda.get_device_name(index), chosen == "cuda" and index == 0)
+        for index in range(torch.cuda.device_count())
+    ]
+    if torch.backends.mps.is_available():
+        found.append(DeviceInfo("mps", "Apple GPU", chosen == "mps"))
+    threads = torch.get_num_threads()
+    capability = torch.backends.cpu.get_cpu_capability()
+    return [*found, DeviceInfo("cpu", f"{threads} threads, {capability}", chosen == "cpu")]

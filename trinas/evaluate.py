@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from trinas.degrade import crop_to_multiple, downscale, imresize
 from trinas.errors import DataError
-from trinas.images import image_files, read_rgb8
+from trinas.formats import image_files
+from trinas.images import read_rgb8
 
 Pixels = NDArray[np.uint8]
 

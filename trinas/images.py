@@ -1,44 +1,38 @@
-"""Image files to float tensors and back: PNG, JPEG, WebP; gray or colour, with or without alpha, 8 or 16 bit."""
+"""Image files to float tensors and back: every ordinary format; gray or colour, with or without alpha, 8 or 16 bit."""
 
 import io
 import struct
 import warnings
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
-import cv2
+import imagecodecs
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import UnidentifiedImageError
+from PIL import ImageColor, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
+from trinas.colour import profile_space, srgb_profile, to_srgb
+from trinas.config import DEFAULT_QUALITY, MAX_INPUT_PX, MAX_OUTPUT_PX, SaveConfig
 from trinas.errors import ImageError
 from trinas.files import write_atomically
+from trinas.formats import FORMAT_NAMES, FORMATS, Format, format_of_suffix, sniff_format
+from trinas.metadata import Metadata, exif_orientation, fitted, read_metadata, with_resolution
+from trinas.tiff import TiffError, TiffHeader, decode_tiff, encode_tiff, read_tiff_header
 
-SUFFIXES = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "WEBP": (".webp",)}
-"""File formats and the suffixes that name them, the usual one first."""
+PNG_COMPRESSION = 4
+"""Deflate level: against Pillow's 6 less than half the time for a tenth more bytes (docs/benchmarks.md)."""
 
-IMAGE_SUFFIXES = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+AVIF_SPEED = 8
+"""Of libavif, 0 to 10; against its 6 a quarter of the time for a tenth more bytes (docs/benchmarks.md)."""
 
-MAX_SIDE_PX = {"PNG": 1_000_000, "JPEG": 65_500, "WEBP": 16_383}
-"""The longest side a format can hold."""
-
-MAX_INPUT_PX = 100_000_000
-"""Larger images are refused before they are decoded."""
-
-MAX_OUTPUT_PX = 800_000_000
-"""Larger results are refused before they are computed; this many take 9.6 GB of memory, with alpha 12.8 GB."""
-
-QUALITY = 95
-"""Of JPEG (with full colour resolution) and WebP."""
-
+_JPEG_SEGMENT_BYTES = 65_533  # that a marker can hold, its name included
 _BAND_ROWS = 256
-_ORIENTATION_TAG = 0x0112
 _ORIENT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
@@ -60,7 +54,13 @@ class Image:
     depth: int = 8
     """Bits per channel in the file, 8 or 16."""
     icc_profile: bytes | None = None
-    """Colour profile that the values are to be read in."""
+    """Colour profile that the values are to be read in; None means sRGB."""
+    metadata: Metadata = field(default_factory=Metadata)
+    """EXIF, XMP and resolution."""
+    is_lossless_webp: bool = False
+    """Whether it came from a WebP file without losses; it is then written as one too."""
+    notes: tuple[str, ...] = ()
+    """What decoding had to change, for the user to know."""
 
     @property
     def has_alpha(self) -> bool:
@@ -68,65 +68,76 @@ class Image:
         return self.pixels.shape[0] in (2, 4)
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The image files of a folder by their suffix, sorted; hidden ones and sub-folders are left out."""
-    return [path for path in sorted(folder.iterdir()) if is_image_file(path)]
+@dataclass(frozen=True)
+class Header:
+    """What the beginning of an image file says."""
+
+    width: int
+    height: int
+    """Of the upright picture, in pixels."""
+    has_alpha: bool
+    channels: int
+    """1 to 4, as `Image.pixels` will have."""
 
 
-def is_image_file(path: Path) -> bool:
-    """Whether a file in a folder is taken for an image: by its suffix, and not if it is hidden."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def read_image(path: Path | str) -> Image:
+def read_image(path: Path | str, max_px: int = MAX_INPUT_PX) -> Image:
     """Decode an image file, whatever its suffix says.
 
-    The EXIF orientation is applied; palettes become RGB (or RGB and alpha); 16-bit PNG keeps its depth.
+    The EXIF orientation is applied; palettes become colour, CMYK becomes sRGB through its profile; PNG and
+    TIFF of 16 bits keep their depth.
 
+    Args:
+        path: the file.
+        max_px: larger pictures are refused before they are decoded.
     Raises:
-        ImageError: the file is missing, empty, damaged, too large, animated, CMYK, or no PNG, JPEG or WebP.
+        ImageError: the file is missing, empty, damaged, too large, animated, or of no format that can be read.
     """
     path = Path(path)
     content = _read_bytes(path)
+    read_header(path, max_px)
+    if _is_tiff(path):
+        return _read_tiff(path, content)
     with _opened(path, io.BytesIO(content)) as opened:
         _load(path, opened)
-        orientation = _orientation(opened)
-        icc_profile = opened.info.get("icc_profile")
-        depth = 16 if opened.format == "PNG" and content[24] == 16 else 8
-        if depth == 16:
-            pixels = _decode_16_bit(path, content, opened.info.get("transparency"))
-        else:
-            pixels = _pixels_of(path, opened)
-    pixels = _ORIENT.get(orientation, lambda pixels: pixels)(pixels)
-    levels = np.ascontiguousarray(np.moveaxis(pixels, 2, 0), dtype=np.float32)
-    return Image(torch.from_numpy(levels).div_(2**depth - 1), depth, icc_profile)
+        metadata = read_metadata(opened)
+        orientation = exif_orientation(metadata.exif)
+        image = Image(
+            torch.empty(0),
+            16 if _is_deep_png(content) else 8,
+            opened.info.get("icc_profile"),
+            metadata,
+            is_lossless_webp=_is_lossless_webp(content),
+        )
+        if image.depth == 16:
+            return _finished(image, _decode_deep_png(path, content, opened.info.get("transparency")), orientation)
+        if opened.mode == "CMYK":
+            return _from_cmyk(image, opened, orientation)
+        return _finished(image, _pixels_of(path, opened), orientation)
 
 
-def read_size(path: Path) -> tuple[int, int]:
-    """(width, height) from an image file's header, before any turn, without decoding it.
+def read_header(path: Path, max_px: int = MAX_INPUT_PX) -> Header:
+    """What an image file's header says, without decoding it.
 
     Raises:
         ImageError: as for `read_image`, as far as the header shows it.
     """
     try:
-        with path.open("rb") as file, _opened(path, file) as opened:
-            return opened.size
+        with path.open("rb") as file:
+            if _is_tiff(path):
+                width, height, has_alpha, is_gray, orientation = astuple(_tiff_header(path, file))
+            else:
+                with _opened(path, file) as opened:
+                    width, height = opened.size
+                    has_alpha = _is_transparent(opened)
+                    is_gray = opened.mode in ("1", "L", "LA") or opened.mode.startswith("I")
+                    orientation = exif_orientation(opened.info.get("exif"))
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def sniff_format(path: Path) -> str | None:
-    """PNG, JPEG or WEBP by a file's first bytes; None for anything else, a missing file included."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(12)
-    except OSError:
-        return None
-    if start.startswith(b"\x89PNG"):
-        return "PNG"
-    if start.startswith(b"\xff\xd8"):
-        return "JPEG"
-    return "WEBP" if start[:4] == b"RIFF" and start[8:] == b"WEBP" else None
+    if width * height > max_px:
+        raise ImageError(f"{path}: {width}x{height} is too large; the limit is {max_px:,} pixels (--max-input-mp)")
+    if orientation >= 5:
+        width, height = height, width
+    return Header(width, height, has_alpha, (1 if is_gray else 3) + has_alpha)
 
 
 def read_rgb8(path: Path) -> NDArray[np.uint8]:
@@ -140,56 +151,73 @@ def read_rgb8(path: Path) -> NDArray[np.uint8]:
     return np.ascontiguousarray(to_levels(colour, 8))
 
 
-def write_image(path: Path | str, image: Image) -> None:
+def flattened(image: Image, background: str) -> Image:
+    """Lay a transparent picture onto a colour: a name such as white, or #rrggbb.
+
+    Raises:
+        ImageError: there is no such colour.
+    """
+    if not image.has_alpha:
+        return image
+    colour = torch.tensor(parse_colour(background)).view(3, 1, 1)
+    pixels, alpha = image.pixels[:-1], image.pixels[-1:]
+    if len(pixels) == 1 and colour.unique().numel() == 1:
+        colour = colour[:1]  # gray on gray stays gray
+    return replace(image, pixels=torch.lerp(colour.expand(-1, *alpha.shape[1:]), pixels, alpha))
+
+
+def parse_colour(text: str) -> tuple[float, float, float]:
+    """Red, green and blue in [0, 1] of a colour's name, or of #rrggbb.
+
+    Raises:
+        ImageError: there is no such colour.
+    """
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise ImageError(f"{text!r} is no colour; give a name such as white, or #rrggbb") from None
+    return red / 255, green / 255, blue / 255
+
+
+def write_image(path: Path | str, image: Image, config: SaveConfig | None = None) -> list[str]:
     """Encode `image` in the format that the suffix of `path` names; the file is whole or absent.
 
-    JPEG and WebP hold 8 bits, and are written at quality 95; PNG holds 8 or 16. Gray with alpha at 16 bits
-    is written as RGB with alpha.
-
+    Returns:
+        What the format cannot hold and was left out or converted, for the user to know.
     Raises:
         ImageError: the suffix is unknown, the format cannot hold the picture, or the file cannot be written.
     """
     path = Path(path)
-    file_format = format_of_suffix(path)
     height, width = image.pixels.shape[1:]
     check_fits(path, width, height, image.has_alpha)
-    deep = file_format == "PNG" and image.depth == 16
-    content = _encode_16_bit(image) if deep else _encode_8_bit(image, file_format)
+    content, notes = _encode(path, image, config or SaveConfig())
     try:
         write_atomically(path, content)
     except OSError as error:
         raise ImageError(f"{path}: cannot be written ({error.strerror})") from None
+    return notes
 
 
-def format_of_suffix(path: Path) -> str:
-    """PNG, JPEG or WEBP.
-
-    Raises:
-        ImageError: the suffix names none of them.
-    """
-    for file_format, suffixes in SUFFIXES.items():
-        if path.suffix.lower() in suffixes:
-            return file_format
-    raise ImageError(f"{path}: cannot write this format; choose one of {', '.join(IMAGE_SUFFIXES)}")
-
-
-def check_fits(path: Path, width: int, height: int, has_alpha: bool) -> None:
+def check_fits(path: Path, width: int, height: int, has_alpha: bool, max_px: int = MAX_OUTPUT_PX) -> None:
     """Refuse a result that the format of `path`, or memory, cannot hold.
 
     Raises:
         ImageError: it cannot.
     """
-    file_format = format_of_suffix(path)
-    limit = MAX_SIDE_PX[file_format]
-    if max(width, height) > limit:
+    known = format_of_suffix(path)
+    if max(width, height) > known.max_side_px:
         raise ImageError(
-            f"{path}: a result of {width}x{height} is too large for {file_format}, "
-            f"which holds {limit} pixels a side; choose --format png"
+            f"{path}: a result of {width}x{height} is too large for {known.name}, "
+            f"which holds {known.max_side_px} pixels a side; choose --format png"
         )
-    if width * height > MAX_OUTPUT_PX:
-        raise ImageError(f"{path}: a result of {width}x{height} is too large; the limit is {MAX_OUTPUT_PX:,} pixels")
-    if file_format == "JPEG" and has_alpha:
-        raise ImageError(f"{path}: JPEG cannot hold transparency; choose --format png or webp")
+    if width * height > max_px:
+        raise ImageError(
+            f"{path}: a result of {width}x{height} is too large; the limit is {max_px:,} pixels (--max-output-mp)"
+        )
+    if has_alpha and not known.has_alpha:
+        raise ImageError(
+            f"{path}: {known.name} cannot hold transparency; choose --format png, or a --background to lay it on"
+        )
 
 
 def to_levels(pixels: Tensor, depth: int) -> NDArray[Any]:
@@ -209,22 +237,23 @@ def _read_bytes(path: Path) -> bytes:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
 
 
+def _is_tiff(path: Path) -> bool:
+    return sniff_format(path) is FORMATS["TIFF"]
+
+
 def _opened(path: Path, file: IO[bytes]) -> PillowImage.Image:
     try:
         with warnings.catch_warnings():  # our own limit follows
             warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
-            opened = PillowImage.open(file, formats=tuple(SUFFIXES))
+            opened = PillowImage.open(file, formats=[name for name in FORMATS if name != "TIFF"])
     except UnidentifiedImageError:
         if file.seek(0, io.SEEK_END) == 0:
             raise ImageError(f"{path}: the file is empty") from None
-        raise ImageError(f"{path}: not a PNG, JPEG or WebP image, or damaged at its start") from None
+        raise ImageError(f"{path}: not a {FORMAT_NAMES} image, or damaged at its start") from None
     except PillowImage.DecompressionBombError:
-        raise ImageError(f"{path}: too large; the limit is {MAX_INPUT_PX:,} pixels") from None
+        raise ImageError(f"{path}: too large; the limit is {MAX_INPUT_PX:,} pixels (--max-input-mp)") from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         raise ImageError(f"{path}: damaged ({error})") from None
-    width, height = opened.size
-    if width * height > MAX_INPUT_PX:
-        raise ImageError(f"{path}: {width}x{height} is too large; the limit is {MAX_INPUT_PX:,} pixels")
     # An MPO is a photograph as phones store it: a JPEG with previews or depth maps behind it.
     if opened.format != "MPO" and getattr(opened, "n_frames", 1) > 1:
         raise ImageError(f"{path}: animated; only still pictures can be enlarged")
@@ -238,78 +267,217 @@ def _load(path: Path, opened: PillowImage.Image) -> None:
         raise ImageError(f"{path}: damaged or cut short ({error})") from None
 
 
-def _orientation(opened: PillowImage.Image) -> int:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # "Corrupt EXIF data"
-            return int(opened.getexif().get(_ORIENTATION_TAG, 1))
-    except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
-        return 1  # damaged EXIF around a sound picture
+def _is_deep_png(content: bytes) -> bool:
+    return content.startswith(b"\x89PNG") and content[24] == 16
+
+
+def _is_lossless_webp(content: bytes) -> bool:
+    """Whether the pixels are in a VP8L chunk; a VP8 chunk is lossy."""
+    return content[:4] == b"RIFF" and content[8:12] == b"WEBP" and b"VP8L" in _webp_chunks(content)
+
+
+def _webp_chunks(content: bytes) -> list[bytes]:
+    chunks, position = [], 12
+    while position + 8 <= len(content):
+        chunks.append(content[position : position + 4])
+        size = int.from_bytes(content[position + 4 : position + 8], "little")
+        position += 8 + size + size % 2
+    return chunks
+
+
+def _finished(image: Image, pixels: NDArray[Any], orientation: int) -> Image:
+    """`image` with (H, W, C) levels of its depth as upright pixels."""
+    upright = _ORIENT.get(orientation, lambda pixels: pixels)(pixels)
+    levels = np.ascontiguousarray(np.moveaxis(upright, 2, 0), dtype=np.float32)
+    return replace(image, pixels=torch.from_numpy(levels).div_(2**image.depth - 1))
+
+
+def _is_transparent(opened: PillowImage.Image) -> bool:
+    return "transparency" in opened.info or opened.mode in ("LA", "PA", "RGBA")
 
 
 def _pixels_of(path: Path, opened: PillowImage.Image) -> NDArray[Any]:
     """8-bit (H, W, C)."""
-    transparent = "transparency" in opened.info or opened.mode in ("LA", "PA", "RGBA")
     if opened.mode in ("1", "L", "LA"):
-        mode = "LA" if transparent else "L"
+        mode = "LA" if _is_transparent(opened) else "L"
     elif opened.mode in ("P", "PA", "RGB", "RGBA"):
-        mode = "RGBA" if transparent else "RGB"
+        mode = "RGBA" if _is_transparent(opened) else "RGB"
     else:
         raise ImageError(f"{path}: {opened.mode} pictures are not supported; convert it to RGB first")
     pixels = np.asarray(opened.convert(mode))
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
-def _decode_16_bit(path: Path, content: bytes, transparent: object) -> NDArray[Any]:
-    """16-bit (H, W, C) of a PNG, through OpenCV, since Pillow reduces colour to 8 bits in silence.
+def _from_cmyk(image: Image, picture: PillowImage.Image, orientation: int, alpha: NDArray[Any] | None = None) -> Image:
+    """sRGB from CMYK: through its profile, or, without a sound one, by the simple inversion of the inks."""
+    profile = image.icc_profile
+    converted = to_srgb(picture, profile) if profile and profile_space(profile) == "CMYK" else None
+    how = "through its profile" if converted else "without a profile, so that colours may differ from print"
+    pixels = np.asarray(converted or picture.convert("RGB"))
+    if alpha is not None:
+        pixels = np.concatenate([pixels, alpha], axis=2)
+    image = replace(image, depth=8, icc_profile=srgb_profile(), notes=(f"CMYK was converted to sRGB {how}",))
+    return _finished(image, pixels, orientation)
 
-    Pillow has decoded it before: for half a file it raises an error, where OpenCV gives half a picture.
+
+def _decode_deep_png(path: Path, content: bytes, transparent: object) -> NDArray[Any]:
+    """16-bit (H, W, C) of a PNG, since Pillow reduces colour to 8 bits in silence.
+
     `transparent` is the gray value that stands for transparency, if there is one.
     """
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint16:
-        raise ImageError(f"{path}: damaged 16-bit PNG")
-    if pixels.ndim == 2:
-        if not isinstance(transparent, int):
-            return pixels[:, :, None]
-        return np.stack([pixels, np.where(pixels == transparent, 0, 65535).astype(np.uint16)], axis=2)
-    rgb_order = pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]]
-    # OpenCV turns gray with alpha into RGB with alpha; the colour type in the PNG's header tells them apart.
-    return rgb_order[:, :, [0, 3]] if content[25] == 4 else rgb_order
+    try:
+        pixels = imagecodecs.png_decode(content)
+    except (imagecodecs.PngError, ValueError) as error:
+        raise ImageError(f"{path}: damaged or cut short ({error})") from None
+    if pixels.ndim == 3:
+        return pixels
+    if not isinstance(transparent, int):
+        return pixels[:, :, None]
+    return np.stack([pixels, np.where(pixels == transparent, 0, 65535).astype(np.uint16)], axis=2)
 
 
-def _encode_8_bit(image: Image, file_format: str) -> bytes:
+def _tiff_header(path: Path, file: IO[bytes]) -> TiffHeader:
+    try:
+        return read_tiff_header(file)
+    except TiffError as error:
+        raise ImageError(f"{path}: {error}") from None
+
+
+def _read_tiff(path: Path, content: bytes) -> Image:
+    try:
+        picture = decode_tiff(content)
+    except TiffError as error:
+        raise ImageError(f"{path}: {error}") from None
+    levels = picture.levels
+    image = Image(torch.empty(0), levels.itemsize * 8, picture.icc_profile, picture.metadata)
+    if not picture.is_cmyk:
+        return _finished(image, levels, picture.orientation)
+    levels = levels if levels.dtype == np.uint8 else (levels >> 8).astype(np.uint8)  # LittleCMS gets 8 bits
+    inks = PillowImage.fromarray(np.ascontiguousarray(levels[..., :4]), "CMYK")
+    return _from_cmyk(image, inks, picture.orientation, levels[..., 4:] if levels.shape[2] == 5 else None)
+
+
+def _encode(path: Path, image: Image, config: SaveConfig) -> tuple[bytes, list[str]]:
+    known = format_of_suffix(path)
+    image, notes = _adapted(image, known, config)
+    try:
+        if known.name == "TIFF":
+            return encode_tiff(to_levels(image.pixels, image.depth), image.icc_profile, image.metadata), notes
+        if image.depth == 16:
+            return _encode_deep_png(image), notes
+        buffer = io.BytesIO()
+        _picture(image, known).save(buffer, known.name, **_options(image, known, config))
+        return buffer.getvalue(), notes
+    except (OSError, ValueError, MemoryError) as error:  # of an encoder's own limits
+        raise ImageError(f"{path}: cannot be encoded as {known.name} ({error})") from None
+
+
+def _adapted(image: Image, known: Format, config: SaveConfig) -> tuple[Image, list[str]]:
+    """The picture as the format can hold it, and what had to go."""
+    notes = []
+    height, width = image.pixels.shape[1:]
+    if image.depth == 16 and not known.has_16_bit:
+        image = replace(image, depth=8)
+        notes.append(f"{known.name} holds 8 bits per channel, not 16")
+    metadata = Metadata() if config.strip_metadata else image.metadata
+    left_out = []
+    if not known.has_metadata:
+        left_out = metadata.kinds()
+        metadata = replace(metadata, exif=None, xmp=None)
+    new = fitted(metadata, width, height)
+    if metadata.exif and not new.exif:
+        notes.append("EXIF was damaged and is left out")
+    if known.name == "JPEG":
+        new, too_long = _fitting_segments(new)
+        left_out += too_long
+    if left_out:
+        notes.append(f"{known.name} cannot hold this {' and '.join(left_out)}")
+    return _with_fitting_profile(replace(image, metadata=new), known, notes), notes
+
+
+def _fitting_segments(metadata: Metadata) -> tuple[Metadata, list[str]]:
+    """What fits into JPEG's segments of 64 KB, and what does not."""
+    long_exif = len(metadata.exif or b"") > _JPEG_SEGMENT_BYTES
+    long_xmp = len(metadata.xmp or b"") > _JPEG_SEGMENT_BYTES - len(b"http://ns.adobe.com/xap/1.0/\0")
+    kept = replace(metadata, exif=None if long_exif else metadata.exif, xmp=None if long_xmp else metadata.xmp)
+    return kept, ["EXIF"] * long_exif + ["XMP"] * long_xmp
+
+
+def _with_fitting_profile(image: Image, known: Format, notes: list[str]) -> Image:
+    """Where the file cannot hold the profile, or not with this picture, sRGB instead."""
+    if image.icc_profile is None:
+        return image
+    becomes_colour = image.pixels.shape[0] <= 2 and not known.has_gray
+    if known.has_metadata and not (becomes_colour and profile_space(image.icc_profile) == "GRAY"):
+        return image
+    colour = image.pixels[:-1] if image.has_alpha else image.pixels
+    levels = to_levels(colour, 8)
+    converted = to_srgb(PillowImage.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels), image.icc_profile)
+    if converted is None:
+        notes.append("its colour profile is damaged and is left out")
+        return replace(image, icc_profile=None)
+    if image.icc_profile != srgb_profile():
+        notes.append(f"{known.name} cannot hold its colour profile: colours were converted to sRGB")
+    pixels = torch.from_numpy(np.array(converted)).permute(2, 0, 1).float() / 255
+    if colour.shape[0] == 1 and known.has_gray:
+        pixels = pixels[1:2]
+    alpha = image.pixels[colour.shape[0] :]
+    profile = srgb_profile() if known.has_metadata else None
+    return replace(image, pixels=torch.cat([pixels, alpha]), icc_profile=profile)
+
+
+def _picture(image: Image, known: Format) -> PillowImage.Image:
     levels = to_levels(image.pixels, 8)
     picture = PillowImage.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
-    options: dict[str, Any] = {}
-    if file_format == "JPEG":
-        options |= {"quality": QUALITY, "subsampling": "4:4:4"}
-    elif file_format == "WEBP":
-        options |= {"quality": QUALITY}
-        picture = picture.convert("RGBA" if image.has_alpha else "RGB")
-    buffer = io.BytesIO()
-    picture.save(
-        buffer, file_format, icc_profile=_fitting_profile(image, is_gray=picture.mode in ("L", "LA")), **options
-    )
-    return buffer.getvalue()
+    return picture if known.has_gray else picture.convert("RGBA" if image.has_alpha else "RGB")
 
 
-def _encode_16_bit(image: Image) -> bytes:
+def _options(image: Image, known: Format, config: SaveConfig) -> dict[str, Any]:
+    """What Pillow is told when it encodes 8 bits."""
+    metadata = image.metadata
+    options: dict[str, Any] = {"dpi": metadata.dpi} if metadata.dpi else {}
+    if not known.has_metadata:
+        return options
+    exif = with_resolution(metadata) if known.name in ("WEBP", "AVIF") else metadata.exif
+    options |= {"icc_profile": image.icc_profile, "exif": exif or b""}
+    if known.name == "PNG":
+        return options | {"compress_level": PNG_COMPRESSION, "pnginfo": _png_text(metadata)}
+    options["xmp"] = metadata.xmp or b""
+    if known.name == "WEBP" and (config.lossless or (image.is_lossless_webp and config.quality is None)):
+        return options | {"lossless": True, "exact": True}
+    options["quality"] = config.quality or DEFAULT_QUALITY
+    if known.name == "WEBP":
+        return options
+    if known.name == "AVIF":
+        options["speed"] = AVIF_SPEED
+    return options | {"subsampling": "4:4:4"}
+
+
+def _png_text(metadata: Metadata) -> PngImagePlugin.PngInfo:
+    text = PngImagePlugin.PngInfo()
+    if metadata.xmp:
+        text.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
+    return text
+
+
+def _encode_deep_png(image: Image) -> bytes:
+    """16-bit PNG; profile and metadata are taken from a tiny one that Pillow writes, since the codec writes none."""
     levels = to_levels(image.pixels, 16)
-    order = {1: [0], 2: [0, 0, 0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[levels.shape[2]]
-    done, encoded = cv2.imencode(".png", np.ascontiguousarray(levels[:, :, order]))
-    assert done, "OpenCV could not encode a PNG in memory"
-    content = encoded.tobytes()
-    profile = _fitting_profile(image, is_gray=len(order) == 1)
-    if profile is None:
-        return content
-    # OpenCV cannot write a colour profile; its chunk goes behind the header, which is 33 bytes long.
-    body = b"iCCP" + b"ICC profile\0\0" + zlib.compress(profile)
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    return content[:33] + chunk + content[33:]
+    content = bytes(imagecodecs.png_encode(levels[:, :, 0] if levels.shape[2] == 1 else levels, level=PNG_COMPRESSION))
+    known = FORMATS["PNG"]
+    buffer = io.BytesIO()
+    small = replace(image, pixels=image.pixels[:, :1, :1], depth=8)
+    _picture(small, known).save(buffer, "PNG", **_options(small, known, SaveConfig()))
+    chunks = _png_chunks(buffer.getvalue())
+    extra = b"".join(body for kind, body in chunks if kind not in (b"IHDR", b"IDAT", b"IEND"))
+    return content[:33] + extra + content[33:]  # behind the header, which is 33 bytes long
 
 
-def _fitting_profile(image: Image, is_gray: bool) -> bytes | None:
-    """The picture's profile, unless it is one for gray and the file holds colour."""
-    profile = image.icc_profile
-    return None if profile is not None and profile[16:20] == b"GRAY" and not is_gray else profile
+def _png_chunks(content: bytes) -> list[tuple[bytes, bytes]]:
+    """Each chunk's kind, and all its bytes."""
+    chunks, position = [], 8
+    while position < len(content):
+        end = position + 12 + int.from_bytes(content[position : position + 4], "big")
+        chunks.append((content[position + 4 : position + 8], content[position:end]))
+        position = end
+    return chunks

@@ -20,7 +20,7 @@ from trinas.space import ArchSpec
 SCHEMA = 1
 """Version of config.json; a newer one is refused rather than guessed at."""
 
-DEFAULT_MODELS = {4: "trinas-xs-x4"}
+DEFAULT_MODELS = {2: "trinas-xs-x2", 3: "trinas-xs-x3", 4: "trinas-xs-x4"}
 """The bundled model that is used for a scale when none is named."""
 
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
@@ -115,6 +115,16 @@ def find_model(name: str) -> Path:
     if folder.is_dir():
         raise ModelError(f"{name}: not a model, there is no {CONFIG_FILE} in this folder")
     raise ModelError(f"{name}: no such model; bundled are {', '.join(bundled_models())}, or give a model's folder")
+
+
+def models_of_scale(scale: int) -> list[str]:
+    """The bundled models for a scale, at least one.
+
+    Raises:
+        ModelError: there is none.
+    """
+    names = [name for name in bundled_models() if load_config(name).spec.scale == scale]
+    return names or [default_model(scale)]
 
 
 def default_model(scale: int) -> str:

@@ -117,7 +117,8 @@ def train_network(
         photographs: what to learn from; about 24 are held out for validation (`data.split`).
         config: every knob.
         run_dir: new folder; holds the state, metrics.jsonl, curve.png and, as a model folder, the best weights.
-        start: go on from this model's weights instead of fresh ones.
+        start: go on from this model's weights instead of fresh ones; with another scale, from its trunk's,
+            under a fresh tail.
         on_progress: called every 20 steps and after each validation.
         stop: set it to end after the current step, with the state saved.
     Returns:
@@ -186,7 +187,10 @@ def _prepare(
     torch.manual_seed(config.seed)
     network = Network(spec)
     if start is not None:
-        network.load_state_dict(start.state_dict())
+        weights = start.state_dict()
+        if start.spec.scale != spec.scale:  # the tail is the one part that the scale shapes
+            weights |= {name: tensor for name, tensor in network.state_dict().items() if name.startswith("tail.")}
+        network.load_state_dict(weights)
     if config.branches:
         network.open_branches()
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,10 +1,10 @@
-"""Enlarge pictures with a loaded model, tile by tile; tiled equals whole."""
+"""Enlarge pictures with a loaded model, tile by tile; tiled equals whole, and every tile is checked."""
 
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import ceil
+from math import ceil, isfinite
 
 import numpy as np
 import torch
@@ -24,6 +24,15 @@ BF16_TOLERANCE = 1 / 255
 
 TRIAL_PX = 128
 """Side of the picture that both precisions are tried on."""
+
+REACH_MARGIN = 1 / 255
+"""How far beyond its surroundings a value may always lie (`within_reach`)."""
+
+MAX_MEAN_SHIFT = 0.03
+"""How far the mean of a colour over a tile may be from bicubic's; photographs stay below 0.004 (docs/LOG.md)."""
+
+MAX_INCONSISTENCY = 0.05
+"""RMS difference that a tile, reduced again, may have from its input beyond twice bicubic's."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ class Upscaler:
         Returns:
             The picture at `scale` times the size, values in [0, 1], on the CPU.
         Raises:
-            UpscaleError: the network gave values that are not numbers, even in fp32, or memory is too small.
+            UpscaleError: the network's result is not a picture of the input, even in fp32, or memory is too small.
         """
         channels, height, width = image.pixels.shape
         scale = self.scale
@@ -113,22 +122,31 @@ class Upscaler:
 
     def _enlarge_alpha(self, alpha: Tensor) -> Tensor:
         """Bicubic, which keeps edges smooth, but never outside the values around: opaque stays wholly opaque."""
-        highest = F.max_pool2d(alpha[None], 3, stride=1, padding=1)
-        lowest = -F.max_pool2d(-alpha[None], 3, stride=1, padding=1)
-        bounds = F.interpolate(torch.cat([lowest, highest]), scale_factor=self.scale, mode="nearest")
-        enlarged = F.interpolate(alpha[None], scale_factor=self.scale, mode="bicubic", align_corners=False)[0]
-        return enlarged.clamp(bounds[0], bounds[1])
+        bounds = torch.stack(surroundings(alpha))
+        lowest, highest = F.interpolate(bounds, scale_factor=self.scale, mode="nearest")
+        return resize(alpha, alpha.shape[1] * self.scale, alpha.shape[2] * self.scale).clamp(lowest, highest)
 
     def _run(self, low: Tensor) -> Tensor:
-        """The network on one RGB tile, (3, h, w) to (3, scale * h, scale * w)."""
-        high = self._pass(low, self.precision)
-        if not _is_finite(high) and self.precision != "fp32":
-            high = self._pass(low, "fp32")
-        if not _is_finite(high):
-            raise UpscaleError("the network gave values that are not numbers, even in fp32; try another model")
-        return high.clamp_(0, 1)
+        """The network on one RGB tile, (3, h, w) to (3, scale * h, scale * w), checked against bicubic."""
+        baseline = resize(low, low.shape[1] * self.scale, low.shape[2] * self.scale)
+        for precision in dict.fromkeys((self.precision, "fp32")):
+            high = within_reach(self._pass(low, precision), low)
+            complaint = _complaint(high, baseline, low)
+            if not complaint:
+                return high if self.config.strength == 1 else baseline.lerp_(high, self.config.strength)
+        raise UpscaleError(f"the network's result {complaint}, even in fp32; try another model")
 
     def _pass(self, low: Tensor, precision: str) -> Tensor:
+        if not self.config.tta:
+            return self._network_on(low, precision)
+        total = torch.zeros(())
+        for turns in range(4):
+            for flip in ([], [2]):
+                turned = torch.rot90(low, turns, (1, 2)).flip(flip)
+                total = total + torch.rot90(self._network_on(turned, precision).flip(flip), -turns, (1, 2))
+        return total / 8
+
+    def _network_on(self, low: Tensor, precision: str) -> Tensor:
         batch = low[None].contiguous(memory_format=torch.channels_last)
         with autocast(self.device, precision):
             high: Tensor = self._network(batch)[0]
@@ -138,7 +156,7 @@ class Upscaler:
     def _try(self, precision: str) -> Tensor:
         """One pass over noise, which is harder on rounding than photographs (docs/LOG.md)."""
         noise = torch.rand(3, TRIAL_PX, TRIAL_PX, generator=torch.Generator().manual_seed(0))
-        return self._pass(noise.to(self.device), precision)
+        return self._network_on(noise.to(self.device), precision)
 
 
 def _empty(channels: int, height: int, width: int) -> Tensor:
@@ -151,9 +169,72 @@ def _empty(channels: int, height: int, width: int) -> Tensor:
         ) from None
 
 
-def _is_finite(values: Tensor) -> bool:
-    """Whether all are numbers: a sum with one that is not is none either, and is found four times faster."""
-    return bool(values.sum().isfinite())
+def resize(pixels: Tensor, height: int, width: int) -> Tensor:
+    """Bicubic with antialiasing, (C, H, W) to (C, height, width), values in [0, 1].
+
+    The kernel (a = -0.5) is widened where the picture shrinks, as in `degrade.imresize`.
+    """
+    size = (height, width)
+    return F.interpolate(pixels[None], size, mode="bicubic", antialias=True, align_corners=False)[0].clamp_(0, 1)
+
+
+def within_reach(high: Tensor, low: Tensor) -> Tensor:
+    """Keep each value within what its surroundings suggest, and in [0, 1]; `high` is changed in place.
+
+    Around each input pixel the range of the 3x3 values there, widened by as much again on both sides and by
+    1/255, is what the output may hold. On photographs that changes next to nothing; an even patch keeps its
+    colour, whatever the network makes of it or of the picture's border.
+
+    Args:
+        high: (C, scale * H, scale * W).
+        low: (C, H, W).
+    """
+    channels, height, width = low.shape
+    scale = high.shape[1] // height
+    lowest, highest = surroundings(low)
+    reach = highest - lowest + REACH_MARGIN
+    # Each row of bounds is spread out to the width of the output: whole rows are compared fastest.
+    floor = (lowest - reach).clamp_(min=0).repeat_interleave(scale, dim=2)[:, :, None]
+    ceiling = (highest + reach).clamp_(max=1).repeat_interleave(scale, dim=2)[:, :, None]
+    rows = high.reshape(channels, height, scale, width * scale)
+    return torch.clamp(rows, floor, ceiling, out=rows).view_as(high)
+
+
+def surroundings(low: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the greatest value of each pixel's 3x3 neighbourhood, both (C, H, W)."""
+    return _spread(low, torch.minimum), _spread(low, torch.maximum)
+
+
+def _spread(low: Tensor, better: Callable[..., Tensor]) -> Tensor:
+    """The best value of each 3x3 neighbourhood, down and then across: several times faster than torch's pooling."""
+    down = low.clone()
+    better(down[:, 1:], low[:, :-1], out=down[:, 1:])
+    better(down[:, :-1], low[:, 1:], out=down[:, :-1])
+    across = down.clone()
+    better(across[:, :, 1:], down[:, :, :-1], out=across[:, :, 1:])
+    better(across[:, :, :-1], down[:, :, 1:], out=across[:, :, :-1])
+    return across
+
+
+def _complaint(high: Tensor, baseline: Tensor, low: Tensor) -> str:
+    """What shows that `high` is no enlargement of `low`, next to bicubic's; nothing if all is well."""
+    shift = float((high.mean(dim=(1, 2)) - baseline.mean(dim=(1, 2))).abs().max())
+    if not isfinite(shift):  # a mean with a value that is not a number is none either
+        return "holds values that are not numbers"
+    if shift > MAX_MEAN_SHIFT:
+        return f"differs in colour from its input by {shift * 255:.0f} levels"
+    scale = high.shape[1] // low.shape[1]
+    inconsistency, unavoidable = (
+        float((F.avg_pool2d(pixels, scale) - low).square().mean().sqrt()) for pixels in (high, baseline)
+    )
+    if inconsistency > 2 * unavoidable + MAX_INCONSISTENCY:
+        return f"differs from its input, when reduced again, by {inconsistency * 255:.0f} levels"
+    return ""
+
+
+def count_tiles(height: int, width: int, tile_px: int) -> int:
+    """How many tiles a picture is cut into."""
+    return ceil(height / tile_px) * ceil(width / tile_px)
 
 
 def tile_grid(height: int, width: int, tile_px: int, padding: int) -> Iterator[Tile]:

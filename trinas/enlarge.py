@@ -1,0 +1,77 @@
+"""Enlarge pictures to any size: networks one after the other, then one resize."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from math import prod
+
+import torch
+
+from trinas.config import UpscaleConfig
+from trinas.device import pick_device
+from trinas.images import Image
+from trinas.sizes import choose_passes
+from trinas.store import DEFAULT_MODELS, load_config, load_model
+from trinas.upscale import Upscaler, count_tiles, resize
+
+
+class Enlarger:
+    """Enlarges pictures to any size with the networks that fit, each loaded when it is first needed."""
+
+    def __init__(self, model: str | None = None, config: UpscaleConfig | None = None) -> None:
+        """
+        Args:
+            model: bundled name or model folder, which is then the only network; None chooses among the bundled.
+            config: how each network is run.
+        Raises:
+            ModelError: there is no such model.
+            TrinasError: the device does not exist here.
+        """
+        self.config = config or UpscaleConfig()
+        self.device = pick_device(self.config.device)
+        self.models = {load_config(model).spec.scale: model} if model else dict(DEFAULT_MODELS)
+        """Scale -> name of the network for it."""
+        self._upscalers: dict[int, Upscaler] = {}
+
+    def passes(self, width: int, height: int, size: tuple[int, int]) -> tuple[int, ...]:
+        """Scales of the networks that a picture goes through to become `size` (width, height)."""
+        return choose_passes(width, height, size, self.models)
+
+    def upscaler(self, scale: int) -> Upscaler:
+        """The network for a scale, loaded if need be.
+
+        Raises:
+            ModelError: its files are damaged.
+        """
+        if scale not in self._upscalers:
+            self._upscalers[scale] = Upscaler(load_model(self.models[scale]), self.config)
+        return self._upscalers[scale]
+
+    @torch.inference_mode()
+    def __call__(
+        self, image: Image, size: tuple[int, int], on_tile: Callable[[int, int], None] = lambda done, total: None
+    ) -> Image:
+        """Enlarge a picture to `size`.
+
+        Args:
+            image: from `read_image`.
+            size: width and height in pixels; a smaller one than the picture's only reduces it.
+            on_tile: called after each tile with (tiles done, tiles in all).
+        Returns:
+            The picture at that size, everything else kept.
+        Raises:
+            UpscaleError: a network's result is not a picture of its input, or memory is too small.
+        """
+        height, width = image.pixels.shape[1:]
+        passes = self.passes(width, height, size)
+        grown = [prod(passes[:number]) for number in range(len(passes))]
+        tiles = [count_tiles(height * factor, width * factor, self.config.tile_px) for factor in grown]
+        for number, scale in enumerate(passes):
+            image = self.upscaler(scale)(image, partial(_report, on_tile, sum(tiles[:number]), sum(tiles)))
+        if image.pixels.shape[1:] == (size[1], size[0]):
+            return image
+        return replace(image, pixels=resize(image.pixels, size[1], size[0]))
+
+
+def _report(on_tile: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:
+    on_tile(before + done, total)

@@ -1,0 +1,106 @@
+"""What a batch will take, before it is started: time and memory per picture."""
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import prod
+from pathlib import Path
+
+from trinas.batch import Job, Work, inspect_job
+from trinas.config import SaveConfig, SizeConfig
+from trinas.enlarge import Enlarger
+from trinas.errors import TrinasError
+from trinas.images import Image, read_image, write_image
+
+try:
+    import resource
+except ImportError:  # on Windows
+    resource = None  # type: ignore[assignment]
+
+SAMPLE_PX = 192
+"""Longest side of the piece of the first picture of a kind that is really enlarged, to time it."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one job will take."""
+
+    job: Job
+    work: Work | None
+    """None where the job will fail."""
+    problem: str = ""
+    seconds: float = 0.0
+    """For reading, enlarging and writing, one after the other."""
+    memory_bytes: int = 0
+    """Highest, while no other picture is in memory, the program included."""
+
+
+def estimate_jobs(
+    jobs: Sequence[Job], enlarger: Enlarger, size: SizeConfig, save: SaveConfig, *, overwrite: bool = False
+) -> Iterator[Estimate]:
+    """Say for each job what it will take on this machine, or why it will fail; nothing is written.
+
+    Of the first picture of each kind (networks and file format) a piece is enlarged and encoded, to time it.
+    Existing results are left out unless `overwrite` is given.
+    """
+    seconds_per_px: dict[tuple[tuple[int, ...], str], float] = {}
+    for job in jobs:
+        if not job.problem and job.result.exists() and not overwrite:
+            continue
+        try:
+            work = inspect_job(job, enlarger, size, save)
+            kind = (work.passes, job.result.suffix.lower())
+            if kind not in seconds_per_px:
+                seconds_per_px[kind] = _seconds_per_px(job, work, enlarger, save)
+        except (TrinasError, OSError) as error:
+            reason = str(error)
+            yield Estimate(job, None, reason if str(job.source) in reason else f"{job.source}: {reason}")
+            continue
+        yield Estimate(job, work, "", seconds_per_px[kind] * prod(work.size), _memory_bytes(work))
+
+
+def _seconds_per_px(job: Job, work: Work, enlarger: Enlarger, save: SaveConfig) -> float:
+    """Seconds per pixel of the result, from a piece in the middle of the picture; its reading is timed whole."""
+    start = time.perf_counter()
+    image = read_image(job.source, work.header.width * work.header.height)
+    reading = (time.perf_counter() - start) / prod(work.size)
+    piece = _middle(image)
+    height, width = piece.pixels.shape[1:]
+    factor = work.size[0] / work.header.width
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    enlarger(piece, size)  # kernels and libraries are loaded once, whatever the picture
+    start = time.perf_counter()
+    result = enlarger(piece, size)
+    if save.background is not None and result.has_alpha:
+        result = replace(result, pixels=result.pixels[:-1])
+    with tempfile.TemporaryDirectory() as folder:
+        write_image(Path(folder, f"piece{job.result.suffix}"), result, save)
+    return reading + (time.perf_counter() - start) / prod(size)
+
+
+def _middle(image: Image) -> Image:
+    height, width = image.pixels.shape[1:]
+    top, left = max(0, (height - SAMPLE_PX) // 2), max(0, (width - SAMPLE_PX) // 2)
+    return replace(image, pixels=image.pixels[:, top : top + SAMPLE_PX, left : left + SAMPLE_PX])
+
+
+def _memory_bytes(work: Work) -> int:
+    """The program as it is now, the largest pictures that exist at once as 32-bit numbers, and the encoded one."""
+    pixels = work.header.width * work.header.height
+    grown = [pixels * prod(work.passes[:number]) ** 2 for number in range(len(work.passes) + 1)]
+    if grown[-1] != prod(work.size):
+        grown.append(prod(work.size))
+    floats = max((sum(pair) for pair in pairwise(grown)), default=pixels)
+    encoded = 2 * prod(work.size)  # the values as integers, and the file that is made of them
+    return peak_memory_bytes() + work.header.channels * (4 * floats + encoded)
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this process has taken so far; 0 where the system does not say (Windows)."""
+    if resource is None:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,234 @@
+"""TIFF files of 8 and 16 bits.
+
+tifffile reads them. They are written here, since neither tifffile (no EXIF) nor Pillow (no 16-bit colour,
+no EXIF in compressed files) can write all that such a file holds.
+"""
+
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import TiffTags
+from PIL.ExifTags import IFD, Base
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
+
+from trinas.metadata import DESCRIPTIVE_TAGS, Metadata, descriptive_exif, exif_directory, parsed_exif
+
+Levels = NDArray[Any]
+"""uint8 or uint16, (H, W, C)."""
+
+_STRIP_BYTES = 1 << 20
+_MAX_FILE_BYTES = 2**32 - 1  # offsets have 32 bits
+_PREDICT_DIFFERENCES = 2
+_UNASSOCIATED_ALPHA = 2
+_ADOBE_DEFLATE = 8
+_COLOUR_CHANNELS = {
+    PHOTOMETRIC.MINISBLACK: 1,
+    PHOTOMETRIC.MINISWHITE: 1,
+    PHOTOMETRIC.PALETTE: 1,
+    PHOTOMETRIC.RGB: 3,
+    PHOTOMETRIC.YCBCR: 3,
+    PHOTOMETRIC.SEPARATED: 4,
+}
+_ALPHA_KINDS = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
+
+
+class TiffError(ValueError):
+    """A TIFF file cannot be read or written; says why, but not which file."""
+
+
+@dataclass(frozen=True)
+class TiffHeader:
+    """What the beginning of a TIFF file says; sizes in pixels, before any turn."""
+
+    width: int
+    height: int
+    has_alpha: bool
+    is_gray: bool
+    orientation: int
+
+
+@dataclass(frozen=True)
+class TiffPicture:
+    """What a TIFF file holds."""
+
+    levels: Levels
+    """(H, W, C) as stored: not turned; C is 1 or 3, or 4 for CMYK; one more with alpha, not premultiplied."""
+    is_cmyk: bool
+    orientation: int
+    icc_profile: bytes | None
+    metadata: Metadata
+
+
+@contextmanager
+def _opened_page(file: IO[bytes]) -> Iterator[tifffile.TiffPage]:
+    """The picture in a file; whatever goes wrong with it is a TiffError."""
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            yield _picture_page(tiff)
+    except TiffError:
+        raise
+    except Exception as error:  # tifffile and its codecs raise all kinds on a damaged file
+        raise TiffError(f"damaged ({error})") from None
+
+
+def read_tiff_header(file: IO[bytes]) -> TiffHeader:
+    """Look at a TIFF file without decoding its pixels.
+
+    Raises:
+        TiffError: as for `decode_tiff`, as far as the header shows it.
+    """
+    with _opened_page(file) as page:
+        has_alpha = any(kind in _ALPHA_KINDS for kind in page.extrasamples)
+        is_gray = page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
+        return TiffHeader(page.imagewidth, page.imagelength, has_alpha, is_gray, _orientation(page))
+
+
+def decode_tiff(content: bytes) -> TiffPicture:
+    """Decode the picture in a TIFF file.
+
+    Raises:
+        TiffError: the file is damaged, or of a kind that is not supported; the text says which.
+    """
+    with _opened_page(io.BytesIO(content)) as page:
+        profile = page.tags.valueof(Base.InterColorProfile)
+        xmp = page.tags.valueof(Base.XMLPacket)
+        has_resolution = Base.XResolution in page.tags and page.resolutionunit != tifffile.RESUNIT.NONE
+        dpi = page.get_resolution(tifffile.RESUNIT.INCH) if has_resolution else None
+        return TiffPicture(
+            _levels(page),
+            page.photometric == PHOTOMETRIC.SEPARATED,
+            _orientation(page),
+            bytes(profile) if profile else None,
+            Metadata(descriptive_exif(content), bytes(xmp) if xmp else None, dpi),
+        )
+
+
+def encode_tiff(levels: Levels, icc_profile: bytes | None, metadata: Metadata) -> bytes:
+    """Encode (H, W, C) as a TIFF file, losslessly compressed (Deflate with differences).
+
+    C is 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha, not premultiplied.
+
+    Raises:
+        TiffError: the result would be larger than the 4 GB a TIFF file can have.
+    """
+    height, width, channels = levels.shape
+    rows_per_strip = max(1, _STRIP_BYTES // (width * channels * levels.itemsize))
+    strips = [_packed(levels[top : top + rows_per_strip]) for top in range(0, height, rows_per_strip)]
+    sizes = [len(strip) for strip in strips]
+    if sum(sizes) + (1 << 20) > _MAX_FILE_BYTES:
+        raise TiffError("the result is larger than the 4 GB that a TIFF file can have")
+    directory = ImageFileDirectory_v2(b"II*\0\x08\0\0\0")
+    _describe(directory, metadata)
+    for tag, values in {
+        Base.ImageWidth: width,
+        Base.ImageLength: height,
+        Base.RowsPerStrip: rows_per_strip,
+        Base.StripOffsets: tuple(int(offset) for offset in np.cumsum([0, *sizes[:-1]])),  # moved behind the directory
+        Base.StripByteCounts: tuple(sizes),
+    }.items():
+        directory.tagtype[tag] = TiffTags.LONG
+        directory[tag] = values
+    directory[Base.BitsPerSample] = (levels.itemsize * 8,) * channels
+    directory[Base.Compression] = _ADOBE_DEFLATE
+    directory[Base.PhotometricInterpretation] = 1 if channels < 3 else 2
+    directory[Base.SamplesPerPixel] = channels
+    directory[Base.Predictor] = _PREDICT_DIFFERENCES
+    if channels in (2, 4):
+        directory[Base.ExtraSamples] = _UNASSOCIATED_ALPHA
+    if icc_profile:
+        directory.tagtype[Base.InterColorProfile] = TiffTags.UNDEFINED
+        directory[Base.InterColorProfile] = icc_profile
+    buffer = io.BytesIO()
+    directory.save(buffer)
+    return b"".join([buffer.getvalue(), *strips])
+
+
+def _picture_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
+    """The one page that is a picture; smaller versions of it beside it do not count."""
+    pages = [page for page in tiff.pages if not page.aspage().is_reduced]
+    if len(pages) != 1:
+        raise TiffError(f"holds {len(pages)} pictures; split it into files of one picture each")
+    page = pages[0].aspage()
+    if page.imagedepth != 1:
+        raise TiffError("holds a volume, not a picture")
+    return page
+
+
+def _orientation(page: tifffile.TiffPage) -> int:
+    orientation = page.tags.valueof(Base.Orientation, 1)
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _levels(page: tifffile.TiffPage) -> Levels:
+    colours = _COLOUR_CHANNELS.get(PHOTOMETRIC(page.photometric))
+    if colours is None or (page.photometric == PHOTOMETRIC.YCBCR and page.compression != COMPRESSION.JPEG):
+        name = getattr(page.photometric, "name", page.photometric)
+        raise TiffError(f"{name} pictures are not supported; convert it to RGB first")
+    planes = page.asarray(squeeze=False)[:, 0]  # (S, H, W, C), where S or C is 1
+    levels = np.moveaxis(planes[..., 0], 0, 2) if planes.shape[0] > 1 else planes[0]
+    if levels.dtype == bool:
+        levels = levels.astype(np.uint8)
+    if levels.dtype not in (np.uint8, np.uint16):
+        raise TiffError(f"{levels.dtype} values are not supported; convert it to 8 or 16 bits first")
+    if page.photometric == PHOTOMETRIC.PALETTE:
+        return _coloured(levels[..., 0], page.colormap)
+    levels = _whole_range(levels, page.bitspersample)
+    if page.photometric == PHOTOMETRIC.MINISWHITE:
+        levels[..., 0] = np.iinfo(levels.dtype).max - levels[..., 0]
+    return _with_alpha(levels, colours, page.extrasamples)
+
+
+def _coloured(indices: Levels, palette: NDArray[np.uint16] | None) -> Levels:
+    if palette is None:
+        raise TiffError("has no palette, though its pixels refer to one")
+    return (palette >> 8).astype(np.uint8).T[indices]
+
+
+def _whole_range(levels: Levels, bits: int) -> Levels:
+    """Values of 1 to 7, or 9 to 15, bits stretched to 8 or 16."""
+    highest, wanted = 2**bits - 1, np.iinfo(levels.dtype).max
+    return levels if highest == wanted else np.round(levels * (wanted / highest)).astype(levels.dtype)
+
+
+def _with_alpha(levels: Levels, colours: int, extra: tuple[int, ...]) -> Levels:
+    """Colour, and alpha if one of the channels beyond it is; premultiplied colour is divided by it."""
+    colour = levels[..., :colours]
+    for number, kind in enumerate(extra):
+        if kind in _ALPHA_KINDS:
+            alpha = levels[..., colours + number : colours + number + 1]
+            if kind == EXTRASAMPLE.ASSOCALPHA:
+                highest = np.iinfo(levels.dtype).max
+                divided = colour.astype(np.float64) * highest / np.maximum(alpha, 1)
+                colour = np.minimum(divided.round(), highest).astype(levels.dtype)
+            return np.concatenate([colour, alpha], axis=2)
+    return colour
+
+
+def _packed(strip: Levels) -> bytes:
+    """Differences along each row, modulo the type's range, then Deflate."""
+    differences = strip.copy()
+    differences[:, 1:] -= strip[:, :-1]
+    little_endian = differences.astype(differences.dtype.newbyteorder("<"), copy=False)
+    return zlib.compress(little_endian.tobytes(), 6)
+
+
+def _describe(directory: ImageFileDirectory_v2, metadata: Metadata) -> None:
+    """Tags that are about the picture, not about its pixels."""
+    exif = parsed_exif(metadata.exif)
+    if exif:
+        for tag in sorted(set(exif) & DESCRIPTIVE_TAGS):
+            directory[tag] = exif_directory(exif, tag) if tag in (IFD.Exif, IFD.GPSInfo) else exif[tag]
+    if metadata.xmp:
+        directory.tagtype[Base.XMLPacket] = TiffTags.BYTE
+        directory[Base.XMLPacket] = metadata.xmp
+    if metadata.dpi:
+        directory[Base.XResolution], directory[Base.YResolution] = metadata.dpi
+        directory[Base.ResolutionUnit] = 2  # inches
