@@ -57,7 +57,7 @@ class FileFormat(str, Enum):
 
 
 class Precision(str, Enum):
-    """Number formats networks run in; auto takes bf16 where it was measured to be faster."""
+    """Number formats networks run in; auto takes bf16 for wide networks where the hardware has it."""
 
     AUTO = "auto"
     FP32 = "fp32"
@@ -72,9 +72,7 @@ def _complete_model(incomplete: str) -> list[str]:
 
 
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda (or cuda:1) or mps; see `devices`.", metavar="DEVICE")]
-PrecisionOption = Annotated[
-    Precision, typer.Option(help="Number format of the network; auto measures which is faster.")
-]
+PrecisionOption = Annotated[Precision, typer.Option(help="Number format of the network; auto takes the faster one.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 ScaleOption = Annotated[
     int | None,

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
+import imagecodecs
 import numpy as np
 import pytest
 from conftest import generated_photograph
@@ -17,6 +17,7 @@ from trinas_app.cli import cli
 from typer.testing import CliRunner
 
 from trinas.errors import TrinasError
+from trinas.formats import FORMAT_NAMES
 from trinas.store import load_model
 
 
@@ -40,7 +41,7 @@ def photos(tmp_path):
     alpha = np.where(np.arange(32) < 16, 255, 0).astype(np.uint8)[None].repeat(24, axis=0)
     save(folder / "logo.png", np.dstack([levels, alpha]))
     deep = levels[:, :, 0].astype(np.uint16) * 250 + 3
-    (folder / "scan.png").write_bytes(cv2.imencode(".png", deep)[1].tobytes())
+    (folder / "scan.png").write_bytes(imagecodecs.png_encode(deep))
     save(folder / "灰色 の 写真.png", levels[:, :, 0])
     (folder / "broken.jpg").write_bytes((folder / "holiday.jpg").read_bytes()[:-100])
     (folder / "empty.png").write_bytes(b"")
@@ -68,7 +69,10 @@ def test_good_pictures_are_enlarged_and_bad_ones_named(photos, tmp_path, tiny_mo
     }
     lines = result.stderr.splitlines()
     assert f"failed: {photos / 'empty.png'}: the file is empty" in lines
-    assert f"failed: {photos / 'text.jpg'}: not a PNG, JPEG or WebP image, or damaged at its start" in lines
+    assert (
+        f"failed: {photos / 'text.jpg'}: not a PNG, JPEG, WebP, TIFF, AVIF or BMP image, or damaged at its start"
+        in lines
+    )
     assert any(line.startswith(f"failed: {photos / 'broken.jpg'}: damaged or cut short") for line in lines)
     assert "4 done, 0 skipped, 3 failed" in result.stdout
 
@@ -123,7 +127,8 @@ def test_a_result_never_replaces_an_input_nor_another_result(tmp_path, tiny_mode
         save(folder / "cat.png", generated_photograph(16, 16))
     save(first / "cat_x2.png", generated_photograph(16, 16))
     before = (first / "cat_x2.png").read_bytes()
-    result = run(first, "-o", first, "--model", tiny_model_dir, "--overwrite")
+    inputs = (first / "cat.png", first / "cat_x2.png")
+    result = run(*inputs, "-o", first, "--model", tiny_model_dir, "--overwrite")
     assert result.exit_code == 1
     assert "would replace the input" in result.stderr
     assert (first / "cat_x2.png").read_bytes() == before
@@ -136,13 +141,17 @@ def test_a_result_never_replaces_an_input_nor_another_result(tmp_path, tiny_mode
 
 def test_formats_are_converted_on_request(photos, tmp_path, tiny_model_dir):
     arguments = ("-o", tmp_path, "--model", tiny_model_dir, "--format")
-    assert run(photos / "holiday.jpg", *arguments, "webp").exit_code == 0
-    with PillowImage.open(tmp_path / "holiday_x2.webp") as picture:
-        assert picture.format == "WEBP"
-    result = run(photos / "logo.png", *arguments, "jpeg")
+    for suffix in ("webp", "png", "tiff", "avif", "bmp"):
+        assert run(photos / "holiday.jpg", *arguments, suffix).exit_code == 0
+        with PillowImage.open(tmp_path / f"holiday_x2.{suffix}") as picture:
+            assert picture.format == suffix.upper()
+    result = run(photos / "logo.png", *arguments, "jpg")
     assert result.exit_code == 1
-    assert "JPEG cannot hold transparency" in result.stderr
+    assert "JPEG cannot hold transparency; choose --format png, or a --background" in result.stderr
     assert not (tmp_path / "logo_x2.jpg").exists()
+    assert run(photos / "logo.png", *arguments, "jpg", "--background", "white").exit_code == 0
+    with PillowImage.open(tmp_path / "logo_x2.jpg") as picture:
+        assert np.asarray(picture)[:, 40:].min() > 250, "where it was transparent"
 
 
 def test_the_format_is_what_the_file_holds(photos, tmp_path, tiny_model_dir):
@@ -163,7 +172,7 @@ def test_inputs_that_are_not_there_do_not_stop_the_others(photos, tmp_path, tiny
     assert result.exit_code == 1
     assert "1 done, 0 skipped, 3 failed" in result.stdout, "naming a file twice asks for it once"
     assert "failed: missing.png: no such file or folder" in result.stderr
-    assert f"failed: {tmp_path / 'nothing'}: no PNG, JPEG or WebP images in this folder" in result.stderr
+    assert f"failed: {tmp_path / 'nothing'}: no {FORMAT_NAMES} images in this folder" in result.stderr
     assert f"failed: {too_long}: cannot be read (File name too long)" in result.stderr
 
 
@@ -182,9 +191,8 @@ def test_results_that_cannot_be_written_are_named(photos, tmp_path, tiny_model_d
 def test_json_is_all_that_is_printed(photos, tmp_path, tiny_model_dir):
     result = run(photos, "-o", tmp_path, "--model", tiny_model_dir, "--json")
     summary = json.loads(result.stdout)
-    assert (summary["model"], summary["scale"]) == (str(tiny_model_dir), 2)
     assert [len(summary[state]) for state in ("done", "skipped", "failed")] == [4, 0, 3]
-    assert all(Path(entry["result"]).is_file() and entry["seconds"] > 0 for entry in summary["done"])
+    assert all(Path(entry["result"]).is_file() for entry in summary["done"])
     assert all(entry["source"] in entry["reason"] for entry in summary["failed"])
 
 
@@ -198,8 +206,13 @@ def test_quiet_prints_failures_only(photos, tmp_path, tiny_model_dir):
     ("arguments", "complaint"),
     [
         (["x.png", "--model", "nothing"], "nothing: no such model; bundled are"),
-        (["x.png", "-s", "7"], "no bundled model enlarges 7 times"),
-        (["x.png", "-s", "2", "--model", "trinas-xs-x4"], "trinas-xs-x4 enlarges 4 times, not 2"),
+        (["x.png", "--background", "reddish"], "'reddish' is no colour; give a name such as white, or #rrggbb"),
+        (["evaluate", ".", "-s", "7"], "no bundled model enlarges 7 times"),
+        (["evaluate", ".", "-s", "2", "--model", "trinas-xs-x4"], "trinas-xs-x4 enlarges 4 times, not 2"),
+        (["compare", "x.png", "-o", "x.gif"], "x.gif: cannot write this format"),
+        (["compare", "x.png", "--models", "trinas-xs-x2,trinas-xs-x4"], "trinas-xs-x2 x2, trinas-xs-x4 x4"),
+        (["compare", "x.png", "-s", "3", "--models", "trinas-xs-x4"], "trinas-xs-x4 x4, -s 3"),
+        (["compare", "missing.png"], "missing.png: cannot be read"),
         (["x.png", "--device", "tpu"], "no device 'tpu' here"),
         (["evaluate", "missing"], "missing: no such folder"),
         (["evaluate", ".", "--model", "bicubic"], "no images here to measure"),
@@ -220,6 +233,11 @@ def test_mistakes_are_one_clear_line(arguments, complaint, tmp_path, monkeypatch
     "arguments",
     [
         ["x.png", "-s", "0"],
+        ["x.png", "-s", "17"],
+        ["x.png", "-s", "2", "--width", "100"],
+        ["x.png", "--strength", "1.5"],
+        ["x.png", "--quality", "101"],
+        ["x.png", "--quality", "90", "--lossless"],
         ["x.png", "--tile", "0"],
         ["x.png", "--format", "gif"],
         ["train", "--data", ".", "--from", "trinas-xs-x4", "-o", "run"],
@@ -244,6 +262,174 @@ def test_an_error_ends_the_process_with_one_line_and_exit_code_1(tmp_path):
     )
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == "error: missing: no such folder\n"
+
+
+def test_a_batch_gives_the_bytes_that_single_files_give(photos, tmp_path, tiny_model_dir):
+    """And one run after the other the same: the only path there is."""
+    arguments = ("--model", tiny_model_dir, "--precision", "fp32", "-s", "3.5")
+    run(photos, "-o", tmp_path / "batch", *arguments)
+    names = sorted(path.name for path in (tmp_path / "batch").iterdir())
+    assert len(names) == 4
+    for source in photos.iterdir():
+        run(source, "-o", tmp_path / "single", *arguments)
+    assert sorted(path.name for path in (tmp_path / "single").iterdir()) == names
+    for name in names:
+        assert (tmp_path / "batch" / name).read_bytes() == (tmp_path / "single" / name).read_bytes()
+
+
+def test_sub_folders_are_mirrored(photos, tmp_path, tiny_model_dir):
+    (photos / "a/b").mkdir(parents=True)
+    (photos / ".git").mkdir()
+    for folder in ("a", "a/b", ".git"):
+        save(photos / folder / "x.png", generated_photograph(16, 16))
+    (photos / "a/clip.mov").write_bytes(b"")
+    run(photos, "-o", tmp_path / "flat", "--model", tiny_model_dir)
+    assert not (tmp_path / "flat/a").exists()
+    result = run(photos, photos / "a/x.png", "-r", "-o", tmp_path / "tree", "--model", tiny_model_dir)
+    written = {str(path.relative_to(tmp_path / "tree")) for path in (tmp_path / "tree").rglob("*x_x2.png")}
+    assert written == {"a/x_x2.png", "a/b/x_x2.png"}
+    assert "6 done, 0 skipped, 3 failed" in result.stdout, "the file that was named twice is done once"
+    assert f"Left out (no images by their names, or results of an earlier run): {photos / 'notes.txt'}" in result.stderr
+    assert "clip.mov" in result.stderr
+
+
+def test_a_folder_s_results_are_not_enlarged_again(tmp_path, tiny_model_dir):
+    save(tmp_path / "cat.png", generated_photograph(16, 16))
+    for _ in range(2):
+        result = run(tmp_path, "-o", tmp_path, "--model", tiny_model_dir)
+        assert result.exit_code == 0
+    assert "0 done, 1 skipped" in result.stdout
+    assert not (tmp_path / "cat_x2_x2.png").exists()
+
+
+def test_any_size_is_made(tmp_path, tiny_model_dir):
+    save(tmp_path / "cat.png", generated_photograph(16, 24))
+    wishes = {
+        ("-s", "1.5"): ("cat_x1.5.png", (36, 24)),
+        ("-s", "5"): ("cat_x5.png", (120, 80)),
+        ("--width", "100"): ("cat_w100.png", (100, 67)),
+        ("--width", "100", "--height", "50"): ("cat_w100h50.png", (75, 50)),
+        ("--long-side", "20"): ("cat_long20.png", (20, 13)),
+    }
+    for wish, (name, size) in wishes.items():
+        for model in ((), ("--model", tiny_model_dir)):
+            assert run(tmp_path / "cat.png", "-o", tmp_path, "--overwrite", *wish, *model).exit_code == 0
+            with PillowImage.open(tmp_path / name) as picture:
+                assert picture.size == size
+
+
+def test_limits_can_be_set(tmp_path, tiny_model_dir):
+    save(tmp_path / "cat.png", generated_photograph(40, 50))
+    arguments = (tmp_path / "cat.png", "-o", tmp_path, "--model", tiny_model_dir)
+    result = run(*arguments, "--max-input-mp", "0.001")
+    assert (result.exit_code, "50x40 is too large; the limit is 1,000 pixels (--max-input-mp)" in result.stderr) == (
+        1,
+        True,
+    )
+    result = run(*arguments, "--max-output-mp", "0.005")
+    assert result.exit_code == 1
+    assert "100x80 is too large; the limit is 5,000 pixels (--max-output-mp)" in result.stderr
+    result = run(*arguments, "-s", "1.1", "--max-output-mp", "0.005")
+    assert "on the way to 55x44 it takes 8,000 pixels; the limit is 5,000 (--max-output-mp)" in result.stderr
+
+
+def test_a_dry_run_says_what_a_run_then_does(photos, tmp_path, tiny_model_dir):
+    arguments = (photos, "-o", tmp_path / "out", "--model", tiny_model_dir)
+    save(photos / "holiday.png", generated_photograph(16, 16))
+    dry = run(*arguments, "--format", "png", "--dry-run")
+    assert dry.exit_code == 1
+    assert not (tmp_path / "out").exists()
+    files = json.loads(run(*arguments, "--format", "png", "--dry-run", "--json").stdout)["files"]
+    run(*arguments, "--format", "png")
+    will_work = {file["result"]: file["size"] for file in files if "problem" not in file}
+    written = {}
+    for path in (tmp_path / "out").iterdir():
+        with PillowImage.open(path) as picture:
+            written[str(path)] = list(picture.size)
+    assert will_work == written
+    assert all(file["seconds"] > 0 and file["memory_mb"] > 50 for file in files if "problem" not in file)
+    problems = sorted(file["problem"].split(": ")[1] for file in files if "problem" in file)
+    assert len(problems) == 4, "three broken files and a clash"
+    assert any("is also that of" in problem for problem in problems)
+    again = run(*arguments, "--format", "png", "--dry-run")
+    assert "4 with a result already, 4 will fail. Nothing was written." in again.stdout
+
+
+def test_a_clash_is_found_before_anything_is_written(tmp_path, tiny_model_dir):
+    """Also where names differ only in case, which is one name on other systems."""
+    for name in ("cat.png", "Cat.jpg"):
+        save(tmp_path / name, generated_photograph(16, 16))
+    arguments = (tmp_path / "cat.png", tmp_path / "Cat.jpg", "-o", tmp_path / "out", "--model", tiny_model_dir)
+    dry = run(*arguments, "--format", "png", "--dry-run")
+    assert f"will fail: {tmp_path / 'Cat.jpg'}: its result" in dry.stderr
+    assert run(*arguments).exit_code == 0, "with suffixes of their own there is no clash"
+
+
+def test_notes_say_what_a_format_cannot_hold(photos, tmp_path, tiny_model_dir):
+    result = run(photos / "scan.png", "--format", "jpg", "-o", tmp_path, "--model", tiny_model_dir)
+    assert f"note: {tmp_path / 'scan_x2.jpg'}: JPEG holds 8 bits per channel, not 16" in result.stderr
+    summary = json.loads(
+        run(photos / "scan.png", "--format", "bmp", "-o", tmp_path, "--model", tiny_model_dir, "--json").stdout
+    )
+    assert summary["done"][0]["notes"] == ["BMP holds 8 bits per channel, not 16"]
+
+
+def test_what_is_always_lossy_is_not_written_without_losses(photos, tmp_path, tiny_model_dir):
+    arguments = (photos / "holiday.jpg", "--lossless", "-o", tmp_path, "--model", tiny_model_dir)
+    result = run(*arguments)
+    assert (result.exit_code, "JPEG is always lossy; choose --format png or webp" in result.stderr) == (1, True)
+    assert run(*arguments, "--format", "webp").exit_code == 0
+
+
+def test_comparing_makes_one_labelled_picture(photos, tmp_path, tiny_model_dir):
+    result = run(
+        "compare", photos / "holiday.jpg", "--models", f"{tiny_model_dir},trinas-xs-x2", "-o", tmp_path / "c.png"
+    )
+    assert (result.exit_code, "bicubic and 2 models" in result.stdout) == (0, True)
+    with PillowImage.open(tmp_path / "c.png") as sheet:
+        assert sheet.width > 3 * 384
+
+
+def test_devices_are_listed():
+    assert any(line.startswith("cpu") for line in run("devices").stdout.splitlines())
+    rows = json.loads(run("devices", "--json").stdout)
+    assert [row["is_default"] for row in rows].count(True) == 1
+    assert rows[-1]["name"] == "cpu"
+
+
+def test_the_shell_completes_commands_options_and_models():
+    def complete(line):
+        words = line.split(" ")
+        environment = {
+            **os.environ,
+            "_TRINAS_UPSCALE_COMPLETE": "complete_bash",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(words) - 1),
+        }
+        command = [str(Path(sys.executable).parent / "trinas-upscale")]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout.split()
+
+    assert complete("trinas-upscale comp") == ["compare"]
+    assert "--strip-metadata" in complete("trinas-upscale upscale --str")
+    assert complete("trinas-upscale upscale --model trinas-xs-x") == ["trinas-xs-x2", "trinas-xs-x3", "trinas-xs-x4"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_within_a_tile_and_leaves_whole_files(tmp_path):
+    """A real process, really interrupted, in the middle of a picture that would take much longer."""
+    save(tmp_path / "a.png", generated_photograph(64, 64))
+    save(tmp_path / "b.png", generated_photograph(1500, 2000))
+    command = [sys.executable, "-m", "trinas_app", tmp_path, "-s", "4", "--tta", "-o", tmp_path / "out"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not (tmp_path / "out/a_x4.png").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "1 done" in output
+    assert "Stopped; 1 image not done." in errors
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_x4.png"]
 
 
 def test_models_are_listed_with_their_figures():
@@ -272,7 +458,7 @@ def test_help_needs_neither_torch_nor_gradio():
     code = (
         "import sys\nfrom trinas_app.cli import cli\n"
         "cli(sys.argv[1:], standalone_mode=False)\n"
-        "assert not {'torch', 'gradio', 'cv2', 'numpy'} & set(sys.modules), 'a heavy import'"
+        "assert not {'torch', 'gradio', 'PIL', 'numpy'} & set(sys.modules), 'a heavy import'"
     )
     for arguments in (["--help"], ["upscale", "--help"], ["models", "--help"], ["--version"]):
         subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)

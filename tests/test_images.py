@@ -2,18 +2,34 @@ import io
 import struct
 import zlib
 
-import cv2
+import imagecodecs
 import numpy as np
 import pytest
 import torch
 from conftest import generated_photograph
+from icc_profiles import gray_profile, rgb_profile
 from PIL import Image as PillowImage
 from PIL import ImageCms, ImageFilter, ImageOps
 
+from trinas.colour import srgb_profile, to_srgb
+from trinas.config import SaveConfig
 from trinas.errors import ImageError
-from trinas.images import Image, read_image, read_rgb8, read_size, to_levels, write_image
+from trinas.images import (
+    Image,
+    flattened,
+    read_header,
+    read_image,
+    read_rgb8,
+    to_levels,
+    write_image,
+)
+from trinas.metadata import Metadata
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def deep_png(levels):
+    return bytes(imagecodecs.png_encode(levels[:, :, 0] if levels.ndim == 3 and levels.shape[2] == 1 else levels))
 
 
 def levels_of(image):
@@ -35,18 +51,17 @@ def test_8_bit_png_survives_exactly(tmp_path, mode):
         np.testing.assert_array_equal(np.asarray(written), np.asarray(picture))
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_16_bit_png_survives_exactly(tmp_path, channels):
     levels = np.random.default_rng(0).integers(0, 65536, (9, 7, channels)).astype(np.uint16)
     levels[0, 0] = 3  # a value that 8 bits cannot hold
-    (tmp_path / "in.png").write_bytes(cv2.imencode(".png", levels)[1].tobytes())
+    (tmp_path / "in.png").write_bytes(deep_png(levels))
     image = read_image(tmp_path / "in.png")
     assert (image.pixels.shape, image.depth) == ((channels, 9, 7), 16)
-    rgb_order = levels[:, :, [0] if channels == 1 else [2, 1, 0, 3][:channels]]
-    np.testing.assert_array_equal(levels_of(image), rgb_order)
+    np.testing.assert_array_equal(levels_of(image), levels)
     write_image(tmp_path / "out.png", Image(image.pixels, 16, PROFILE))
     again = read_image(tmp_path / "out.png")
-    np.testing.assert_array_equal(levels_of(again), rgb_order)
+    np.testing.assert_array_equal(levels_of(again), levels)
     assert again.icc_profile == PROFILE
 
 
@@ -100,14 +115,15 @@ def test_pictures_are_set_upright_as_pillow_does_it(tmp_path, orientation, depth
     with PillowImage.open(path) as opened:
         expected = np.asarray(ImageOps.exif_transpose(opened))
     if depth == 16:  # the same header around 16-bit pixels
-        deep = cv2.imencode(".png", levels[:, :, ::-1].astype(np.uint16) * 257)[1].tobytes()
+        deep = deep_png(levels.astype(np.uint16) * 257)
         body = b"eXIf" + exif.tobytes()[6:]
         chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
         path.write_bytes(deep[:33] + chunk + deep[33:])
     image = read_image(path)
     assert image.depth == depth
     np.testing.assert_array_equal(to_levels(image.pixels, 8), expected)
-    assert read_size(path) == (30, 20)
+    header = read_header(path)
+    assert (header.width, header.height) == expected.shape[1::-1]
 
 
 def test_damaged_exif_does_not_spoil_a_sound_picture(tmp_path):
@@ -119,7 +135,7 @@ def test_damaged_exif_does_not_spoil_a_sound_picture(tmp_path):
 def test_transparent_gray_of_16_bits_becomes_alpha(tmp_path):
     levels = np.full((4, 5), 500, np.uint16)
     levels[0, 0] = 7
-    content = cv2.imencode(".png", levels)[1].tobytes()
+    content = deep_png(levels)
     body = b"tRNS" + struct.pack(">H", 7)
     chunk = struct.pack(">I", 2) + body + struct.pack(">I", zlib.crc32(body))
     (tmp_path / "in.png").write_bytes(content[:33] + chunk + content[33:])
@@ -129,15 +145,102 @@ def test_transparent_gray_of_16_bits_becomes_alpha(tmp_path):
 
 
 def test_a_gray_profile_never_gets_into_a_colour_file(tmp_path):
-    gray_profile = PROFILE[:16] + b"GRAY" + PROFILE[20:]
-    image = Image(torch.rand(1, 8, 8), 8, gray_profile)
-    for name, expected in (("out.png", gray_profile), ("out.webp", None)):
-        write_image(tmp_path / name, image)
+    """Where gray becomes colour, its values are converted, so that it looks the same."""
+    levels = np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)
+    image = Image(torch.from_numpy(levels)[None] / 255, 8, gray_profile())
+    for name, keeps in (("out.png", True), ("out.webp", False)):
+        notes = write_image(tmp_path / name, image, SaveConfig(lossless=True))
         with PillowImage.open(tmp_path / name) as written:
-            assert written.info.get("icc_profile") == expected
-    write_image(tmp_path / "deep.png", Image(torch.rand(2, 8, 8), 16, gray_profile))
+            assert (written.info.get("icc_profile") == gray_profile()) == keeps
+            shown = np.asarray(to_srgb(written, written.info["icc_profile"]))
+        expected = np.asarray(to_srgb(PillowImage.fromarray(levels), gray_profile()))
+        assert np.abs(shown.astype(int) - expected).max() <= 1
+        assert bool(notes) != keeps
+    write_image(tmp_path / "deep.png", Image(torch.rand(2, 8, 8), 16, gray_profile()))
     with PillowImage.open(tmp_path / "deep.png") as written:
-        assert (written.mode, written.info.get("icc_profile")) == ("RGBA", None)
+        assert written.info["icc_profile"] == gray_profile()
+
+
+def test_a_file_without_room_for_a_profile_gets_srgb(tmp_path):
+    pixels = torch.tensor([0.8, 0.4, 0.2]).view(3, 1, 1).expand(-1, 4, 4)
+    notes = write_image(tmp_path / "out.bmp", Image(pixels, 8, rgb_profile()))
+    assert notes == ["BMP cannot hold its colour profile: colours were converted to sRGB"]
+    picture = PillowImage.fromarray(to_levels(pixels, 8))
+    np.testing.assert_array_equal(levels_of(read_image(tmp_path / "out.bmp")), to_srgb(picture, rgb_profile()))
+    gray = Image(torch.full((1, 4, 4), 0.5), 8, rgb_profile())
+    write_image(tmp_path / "gray.bmp", gray)
+    assert read_image(tmp_path / "gray.bmp").pixels.shape == (1, 4, 4)
+
+
+def test_a_damaged_profile_is_said(tmp_path):
+    notes = write_image(tmp_path / "out.bmp", Image(torch.rand(3, 4, 4), 8, rgb_profile()[:150]))
+    assert notes == ["its colour profile is damaged and is left out"]
+
+
+@pytest.mark.parametrize("profile", [None, b"no profile at all", rgb_profile()])
+def test_cmyk_without_a_profile_of_its_own_is_still_read(tmp_path, profile):
+    inks = PillowImage.new("CMYK", (4, 4), (0, 200, 100, 20))
+    inks.save(tmp_path / "in.tif", icc_profile=profile)
+    image = read_image(tmp_path / "in.tif")
+    np.testing.assert_array_equal(levels_of(image), inks.convert("RGB"))
+    assert image.icc_profile == srgb_profile()
+    assert image.notes == ("CMYK was converted to sRGB without a profile, so that colours may differ from print",)
+
+
+def test_transparent_pictures_are_laid_on_a_colour():
+    alpha = torch.tensor([0.0, 0.5, 1.0]).view(1, 1, 3)
+    image = Image(torch.cat([torch.ones(3, 1, 3), alpha]))
+    assert flattened(image, "#ff0000").pixels[:, 0].T.tolist() == [[1, 0, 0], [1, 0.5, 0.5], [1, 1, 1]]
+    gray = Image(torch.cat([torch.ones(1, 1, 3), alpha]))
+    assert flattened(gray, "black").pixels.tolist() == [[[0, 0.5, 1]]]
+    assert flattened(gray, "red").pixels.shape == (3, 1, 3)
+    assert flattened(Image(torch.ones(3, 2, 2)), "red").pixels.min() == 1
+    with pytest.raises(ImageError, match="'reddish' is no colour"):
+        flattened(image, "reddish")
+
+
+def test_quality_and_losslessness(tmp_path):
+    image = Image(torch.from_numpy(generated_photograph(64, 64)).permute(2, 0, 1) / 255)
+    for suffix in (".jpg", ".webp", ".avif"):
+        sizes = []
+        for quality in (30, 90):
+            write_image(tmp_path / f"{quality}{suffix}", image, SaveConfig(quality=quality))
+            sizes.append((tmp_path / f"{quality}{suffix}").stat().st_size)
+        assert sizes[0] < 0.7 * sizes[1]
+    write_image(tmp_path / "first.webp", image, SaveConfig(lossless=True))
+    exact = read_image(tmp_path / "first.webp")
+    torch.testing.assert_close(exact.pixels, image.pixels)
+    write_image(tmp_path / "second.webp", exact)
+    torch.testing.assert_close(read_image(tmp_path / "second.webp").pixels, image.pixels)
+    write_image(tmp_path / "third.webp", exact, SaveConfig(quality=90))
+    assert not read_image(tmp_path / "third.webp").is_lossless_webp
+
+
+def test_16_bits_in_a_file_of_8_are_said(tmp_path):
+    notes = write_image(tmp_path / "out.jpg", Image(torch.rand(3, 4, 4), 16))
+    assert notes == ["JPEG holds 8 bits per channel, not 16"]
+
+
+def test_metadata_too_long_for_jpeg_is_said_and_left_out(tmp_path):
+    exif = PillowImage.Exif()
+    exif[0x010E] = "x" * 70_000
+    image = Image(torch.rand(3, 4, 4), metadata=Metadata(exif.tobytes(), b"x" * 70_000))
+    assert write_image(tmp_path / "out.jpg", image) == ["JPEG cannot hold this EXIF and XMP"]
+    assert write_image(tmp_path / "out.png", image) == []
+    assert len(read_image(tmp_path / "out.png").metadata.xmp) == 70_000
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp", ".avif"])
+def test_metadata_is_stripped_on_request_but_never_the_profile(tmp_path, suffix):
+    exif = PillowImage.Exif()
+    exif[0x010F] = "Camera"
+    image = Image(torch.rand(3, 8, 8), 8, rgb_profile(), Metadata(exif.tobytes(), b"<x/>", (300, 300)))
+    for strip in (False, True):
+        write_image(tmp_path / f"{strip}{suffix}", image, SaveConfig(strip_metadata=strip))
+        again = read_image(tmp_path / f"{strip}{suffix}")
+        assert again.icc_profile == rgb_profile()
+        assert (again.metadata.dpi is None) == strip
+        assert again.metadata.kinds() == ([] if strip else ["EXIF", "XMP"])
 
 
 def png_bytes():
@@ -153,14 +256,14 @@ def jpeg_bytes():
 
 
 def deep_png_bytes():
-    return cv2.imencode(".png", generated_photograph(64, 64).astype(np.uint16) * 257)[1].tobytes()
+    return deep_png(generated_photograph(64, 64).astype(np.uint16) * 257)
 
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
         (b"", "the file is empty"),
-        (b"just text", "not a PNG, JPEG or WebP image"),
+        (b"just text", "not a PNG, JPEG, WebP, TIFF, AVIF or BMP image"),
         (jpeg_bytes()[:-300], "damaged or cut short"),
         (png_bytes()[:3000], "damaged or cut short"),
         (png_bytes()[:20], r"damaged|not a PNG"),
@@ -184,14 +287,11 @@ def test_a_phone_s_picture_with_a_preview_behind_it_is_still_a_photograph(tmp_pa
     assert np.abs(levels - np.asarray(frames[0])).mean() < np.abs(levels - np.asarray(frames[1])).mean() / 4
 
 
-def test_missing_cmyk_and_animated_files_are_refused(tmp_path):
+def test_missing_and_animated_files_are_refused(tmp_path):
     with pytest.raises(ImageError, match="No such file"):
         read_image(tmp_path / "missing.png")
     with pytest.raises(ImageError, match="cannot be read"):
         read_image(tmp_path)
-    PillowImage.new("CMYK", (4, 4)).save(tmp_path / "cmyk.jpg")
-    with pytest.raises(ImageError, match="CMYK pictures are not supported"):
-        read_image(tmp_path / "cmyk.jpg")
     frames = [PillowImage.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "moving.webp", save_all=True, append_images=frames[1:])
     with pytest.raises(ImageError, match="animated"):

@@ -8,13 +8,17 @@ import trinas
 # A module may import trinas modules only from the lines above its own. app imports trinas; trinas never imports app.
 LAYERS = [
     {"errors"},
-    {"files"},
-    {"space", "config", "images", "degrade", "checkpoint", "plot"},
+    {"files", "formats"},
+    {"space", "config", "metadata", "colour", "degrade", "checkpoint", "plot"},
+    {"tiff", "sizes"},
+    {"images"},
     {"device", "layers", "data", "cost"},
     {"network", "card"},
     {"store"},
     {"upscale", "evaluate"},
-    {"batch", "train"},
+    {"enlarge", "compare", "train"},
+    {"batch"},
+    {"estimate"},
 ]
 
 PACKAGE = Path(trinas.__file__).parent

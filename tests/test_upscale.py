@@ -1,12 +1,13 @@
-import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from conftest import busy_network, generated_photograph
+from conftest import busy_network, faithful_network, generated_photograph
 
 from trinas.config import UpscaleConfig
 from trinas.cost import spec_cost
+from trinas.degrade import imresize
 from trinas.device import pick_precision
 from trinas.errors import TrinasError, UpscaleError
 from trinas.evaluate import evaluate_model
@@ -14,7 +15,7 @@ from trinas.images import Image, to_levels
 from trinas.network import Network
 from trinas.space import ArchSpec, CellSpec, SlotSpec
 from trinas.store import Model, ModelConfig, bundled_models, load_config, load_model
-from trinas.upscale import Upscaler, bleed, tile_grid
+from trinas.upscale import Upscaler, bleed, count_tiles, resize, surroundings, tile_grid, within_reach
 
 
 def slots(*pairs):
@@ -32,9 +33,21 @@ SPECS = {
 def upscaler_of(spec, tile_px=UpscaleConfig.tile_px, precision="fp32"):
     torch.manual_seed(0)
     model = Model(ModelConfig("test", spec, "Apache-2.0"), busy_network(spec))
-    return Upscaler(model, UpscaleConfig(tile_px, "cpu", precision))
+    return Upscaler(model, UpscaleConfig(tile_px, device="cpu", precision=precision))
 
 
+def photograph(height, width):
+    return Image(torch.from_numpy(generated_photograph(height, width)).permute(2, 0, 1) / 255)
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """For networks with random weights, whose results are no pictures."""
+    monkeypatch.setattr("trinas.upscale._complaint", lambda high, baseline, low: "")
+    monkeypatch.setattr("trinas.upscale.within_reach", lambda high, low: high.clamp_(0, 1))
+
+
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("size", [(1, 40), (37, 53)])
 def test_tiles_are_invisible_for_every_kind_of_network(name, size):
@@ -45,6 +58,7 @@ def test_tiles_are_invisible_for_every_kind_of_network(name, size):
     assert (whole - tiled).abs().max() < 1e-5
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (7, 5), (37, 53), (64, 31)])
 def test_tiles_are_invisible(tiny_spec, channels, size):
@@ -57,6 +71,7 @@ def test_tiles_are_invisible(tiny_spec, channels, size):
     assert (whole - tiled).abs().max() < 1e-5
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_pixel_less_of_overlap_would_show(tiny_spec):
     """So the overlap is the smallest that is exact."""
     upscaler = upscaler_of(tiny_spec, tile_px=16)
@@ -68,6 +83,7 @@ def test_a_pixel_less_of_overlap_would_show(tiny_spec):
 
 def test_tiles_cover_a_picture_once():
     covered = np.zeros((70, 45), int)
+    assert count_tiles(70, 45, 32) == len(list(tile_grid(70, 45, 32, 5)))
     for tile in tile_grid(70, 45, 32, 5):
         assert max(tile.bottom - tile.top, tile.right - tile.left) <= 32
         assert (tile.padded_top, tile.padded_right) == (max(0, tile.top - 5), min(45, tile.right + 5))
@@ -75,12 +91,14 @@ def test_tiles_cover_a_picture_once():
     assert (covered == 1).all()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_progress_counts_tiles(tiny_spec):
     seen = []
     upscaler_of(tiny_spec, tile_px=16)(Image(torch.rand(3, 32, 48)), lambda done, total: seen.append((done, total)))
     assert seen == [(number, 6) for number in range(1, 7)]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_gray_is_the_mean_of_what_its_colours_become(tiny_spec):
     upscaler = upscaler_of(tiny_spec)
     gray = torch.rand(1, 9, 9)
@@ -88,6 +106,7 @@ def test_gray_is_the_mean_of_what_its_colours_become(tiny_spec):
     torch.testing.assert_close(upscaler(Image(gray)).pixels, network_output.mean(dim=0, keepdim=True))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_opaque_stays_opaque_and_transparent_stays_transparent(tiny_spec):
     alpha = torch.ones(1, 24, 24)
     alpha[:, :, 12:] = 0
@@ -96,6 +115,7 @@ def test_opaque_stays_opaque_and_transparent_stays_transparent(tiny_spec):
     assert (enlarged[:, 26:] == 0).all()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_hidden_colour_never_shines_through(tiny_spec):
     """Whatever colour lies under transparent pixels, visible ones come out the same."""
     side = 4 * spec_cost(tiny_spec).radius_px + 20
@@ -118,29 +138,137 @@ def test_bleeding_carries_colour_just_as_far_as_asked():
 
 
 class BrokenInHalf(Network):
-    """Overflows outside full precision, as half-precision formats can."""
+    """Goes wrong outside full precision, as half-precision formats can."""
+
+    damage = staticmethod(lambda result: result * float("nan"))
 
     def forward(self, low):
         result = super().forward(low)
-        return result * float("nan") if torch.is_autocast_enabled("cpu") else result
+        return self.damage(result) if torch.is_autocast_enabled("cpu") else result
 
 
-def test_a_tile_that_is_not_numbers_is_computed_again_in_fp32(tiny_spec):
+DAMAGES = {
+    "numbers": lambda result: result * float("nan"),
+    "infinite": lambda result: result.index_fill(3, torch.tensor([5]), float("inf")),
+    "black": lambda result: result * 0,
+    "dark": lambda result: result * 0.8,
+    "colour": lambda result: result.flip(1),
+    "noise": lambda result: torch.rand_like(result),
+    "shuffled": lambda result: result.flip(2),
+}
+"""Ways of going wrong that users of other tools have met."""
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_tile_that_is_no_picture_is_computed_again_in_fp32(tiny_spec, damage):
     network = BrokenInHalf(tiny_spec)
-    network.load_state_dict(busy_network(tiny_spec).state_dict())
+    network.damage = DAMAGES[damage]
+    network.load_state_dict(faithful_network(tiny_spec).state_dict())
     model = Model(ModelConfig("broken", tiny_spec, "Apache-2.0"), network.eval())
-    image = Image(torch.rand(3, 20, 20))
-    repaired = Upscaler(model, UpscaleConfig(device="cpu", precision="bf16"))(image).pixels
+    image = photograph(40, 56)
     sound = Upscaler(model, UpscaleConfig(device="cpu", precision="fp32"))(image).pixels
-    torch.testing.assert_close(repaired, sound)
+    # Beyond the reach of its surroundings nothing gets, so look at what it would be without that.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trinas.upscale.within_reach", lambda high, low: high.clamp_(0, 1))
+        sound_unbounded = Upscaler(model, UpscaleConfig(device="cpu", precision="fp32"))(image).pixels
+        repaired = Upscaler(model, UpscaleConfig(device="cpu", precision="bf16"))(image).pixels
+    torch.testing.assert_close(repaired, sound_unbounded)
+    torch.testing.assert_close(sound, sound_unbounded, atol=0.02, rtol=0)
 
 
-def test_values_that_are_not_numbers_are_never_returned(tiny_spec):
-    network = busy_network(tiny_spec)
-    network.tail.bias.data[0] = float("inf")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_no_picture_of_its_input_is_never_returned(tiny_spec, damage, monkeypatch):
+    monkeypatch.setattr("trinas.upscale.within_reach", lambda high, low: high.clamp_(0, 1))
+    network = faithful_network(tiny_spec)
+    network.register_forward_hook(lambda module, inputs, output: DAMAGES[damage](output))
     model = Model(ModelConfig("broken", tiny_spec, "Apache-2.0"), network)
-    with pytest.raises(UpscaleError, match="even in fp32"):
-        Upscaler(model, UpscaleConfig(device="cpu"))(Image(torch.rand(3, 4, 4)))
+    with pytest.raises(UpscaleError, match="even in fp32; try another model"):
+        Upscaler(model, UpscaleConfig(device="cpu"))(photograph(40, 56))
+
+
+@pytest.mark.parametrize("name", bundled_models())
+@pytest.mark.parametrize("kind", ["noise", "checkerboard", "lines", "text", "one pixel", "black", "dark noise"])
+def test_unusual_pictures_are_not_taken_for_failures(name, kind):
+    rows, columns = torch.meshgrid(torch.arange(48.0), torch.arange(64.0), indexing="ij")
+    drawn = {
+        "noise": torch.rand(48, 64).round(),
+        "checkerboard": (rows + columns) % 2,
+        "lines": rows % 2,
+        "text": (torch.rand(48, 64) > 0.9).float(),
+        "one pixel": torch.ones(1, 1),
+        "black": torch.zeros(48, 64),
+        "dark noise": torch.rand(48, 64) * 0.02,
+    }
+    result = Upscaler(load_model(name), UpscaleConfig(device="cpu"))(Image(drawn[kind].expand(3, -1, -1)))
+    assert result.pixels.isfinite().all()
+
+
+@pytest.mark.parametrize("name", bundled_models())
+def test_an_even_picture_keeps_its_colour(name):
+    upscaler = Upscaler(load_model(name), UpscaleConfig(device="cpu"))
+    for colour in torch.cartesian_prod(*[torch.tensor([0.0, 0.3, 0.8, 1.0])] * 3):
+        even = colour.view(3, 1, 1).expand(-1, 12, 17)
+        enlarged = upscaler(Image(even)).pixels
+        assert (enlarged - colour.view(3, 1, 1)).abs().max() < 0.5 / 255
+
+
+def test_values_stay_within_reach_of_their_surroundings():
+    low = torch.rand(3, 6, 7)
+    high = torch.randn(3, 18, 21)
+    bounded = within_reach(high.clone(), low)
+    lowest, highest = (bound.repeat_interleave(3, dim=1).repeat_interleave(3, dim=2) for bound in surroundings(low))
+    reach = highest - lowest + 0.4 / 255
+    assert (bounded >= lowest - reach - 1e-6).all()
+    assert (bounded <= highest + reach + 1e-6).all()
+    inside = (high >= (lowest - reach).clamp(min=0)) & (high <= (highest + reach).clamp(max=1))
+    torch.testing.assert_close(bounded[inside], high[inside])
+
+
+def test_surroundings_are_those_of_pooling():
+    low = torch.rand(2, 5, 1)
+    for size in ((1, 1), (1, 6), (7, 1), (5, 8)):
+        low = torch.rand(2, *size)
+        lowest, highest = surroundings(low)
+        torch.testing.assert_close(highest, torch.nn.functional.max_pool2d(low, 3, stride=1, padding=1))
+        torch.testing.assert_close(lowest, -torch.nn.functional.max_pool2d(-low, 3, stride=1, padding=1))
+
+
+@pytest.mark.parametrize("size", [(40, 60), (13, 20), (26, 40)])
+def test_resizing_is_that_of_the_field(size):
+    """But for rounding and clipping between the two directions, and what lies beyond the border."""
+    levels = generated_photograph(26, 40)
+    resized = resize(torch.from_numpy(levels).permute(2, 0, 1) / 255, *size)
+    difference = to_levels(resized, 8)[4:-4, 4:-4].astype(int) - imresize(levels, *size)[4:-4, 4:-4]
+    assert np.abs(difference).mean() < 0.3
+
+
+def test_strength_blends_with_bicubic(tiny_spec):
+    model = Model(ModelConfig("test", tiny_spec, "Apache-2.0"), faithful_network(tiny_spec))
+    image = photograph(20, 30)
+    results = {
+        strength: Upscaler(model, UpscaleConfig(strength=strength, device="cpu", precision="fp32"))(image).pixels
+        for strength in (0.0, 0.25, 1.0)
+    }
+    torch.testing.assert_close(results[0], resize(image.pixels, 40, 60))
+    torch.testing.assert_close(results[0.25], torch.lerp(results[0.0], results[1.0], 0.25))
+    assert (results[0.0] - results[1.0]).abs().max() > 0.01
+
+
+def test_tta_is_the_mean_of_eight_views(tiny_spec):
+    model = Model(ModelConfig("test", tiny_spec, "Apache-2.0"), faithful_network(tiny_spec))
+    plain = Upscaler(model, UpscaleConfig(device="cpu", precision="fp32"))
+    tta = Upscaler(model, UpscaleConfig(tta=True, device="cpu", precision="fp32"))
+    image = photograph(12, 20)
+    views = []
+    for turns in range(4):
+        for flip in ([], [1]):
+            turned = image.pixels.rot90(turns, (1, 2)).flip(flip)
+            views.append(plain._network_on(turned, "fp32").flip(flip).rot90(-turns, (1, 2)))
+    expected = within_reach(torch.stack(views).mean(dim=0).detach(), image.pixels)
+    torch.testing.assert_close(tta(image).pixels, expected)
+    # So turning the picture turns the result, which a network alone does not promise.
+    turned = tta(replace(image, pixels=image.pixels.rot90(1, (1, 2)))).pixels
+    torch.testing.assert_close(turned, tta(image).pixels.rot90(1, (1, 2)))
 
 
 def test_a_device_that_is_not_there_is_one_clear_error(tiny_spec):
@@ -149,6 +277,7 @@ def test_a_device_that_is_not_there_is_one_clear_error(tiny_spec):
         Upscaler(model, UpscaleConfig(device="cuda:99"))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_8_bit_arrays_are_enlarged_as_pictures_are(tiny_spec):
     low = generated_photograph(9, 12)
     pixels = torch.from_numpy(low).permute(2, 0, 1).float() / 255
@@ -178,6 +307,7 @@ def test_bf16_costs_less_than_a_hundredth_of_a_decibel(data_dir, name):
     assert psnr["bf16"] == pytest.approx(psnr["fp32"], abs=0.01)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_head_and_tail_run_in_fp32_whatever_the_trunk_does(tiny_spec):
     network = busy_network(tiny_spec)
     seen = {}
@@ -197,18 +327,19 @@ def test_an_upscaler_leaves_the_model_to_its_owner(tiny_spec):
     assert [parameter.stride() for parameter in network.parameters()] == layouts
 
 
-def test_bf16_is_picked_where_it_is_faster_and_accurate_only():
-    """With made-up work, since real times differ from machine to machine."""
-
-    def work(slow_precision, error):
-        def run(precision):
-            time.sleep(0.02 if precision == slow_precision else 0.002)
-            return torch.zeros(3) + (error if precision == "bf16" else 0)
-
-        return run
-
+def test_bf16_is_picked_for_wide_networks_where_the_hardware_has_it(monkeypatch):
     cpu = torch.device("cpu")
-    assert pick_precision(cpu, work("fp32", error=0.003), tolerance=1 / 255) == "bf16"
-    assert pick_precision(cpu, work("fp32", error=0.005), tolerance=1 / 255) == "fp32"
-    assert pick_precision(cpu, work("bf16", error=0.0)) == "fp32"
-    assert pick_precision(cpu, work("neither", error=0.0)) == "fp32", "no gain, no rounding"
+    for native, width, expected in ((True, 32, "bf16"), (True, 16, "fp32"), (False, 64, "fp32")):
+        monkeypatch.setattr("trinas.device.has_native_bf16", lambda device, native=native: native)
+        assert pick_precision(cpu, width) == expected
+
+
+@pytest.mark.parametrize(("amplified", "expected"), [(0.02, "bf16"), (5.0, "fp32")])
+def test_bf16_is_picked_where_it_is_accurate_only(monkeypatch, amplified, expected):
+    monkeypatch.setattr("trinas.device.has_native_bf16", lambda device: True)
+    spec = ArchSpec("edge", 2, 32, (slots(("conv3x3", 32)),))
+    network = busy_network(spec)
+    for parameter in network.tail.parameters():
+        parameter.data *= amplified
+    model = Model(ModelConfig("test", spec, "Apache-2.0"), network)
+    assert Upscaler(model, UpscaleConfig(device="cpu")).precision == expected

@@ -177,6 +177,9 @@ def run_jobs(
             del current
             yield from _finished(writing, leave=0 if is_large else WRITERS)
         yield from _finished(writing, leave=0)
+    except KeyboardInterrupt:
+        yield from _finished(writing, leave=len(writing))  # results that are there already
+        raise
     finally:
         reader.shutdown(wait=False, cancel_futures=True)
         writers.shutdown(wait=False, cancel_futures=True)

@@ -29,7 +29,7 @@ class UpscaleConfig:
     device: str = "auto"
     """auto, cpu, cuda (or cuda:1) or mps."""
     precision: str = "auto"
-    """auto, fp32 or bf16; auto takes bf16 where it was measured to be faster."""
+    """auto, fp32 or bf16; auto takes bf16 for wide networks where the hardware has it."""
 
     def __post_init__(self) -> None:
         if self.tile_px < 1:
@@ -121,7 +121,7 @@ class TrainConfig:
     device: str = "auto"
     """auto, cpu, cuda (or cuda:1) or mps."""
     precision: str = "auto"
-    """auto, fp32 or bf16; auto takes bf16 where it was measured to be faster."""
+    """auto, fp32 or bf16; auto takes bf16 for wide networks where the hardware has it."""
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):

@@ -1,19 +1,13 @@
 """Where and in what precision networks run."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from trinas.errors import TrinasError
 
-BF16_MUST_BE_FASTER_BY = 1.2
-"""Below this ratio bf16 is not worth its rounding, nor a choice that flips from run to run."""
-
-TRIALS = 4
-"""Passes in each precision before deciding."""
+BF16_MIN_WIDTH = 32
+"""Channels from which on bf16 is faster, where the hardware has it: at 16 it gains nothing (docs/LOG.md)."""
 
 
 def pick_device(wish: str) -> torch.device:
@@ -36,29 +30,21 @@ def pick_device(wish: str) -> torch.device:
     return device
 
 
-def pick_precision(device: torch.device, run: Callable[[str], Tensor], tolerance: float = float("inf")) -> str:
-    """Decide between fp32 and bf16 by trying both: bf16 where it is faster and accurate enough.
+def pick_precision(device: torch.device, trunk_width: int) -> str:
+    """The faster of fp32 and bf16 for a network, by what is known of both.
 
-    Without hardware support bf16 is far slower than fp32; with it, it is up to twice as fast on wide networks
-    and no faster on the smallest.
-
-    Args:
-        device: where `run` computes.
-        run: does the work in question once, in "fp32" or "bf16", and returns what came out.
-        tolerance: largest difference of what came out that bf16 is allowed.
+    By rule and not by timing, so that the same command gives the same bytes on every run.
     """
-    seconds = {}
-    outputs = {}
-    for precision in ("fp32", "bf16"):
-        seconds[precision] = float("inf")
-        for _ in range(TRIALS):  # the first prepares kernels; the fastest is what the hardware can do
-            start = time.perf_counter()
-            outputs[precision] = run(precision)
-            synchronize(device)
-            seconds[precision] = min(seconds[precision], time.perf_counter() - start)
-    is_faster = seconds["fp32"] > BF16_MUST_BE_FASTER_BY * seconds["bf16"]
-    difference = float((outputs["fp32"] - outputs["bf16"]).abs().max())
-    return "bf16" if is_faster and difference <= tolerance else "fp32"
+    return "bf16" if trunk_width >= BF16_MIN_WIDTH and has_native_bf16(device) else "fp32"
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bf16 numbers itself; emulated, they are far slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return False
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -122,7 +122,7 @@ def parsed_exif(exif: bytes | None) -> Exif | None:
 
 def _fitted_exif(exif: bytes | None, width: int, height: int) -> bytes | None:
     parsed = parsed_exif(exif)
-    if parsed is None:
+    if not parsed:
         return None
     try:
         with warnings.catch_warnings():

@@ -5,6 +5,7 @@ no EXIF in compressed files) can write all that such a file holds.
 """
 
 import io
+import logging
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from trinas.metadata import DESCRIPTIVE_TAGS, Metadata, descriptive_exif, exif_d
 
 Levels = NDArray[Any]
 """uint8 or uint16, (H, W, C)."""
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what matters comes as an exception
 
 _STRIP_BYTES = 1 << 20
 _MAX_FILE_BYTES = 2**32 - 1  # offsets have 32 bits
@@ -154,7 +157,9 @@ def encode_tiff(levels: Levels, icc_profile: bytes | None, metadata: Metadata) -
 def _picture_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
     """The one page that is a picture; smaller versions of it beside it do not count."""
     pages = [page for page in tiff.pages if not page.aspage().is_reduced]
-    if len(pages) != 1:
+    if not pages:
+        raise TiffError("damaged (there is no picture in it)")
+    if len(pages) > 1:
         raise TiffError(f"holds {len(pages)} pictures; split it into files of one picture each")
     page = pages[0].aspage()
     if page.imagedepth != 1:

@@ -130,7 +130,7 @@ def train_network(
     check_new_run(run_dir)
     device = pick_device(config.device)
     network, averaged, optimizer = _prepare(spec, config, device, start.network if start else None)
-    precision = config.precision if config.precision != "auto" else _pick_precision(network, config)
+    precision = config.precision if config.precision != "auto" else pick_precision(device, spec.trunk_width)
     started_from = {"name": start.config.name, **start.config.training} if start else {}
     run = Run(config, spec, config.steps or 0, device, precision, started_from, network, averaged, optimizer)
     return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
@@ -198,21 +198,6 @@ def _prepare(
     rate = torch.tensor(0.0, device=device)  # a tensor, so that a captured step reads it anew
     optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=True, capturable=device.type == "cuda")
     return network, averaged, optimizer
-
-
-def _pick_precision(network: Network, config: TrainConfig) -> str:
-    """Which precision trains this network faster here; its weights are left as they are."""
-    device = next(network.parameters()).device
-    low = torch.zeros(config.batch_size, 3, config.patch_px, config.patch_px, device=device)
-
-    def run(precision: str) -> Tensor:
-        with autocast(device, precision):
-            output = network.unshuffled(low.contiguous(memory_format=torch.channels_last))
-        output.mean().backward()
-        network.zero_grad(set_to_none=True)
-        return output.detach()
-
-    return pick_precision(device, run)
 
 
 def _train(

@@ -1,0 +1,153 @@
+"""TIFF files of the kinds that scanners and editors write, made by tifffile and Pillow."""
+
+import io
+
+import numpy as np
+import pytest
+import tifffile
+from conftest import generated_photograph
+from icc_profiles import rgb_profile
+from PIL import Image as PillowImage
+
+from trinas.metadata import Metadata
+from trinas.tiff import TiffError, decode_tiff, encode_tiff, read_tiff_header
+
+
+def content_of(levels, **options):
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, levels, metadata=None, **options)
+    return buffer.getvalue()
+
+
+def picture(channels, dtype):
+    levels = np.dstack([generated_photograph(20, 30), generated_photograph(20, 30, 1)[:, :, 0]])[:, :, :channels]
+    return levels if dtype == np.uint8 else levels.astype(np.uint16) * 200 + 3
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("compression", [None, "lzw", "adobe_deflate", "packbits", "zstd"])
+@pytest.mark.parametrize("layout", ["contig", "separate", "tiles", "big-endian"])
+def test_every_way_of_storing_pixels_is_read(dtype, channels, compression, layout):
+    levels = picture(channels, dtype)
+    stored = np.moveaxis(levels, 2, 0) if layout == "separate" and channels > 1 else levels.squeeze()
+    content = content_of(
+        stored,
+        photometric="minisblack" if channels < 3 else "rgb",
+        extrasamples=["unassalpha"] if channels in (2, 4) else None,
+        planarconfig=None if channels == 1 else "separate" if layout == "separate" else "contig",
+        compression=compression,
+        tile=(16, 16) if layout == "tiles" else None,
+        byteorder=">" if layout == "big-endian" else "<",
+    )
+    decoded = decode_tiff(content).levels
+    assert decoded.dtype == dtype
+    np.testing.assert_array_equal(decoded, levels)
+    header = read_tiff_header(io.BytesIO(content))
+    assert (header.width, header.height) == (30, 20)
+    assert (header.has_alpha, header.is_gray) == (channels in (2, 4), channels < 3)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_what_is_written_is_read_by_others(dtype, channels):
+    levels = picture(channels, dtype)
+    content = encode_tiff(levels, rgb_profile(), Metadata(dpi=(300, 200)))
+    with tifffile.TiffFile(io.BytesIO(content)) as tiff:
+        page = tiff.pages[0]
+        np.testing.assert_array_equal(np.atleast_3d(page.asarray()), levels)
+        assert page.iccprofile == rgb_profile()
+        assert page.get_resolution("INCH") == (300, 200)
+    if dtype == np.uint8:
+        with PillowImage.open(io.BytesIO(content)) as opened:
+            np.testing.assert_array_equal(np.atleast_3d(np.asarray(opened)), levels)
+            assert opened.info["icc_profile"] == rgb_profile()
+    assert decode_tiff(content).icc_profile == rgb_profile()
+
+
+def test_large_pictures_have_many_strips():
+    levels = np.random.default_rng(0).integers(0, 65536, (700, 500, 3), dtype=np.uint16)
+    content = encode_tiff(levels, None, Metadata())
+    with tifffile.TiffFile(io.BytesIO(content)) as tiff:
+        assert len(tiff.pages[0].dataoffsets) > 1
+        np.testing.assert_array_equal(tiff.pages[0].asarray(), levels)
+
+
+def test_premultiplied_colour_is_divided_by_its_alpha():
+    colour, alpha = np.full((4, 4, 3), 200, np.uint8), np.full((4, 4, 1), 128, np.uint8)
+    alpha[0] = 0
+    multiplied = (colour * (alpha / 255)).round().astype(np.uint8)
+    content = content_of(np.dstack([multiplied, alpha]), photometric="rgb", extrasamples=["assocalpha"])
+    decoded = decode_tiff(content).levels
+    np.testing.assert_array_equal(decoded[..., 3:], alpha)
+    assert np.abs(decoded[1:, :, :3].astype(int) - 200).max() <= 1
+
+
+def test_channels_that_are_no_alpha_are_left_out():
+    content = content_of(picture(4, np.uint8), photometric="rgb", extrasamples=["unspecified"])
+    assert decode_tiff(content).levels.shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_white_may_be_zero(dtype):
+    levels = picture(1, dtype)[:, :, 0]
+    content = content_of(levels, photometric="miniswhite")
+    np.testing.assert_array_equal(decode_tiff(content).levels[:, :, 0], np.iinfo(dtype).max - levels)
+
+
+@pytest.mark.parametrize("compression", ["raw", "group4", "tiff_lzw"])
+def test_one_bit_is_black_and_white(compression):
+    drawing = PillowImage.fromarray(generated_photograph(20, 30)).convert("1")
+    buffer = io.BytesIO()
+    drawing.save(buffer, "TIFF", compression=compression)
+    np.testing.assert_array_equal(decode_tiff(buffer.getvalue()).levels[:, :, 0], np.asarray(drawing) * np.uint8(255))
+
+
+@pytest.mark.parametrize("colours", [16, 200])
+def test_palettes_become_colour(colours):
+    drawing = PillowImage.fromarray(generated_photograph(20, 30)).quantize(colours)
+    buffer = io.BytesIO()
+    drawing.save(buffer, "TIFF")
+    np.testing.assert_array_equal(decode_tiff(buffer.getvalue()).levels, drawing.convert("RGB"))
+
+
+def test_photographs_in_tiff_are_read():
+    photo = PillowImage.fromarray(generated_photograph(32, 32)).resize((64, 64))
+    buffer = io.BytesIO()
+    photo.save(buffer, "TIFF", compression="jpeg", quality=95)
+    difference = decode_tiff(buffer.getvalue()).levels.astype(int) - np.asarray(photo)
+    assert np.abs(difference).mean() < 4
+
+
+def test_a_smaller_version_beside_the_picture_does_not_count():
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(picture(3, np.uint8), photometric="rgb", metadata=None)
+        writer.write(picture(3, np.uint8)[::4, ::4], photometric="rgb", subfiletype=1, metadata=None)
+    np.testing.assert_array_equal(decode_tiff(buffer.getvalue()).levels, picture(3, np.uint8))
+
+
+def several_pages():
+    return content_of(np.stack([picture(3, np.uint8)] * 3), photometric="rgb")
+
+
+def lab():
+    buffer = io.BytesIO()
+    PillowImage.new("LAB", (8, 8)).save(buffer, "TIFF")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (several_pages(), "holds 3 pictures; split it"),
+        (lab(), "CIELAB pictures are not supported"),
+        (content_of(np.zeros((8, 8), np.float32), photometric="minisblack"), "float32 values are not supported"),
+        (content_of(picture(3, np.uint8), photometric="rgb", compression="lzw")[:-200], "damaged"),
+        (content_of(picture(3, np.uint8), photometric="rgb")[:9], "damaged"),
+        (b"II*\0\0\0\0\0", "damaged"),
+    ],
+)
+def test_what_cannot_be_read_is_said(content, complaint):
+    with pytest.raises(TiffError, match=complaint):
+        decode_tiff(content)
