@@ -5,7 +5,8 @@ import pytest
 from conftest import generated_photograph
 
 from trinas.degrade import crop_to_multiple, downscale, imresize
-from trinas.images import image_files, read_rgb8
+from trinas.formats import image_files
+from trinas.images import read_rgb8
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
