@@ -1,8 +1,8 @@
 """TriNAS: enlarge photographs with tiny super-resolution networks.
 
-    model = trinas.load_model("trinas-xs-x4")
-    upscaled = trinas.Upscaler(model)(trinas.read_image("cat.png"))
-    trinas.write_image("cat_x4.png", upscaled)
+    picture = trinas.read_image("cat.png")
+    width, height = picture.size
+    trinas.write_image("large.png", trinas.Enlarger()(picture, (3 * width, 3 * height)))
 
 Names are imported when first used, because importing torch takes seconds.
 """
@@ -11,8 +11,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trinas.config import TrainConfig, UpscaleConfig
+    from trinas.config import SaveConfig, TrainConfig, UpscaleConfig
     from trinas.data import load_photographs
+    from trinas.enlarge import Enlarger
     from trinas.errors import TrinasError
     from trinas.evaluate import evaluate_model
     from trinas.images import Image, read_image, write_image
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArchSpec",
+    "Enlarger",
     "Image",
     "Model",
     "Network",
+    "SaveConfig",
     "TrainConfig",
     "TrinasError",
     "UpscaleConfig",
@@ -43,9 +46,11 @@ __all__ = [
 
 _HOME = {
     "ArchSpec": "space",
+    "Enlarger": "enlarge",
     "Image": "images",
     "Model": "store",
     "Network": "network",
+    "SaveConfig": "config",
     "TrainConfig": "config",
     "TrinasError": "errors",
     "UpscaleConfig": "config",

@@ -62,13 +62,13 @@ class Enlarger:
         Raises:
             UpscaleError: a network's result is not a picture of its input, or memory is too small.
         """
-        height, width = image.pixels.shape[1:]
+        width, height = image.size
         passes = self.passes(width, height, size)
         grown = [prod(passes[:number]) for number in range(len(passes))]
         tiles = [count_tiles(height * factor, width * factor, self.config.tile_px) for factor in grown]
         for number, scale in enumerate(passes):
             image = self.upscaler(scale)(image, partial(_report, on_tile, sum(tiles[:number]), sum(tiles)))
-        if image.pixels.shape[1:] == (size[1], size[0]):
+        if image.size == size:
             return image
         return replace(image, pixels=resize(image.pixels, size[1], size[0]))
 

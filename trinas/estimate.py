@@ -74,7 +74,7 @@ def _seconds_per_px(job: Job, work: Work, enlarger: Enlarger, save: SaveConfig) 
         image = flattened(image, save.background)
     reading = (time.perf_counter() - start) / prod(work.size)
     piece = _middle(image)
-    height, width = piece.pixels.shape[1:]
+    width, height = piece.size
     factor = work.size[0] / work.header.width
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     fastest = math.inf
@@ -87,7 +87,7 @@ def _seconds_per_px(job: Job, work: Work, enlarger: Enlarger, save: SaveConfig) 
 
 
 def _middle(image: Image) -> Image:
-    height, width = image.pixels.shape[1:]
+    width, height = image.size
     top, left = max(0, (height - SAMPLE_PX) // 2), max(0, (width - SAMPLE_PX) // 2)
     return replace(image, pixels=image.pixels[:, top : top + SAMPLE_PX, left : left + SAMPLE_PX])
 

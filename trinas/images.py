@@ -67,6 +67,11 @@ class Image:
         """Whether the last channel is alpha."""
         return self.pixels.shape[0] in (2, 4)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, in pixels."""
+        return self.pixels.shape[2], self.pixels.shape[1]
+
 
 @dataclass(frozen=True)
 class Header:
@@ -188,8 +193,7 @@ def write_image(path: Path | str, image: Image, config: SaveConfig | None = None
         ImageError: the suffix is unknown, the format cannot hold the picture, or the file cannot be written.
     """
     path = Path(path)
-    height, width = image.pixels.shape[1:]
-    check_fits(path, width, height, image.has_alpha)
+    check_fits(path, *image.size, image.has_alpha)
     content, notes = _encode(path, image, config or SaveConfig())
     try:
         write_atomically(path, content)
@@ -375,7 +379,6 @@ def _encode(path: Path, image: Image, config: SaveConfig) -> tuple[bytes, list[s
 def _adapted(image: Image, known: Format, config: SaveConfig) -> tuple[Image, list[str]]:
     """The picture as the format can hold it, and what had to go."""
     notes = []
-    height, width = image.pixels.shape[1:]
     if image.depth == 16 and not known.has_16_bit:
         image = replace(image, depth=8)
         notes.append(f"{known.name} holds 8 bits per channel, not 16")
@@ -384,7 +387,7 @@ def _adapted(image: Image, known: Format, config: SaveConfig) -> tuple[Image, li
     if not known.has_metadata:
         left_out = metadata.kinds()
         metadata = replace(metadata, exif=None, xmp=None)
-    new = fitted(metadata, width, height)
+    new = fitted(metadata, *image.size)
     if metadata.exif and not new.exif:
         notes.append("EXIF was damaged and is left out")
     if known.name == "JPEG":
