@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from trinas.config import MAX_INPUT_PX, MAX_OUTPUT_PX, SaveConfig, SizeConfig, TrainConfig, UpscaleConfig
+from trinas.config import DEFAULT_SCALE, MAX_INPUT_PX, MAX_OUTPUT_PX, SaveConfig, SizeConfig, TrainConfig, UpscaleConfig
 from trinas.errors import TrinasError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ ScaleOption = Annotated[
 ]
 TtaOption = Annotated[bool, typer.Option("--tta", help="Mean over 8 turns and flips: a little better, 8 times slower.")]
 
-SIZE, SAVING, RUNNING = "Size", "Saving", "Running"
+SIZE, SAVING = "Size", "Saving"
 """Panels of the help of `upscale`."""
 
 
@@ -168,9 +168,7 @@ def upscale(
     ] = False,
     tile: Annotated[
         int,
-        typer.Option(
-            min=16, help="Longest side of a tile in input pixels; smaller takes less memory.", rich_help_panel=RUNNING
-        ),
+        typer.Option(min=16, help="Longest side of a tile in input pixels; smaller takes less memory."),
     ] = UpscaleConfig.tile_px,
     device: DeviceOption = UpscaleConfig.device,
     precision: PrecisionOption = Precision.AUTO,
@@ -186,10 +184,14 @@ def upscale(
         size = SizeConfig(scale, width, height, long_side, round(max_input_mp * 1e6), round(max_output_mp * 1e6))
         suffix = f".{file_format.value}" if file_format else None
         save = SaveConfig(suffix, quality, lossless, background, strip_metadata)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise typer.BadParameter(str(error)) from None
+    import PIL.Image
+
     from trinas.batch import plan_jobs, run_jobs
     from trinas.enlarge import Enlarger
+
+    PIL.Image.MAX_IMAGE_PIXELS = None  # --max-input-mp is the limit, and is looked at before decoding too
 
     if model and scale is None and not (width or height or long_side):
         size = replace(size, scale=_scale_of(model))
@@ -214,7 +216,8 @@ def upscale(
         except KeyboardInterrupt:
             interrupted = True
     if as_json:
-        typer.echo(json.dumps(_summary(outcomes), indent=2))
+        left_out = [str(path) for path in plan.left_out]
+        typer.echo(json.dumps({**_summary(outcomes), "left_out": left_out}, indent=2))
     if not quiet:
         _print_summary(outcomes, output, time.perf_counter() - started)
     if interrupted:
@@ -232,29 +235,33 @@ def compare(
         typer.Option(help="Names or folders, with commas between. [default: all bundled of the scale]"),
     ] = None,
     scale: ScaleOption = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path("comparison.png"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")] = Path("comparison.png"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace it if it exists.")] = False,
     device: DeviceOption = UpscaleConfig.device,
     precision: PrecisionOption = Precision.AUTO,
 ) -> None:
     """Show what bicubic and several models make of an image: one picture with labelled crops, side by side."""
     from trinas.compare import compare_models
     from trinas.errors import ImageError
-    from trinas.formats import format_of_suffix
+    from trinas.files import write_atomically
     from trinas.images import read_image
     from trinas.store import load_model, models_of_scale
-    from trinas.upscale import Upscaler
 
-    format_of_suffix(output)
-    names = [name.strip() for name in models.split(",")] if models else models_of_scale(scale or 4)
-    loaded = {name: load_model(name) for name in names}
-    scales = {name: model.scale for name, model in loaded.items()}
-    if len({*scales.values(), *([scale] if scale else [])}) > 1:
-        listed = ", ".join(f"{name} x{factor}" for name, factor in scales.items())
+    if output.suffix.lower() != ".png":
+        raise ImageError(f"{output}: a comparison is written as PNG; choose a name that ends in .png")
+    if output.exists() and not overwrite:
+        raise ImageError(f"{output}: exists; choose another -o, or --overwrite")
+    if output.resolve() == image.resolve():
+        raise ImageError(f"{output}: is the picture itself; choose another -o")
+    names = [name.strip() for name in models.split(",")] if models else models_of_scale(scale or DEFAULT_SCALE)
+    loaded = [load_model(name) for name in names]
+    if len({*(model.scale for model in loaded), *([scale] if scale else [])}) > 1:
+        listed = ", ".join(f"{name} x{model.scale}" for name, model in zip(names, loaded, strict=True))
         raise TrinasError(f"only models of one scale can be compared: {listed}" + (f", -s {scale}" if scale else ""))
     config = UpscaleConfig(device=device, precision=precision.value)
-    sheet = compare_models(read_image(image), [(name, Upscaler(model, config)) for name, model in loaded.items()])
+    content = compare_models(read_image(image), loaded, config)
     try:
-        sheet.save(output)
+        write_atomically(output, content)
     except OSError as error:
         raise ImageError(f"{output}: cannot be written ({error.strerror})") from None
     typer.echo(f"Wrote {output}: bicubic and {_count(len(names), 'model')}.")
@@ -323,7 +330,7 @@ def evaluate(
     if not images.is_dir():
         raise TrinasError(f"{images}: no such folder")
     if model == "bicubic":
-        name, factor = model, scale or 4
+        name, factor = model, scale or DEFAULT_SCALE
         figures = evaluate_model(lambda low: upscale_bicubic(low, factor), images, factor)
     else:
         config = UpscaleConfig(tta=tta, device=device, precision=precision.value)
@@ -449,7 +456,7 @@ def _load_upscaler(model: str | None, scale: int | None, config: UpscaleConfig) 
     from trinas.store import default_model, load_model
     from trinas.upscale import Upscaler
 
-    name = model or default_model(scale or 4)
+    name = model or default_model(scale or DEFAULT_SCALE)
     loaded = load_model(name)
     if scale not in (None, loaded.scale):
         raise ModelError(f"{name} enlarges {loaded.scale} times, not {scale}; leave out --model or -s {scale}")
@@ -532,7 +539,7 @@ def _print_estimates(
     plan: "Plan", enlarger: "Enlarger", size: SizeConfig, save: SaveConfig, *, overwrite: bool, as_json: bool
 ) -> None:
     """What a run would do; exit code 1 if something would fail."""
-    from trinas.estimate import estimate_jobs
+    from trinas.estimate import batch_memory_bytes, estimate_jobs
 
     estimates = list(estimate_jobs(plan.jobs, enlarger, size, save, overwrite=overwrite))
     rows: list[dict[str, Any]] = []
@@ -548,12 +555,12 @@ def _print_estimates(
     if as_json:
         typer.echo(json.dumps({"files": rows, "left_out": [str(path) for path in plan.left_out]}, indent=2))
     else:
-        _print_rows(rows, skipped=len(plan.jobs) - len(rows))
+        _print_rows(rows, len(plan.jobs) - len(rows), round(batch_memory_bytes(estimates) / 1e6))
     if any("problem" in row for row in rows):
         raise typer.Exit(1)
 
 
-def _print_rows(rows: list[dict[str, Any]], skipped: int) -> None:
+def _print_rows(rows: list[dict[str, Any]], skipped: int, memory_mb: int) -> None:
     good = [row for row in rows if "problem" not in row]
     table = [["result", "size", "models", "seconds", "memory"]]
     for row in good:
@@ -566,9 +573,8 @@ def _print_rows(rows: list[dict[str, Any]], skipped: int) -> None:
         if "problem" in row:
             typer.echo(f"will fail: {row['problem']}", err=True)
     total = sum(row["seconds"] for row in good)
-    highest = max((row["memory_mb"] for row in good), default=0)
     typer.echo(
-        f"{_count(len(good), 'image')} to enlarge in about {total:.0f} s with up to {highest:,} MB, "
+        f"{_count(len(good), 'image')} to enlarge in about {total:.0f} s with up to {memory_mb:,} MB, "
         f"{skipped} with a result already, {len(rows) - len(good)} will fail. Nothing was written."
     )
 
@@ -579,7 +585,7 @@ def _wish(size: SizeConfig) -> str:
         return f"to a longer side of {size.long_side} pixels"
     sides = [(size.width, "wide"), (size.height, "high")]
     wanted = [f"{side} pixels {word}" for side, word in sides if side is not None]
-    return f"to {' and '.join(wanted)}" if wanted else f"{size.scale or 4:g} times"
+    return f"to {' and '.join(wanted)}" if wanted else f"{size.scale or DEFAULT_SCALE:g} times"
 
 
 def _scale_of(model: str) -> int:

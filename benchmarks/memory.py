@@ -40,7 +40,7 @@ def measure(name: str, side: int, tile_px: int) -> None:
     from trinas.store import load_model
     from trinas.upscale import Upscaler
 
-    upscaler = Upscaler(load_model(name), UpscaleConfig(tile_px, "cpu", "fp32"))
+    upscaler = Upscaler(load_model(name), UpscaleConfig(tile_px, device="cpu", precision="fp32"))
     upscaler(Image(torch.rand(3, 16, 16)))  # kernels and libraries are loaded once, whatever the picture
     before = peak_mib()
     picture = Image(torch.rand(3, side, side))

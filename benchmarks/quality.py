@@ -106,7 +106,7 @@ def measure_times(names: list[str], scales: list[int]) -> dict[tuple[str, int, s
 @torch.inference_mode()
 def network_pass(upscaler: Upscaler, batch: torch.Tensor) -> torch.Tensor:
     """The network alone, on one tile as large as the picture."""
-    return upscaler._run(batch)
+    return upscaler._network_on(batch, upscaler.precision)
 
 
 def store_figures(name: str, quality: dict[str, Figures]) -> None:

@@ -131,8 +131,10 @@ def test_closing_ends_the_work(photos, tmp_path, enlarger):
     outcomes = run_jobs(jobs, enlarger, SIZE, SAVE)
     next(outcomes)
     outcomes.close()
-    time.sleep(0.3)
-    assert len(list((tmp_path / "out").iterdir())) < 8
+    seen = -1
+    while seen != (seen := len(list((tmp_path / "out").iterdir()))):
+        time.sleep(0.2)  # what was being encoded may still be written
+    assert seen <= 1 + batch.WRITERS + 1
 
 
 def test_results_of_an_earlier_run_are_left_out(photos, tmp_path, enlarger):
@@ -141,6 +143,6 @@ def test_results_of_an_earlier_run_are_left_out(photos, tmp_path, enlarger):
     list(run_jobs(first.jobs, enlarger, SIZE, SAVE))
     second = plan_jobs([photos], out, SIZE, SAVE, recursive=True)
     assert [job.source for job in second.jobs] == [job.source for job in first.jobs]
-    assert len(second.left_out) == 8
+    assert second.left_out == [], "the folder of results is not even looked into"
     named = plan_jobs([out / "0_x2.png"], out, SIZE, SAVE)
     assert named.jobs[0].result == out / "0_x2_x2.png", "who names a file wants it"

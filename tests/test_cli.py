@@ -176,6 +176,29 @@ def test_inputs_that_are_not_there_do_not_stop_the_others(photos, tmp_path, tiny
     assert f"failed: {too_long}: cannot be read (File name too long)" in result.stderr
 
 
+def test_an_output_folder_that_cannot_be_is_found_before_the_work(photos, tmp_path, tiny_model_dir):
+    (tmp_path / "file").write_text("in the way")
+    for options in ((), ("--dry-run",)):
+        result = run(photos / "scan.png", "-o", tmp_path / "file", "--model", tiny_model_dir, *options)
+        assert result.exit_code == 1
+        assert f"scan_x2.png cannot be written, {tmp_path / 'file'} is not a folder" in result.stderr
+
+
+def test_a_sub_folder_that_cannot_be_read_is_named_and_the_others_go_on(photos, tmp_path, tiny_model_dir, monkeypatch):
+    (photos / "locked").mkdir()
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    result = run(photos, "-r", "-o", tmp_path / "out", "--model", tiny_model_dir)
+    assert f"failed: {photos / 'locked'}: cannot be read (Permission denied)" in result.stderr
+    assert "4 done, 0 skipped, 4 failed" in result.stdout
+
+
 def test_results_that_cannot_be_written_are_named(photos, tmp_path, tiny_model_dir):
     long_name = photos / f"{'x' * 250}.png"
     (photos / "logo.png").rename(long_name)
@@ -209,7 +232,9 @@ def test_quiet_prints_failures_only(photos, tmp_path, tiny_model_dir):
         (["x.png", "--background", "reddish"], "'reddish' is no colour; give a name such as white, or #rrggbb"),
         (["evaluate", ".", "-s", "7"], "no bundled model enlarges 7 times"),
         (["evaluate", ".", "-s", "2", "--model", "trinas-xs-x4"], "trinas-xs-x4 enlarges 4 times, not 2"),
-        (["compare", "x.png", "-o", "x.gif"], "x.gif: cannot write this format"),
+        (["compare", "x.png", "-o", "x.jpg"], "x.jpg: a comparison is written as PNG"),
+        (["compare", "notes.txt", "-o", "taken.png"], "taken.png: exists; choose another -o, or --overwrite"),
+        (["compare", "taken.png", "-o", "taken.png", "--overwrite"], "taken.png: is the picture itself"),
         (["compare", "x.png", "--models", "trinas-xs-x2,trinas-xs-x4"], "trinas-xs-x2 x2, trinas-xs-x4 x4"),
         (["compare", "x.png", "-s", "3", "--models", "trinas-xs-x4"], "trinas-xs-x4 x4, -s 3"),
         (["compare", "missing.png"], "missing.png: cannot be read"),
@@ -224,6 +249,7 @@ def test_quiet_prints_failures_only(photos, tmp_path, tiny_model_dir):
 def test_mistakes_are_one_clear_line(arguments, complaint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.txt").write_text("not an image")
+    (tmp_path / "taken.png").write_text("not an image either")
     with pytest.raises(TrinasError, match=complaint) as caught:
         CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert "\n" not in str(caught.value)
@@ -237,6 +263,7 @@ def test_mistakes_are_one_clear_line(arguments, complaint, tmp_path, monkeypatch
         ["x.png", "-s", "2", "--width", "100"],
         ["x.png", "--strength", "1.5"],
         ["x.png", "--quality", "101"],
+        ["x.png", "--max-input-mp", "inf"],
         ["x.png", "--quality", "90", "--lossless"],
         ["x.png", "--tile", "0"],
         ["x.png", "--format", "gif"],
@@ -295,6 +322,9 @@ def test_sub_folders_are_mirrored(photos, tmp_path, tiny_model_dir):
 
 def test_a_folder_s_results_are_not_enlarged_again(tmp_path, tiny_model_dir):
     save(tmp_path / "cat.png", generated_photograph(16, 16))
+    for scale in (2, 3):
+        assert run(tmp_path, "-r", "-s", scale, "-o", tmp_path / "out", "--model", tiny_model_dir).exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["cat_x2.png", "cat_x3.png"]
     for _ in range(2):
         result = run(tmp_path, "-o", tmp_path, "--model", tiny_model_dir)
         assert result.exit_code == 0
@@ -330,7 +360,16 @@ def test_limits_can_be_set(tmp_path, tiny_model_dir):
     assert result.exit_code == 1
     assert "100x80 is too large; the limit is 5,000 pixels (--max-output-mp)" in result.stderr
     result = run(*arguments, "-s", "1.1", "--max-output-mp", "0.005")
-    assert "on the way to 55x44 it takes 8,000 pixels; the limit is 5,000 (--max-output-mp)" in result.stderr
+    assert "55x44 is too large; on the way there are 8,000 pixels; the limit is 5,000 pixels" in result.stderr
+
+
+def test_limits_can_be_raised(tmp_path, tiny_model_dir, monkeypatch):
+    """Above those of this program, and of Pillow, which has one of its own."""
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 500)
+    monkeypatch.setattr("trinas.batch.write_image", lambda path, image, save: [f"{image.size}"])
+    save(tmp_path / "cat.png", generated_photograph(40, 50))
+    result = run(tmp_path / "cat.png", "-o", tmp_path, "--model", tiny_model_dir, "--max-output-mp", "9000", "--json")
+    assert json.loads(result.stdout)["done"][0]["notes"] == ["(100, 80)"]
 
 
 def test_a_dry_run_says_what_a_run_then_does(photos, tmp_path, tiny_model_dir):

@@ -1,12 +1,21 @@
+import io
+
 import numpy as np
 import torch
 from conftest import faithful_network, generated_photograph
+from icc_profiles import gray_profile, rgb_profile
+from PIL import Image as PillowImage
 
 from trinas.compare import compare_models, detailed_places
 from trinas.config import UpscaleConfig
 from trinas.images import Image, to_levels
 from trinas.store import Model, ModelConfig
 from trinas.upscale import Upscaler, resize
+
+
+def opened(content):
+    with PillowImage.open(io.BytesIO(content)) as picture:
+        return np.asarray(picture).astype(int)
 
 
 def test_the_places_with_most_detail_are_shown():
@@ -26,18 +35,30 @@ def test_small_pictures_are_shown_whole():
 
 def test_the_sheet_shows_every_network_beside_bicubic(tiny_spec):
     model = Model(ModelConfig("test", tiny_spec, "Apache-2.0"), faithful_network(tiny_spec))
-    upscaler = Upscaler(model, UpscaleConfig(device="cpu", precision="fp32"))
-    pixels = torch.from_numpy(generated_photograph(96, 96)).permute(2, 0, 1) / 255
-    sheet = np.asarray(compare_models(Image(pixels), [("first", upscaler), ("second", upscaler)]))
-    expected = [resize(pixels, 192, 192), upscaler(Image(pixels)).pixels, upscaler(Image(pixels)).pixels]
-    for column, enlarged in enumerate(expected):
-        left = 16 + column * 400
-        shown = sheet[72 : 72 + 384, left : left + 384]
-        np.testing.assert_array_equal(shown[::2, ::2], to_levels(enlarged, 8))
-        assert (sheet[:72, left : left + 384] < 128).any(), "a label"
+    config = UpscaleConfig(device="cpu", precision="fp32")
+    pixels = torch.from_numpy(generated_photograph(200, 240)).permute(2, 0, 1) / 255
+    sheet = opened(compare_models(Image(pixels), [model, model], config))
+    enlarged = to_levels(Upscaler(model, config)(Image(pixels)).pixels, 8)
+    for row, (y, x) in enumerate(detailed_places(pixels)):
+        crop = pixels[:, y : y + 96, x : x + 96]
+        network = enlarged[2 * y : 2 * y + 192, 2 * x : 2 * x + 192].astype(int)
+        for column, expected in enumerate((to_levels(resize(crop, 192, 192), 8).astype(int), network, network)):
+            left, top = 16 + column * 400, 72 + row * 400
+            shown = sheet[top : top + 384, left : left + 384]
+            assert np.abs(shown[::2, ::2] - expected).max() <= 1, "a crop is as it is in the whole picture"
+    for column in range(3):
+        assert (sheet[:72, 16 + column * 400 : 400 + column * 400] < 128).any(), "a label"
 
 
 def test_gray_with_alpha_can_be_compared_too(tiny_spec):
     model = Model(ModelConfig("test", tiny_spec, "Apache-2.0"), faithful_network(tiny_spec))
-    upscaler = Upscaler(model, UpscaleConfig(device="cpu"))
-    assert compare_models(Image(torch.rand(2, 40, 50)), [("only", upscaler)]).width == 2 * 400 + 16
+    image = Image(torch.rand(2, 40, 50), icc_profile=gray_profile())
+    assert opened(compare_models(image, [model])).shape == (72 + 400, 2 * 400 + 16, 3)
+
+
+def test_colours_are_shown_as_they_are_meant(tiny_spec):
+    """The sheet has no profile, so they are converted to sRGB."""
+    model = Model(ModelConfig("test", tiny_spec, "Apache-2.0"), faithful_network(tiny_spec))
+    image = Image(torch.full((3, 96, 96), 0.5), icc_profile=rgb_profile())
+    sheet = opened(compare_models(image, [model]))
+    assert np.abs(sheet[100, 100] - 188).max() <= 1, "half of the light is 188 of 255 in sRGB"

@@ -1,7 +1,9 @@
+import pytest
 import torch
 
 from trinas.config import UpscaleConfig
 from trinas.enlarge import Enlarger
+from trinas.errors import UpscaleError
 from trinas.images import Image
 from trinas.upscale import resize
 
@@ -37,6 +39,29 @@ def test_a_size_of_its_own_leaves_a_picture_as_it_is():
 def test_a_smaller_size_needs_no_network():
     image = smooth(3, 20, 30)
     torch.testing.assert_close(Enlarger(None, CPU)(image, (15, 10)).pixels, resize(image.pixels, 10, 15))
+
+
+def test_colour_under_transparency_does_not_shine_through():
+    pixels = torch.zeros(4, 40, 40)
+    pixels[0] = 1  # red, unseen
+    pixels[:, 10:30, 10:30] = torch.tensor([0.0, 0, 1, 1]).view(4, 1, 1)
+    for size in ((70, 70), (23, 23)):
+        result = Enlarger(None, CPU)(Image(pixels), size).pixels
+        seen = result[3] > 0.02
+        assert result[0][seen].max() < 0.1, "no red"
+        assert result[2][seen].min() > 0.9, "all blue"
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: x")]
+)
+def test_too_little_memory_is_one_clear_error(monkeypatch, error):
+    def failing(*arguments):
+        raise error
+
+    monkeypatch.setattr("trinas.upscale.tile_grid", failing)
+    with pytest.raises(UpscaleError, match="memory is too small for this picture; a smaller --tile or -s takes less"):
+        Enlarger(None, CPU)(smooth(3, 20, 30), (60, 40))
 
 
 def test_progress_counts_the_tiles_of_all_passes():

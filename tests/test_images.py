@@ -11,8 +11,10 @@ from icc_profiles import gray_profile, rgb_profile
 from PIL import Image as PillowImage
 from PIL import ImageCms, ImageFilter, ImageOps
 
+from trinas.batch import plan_jobs, run_jobs
 from trinas.colour import srgb_profile, to_srgb
-from trinas.config import SaveConfig
+from trinas.config import SaveConfig, SizeConfig, UpscaleConfig
+from trinas.enlarge import Enlarger
 from trinas.errors import ImageError
 from trinas.images import (
     Image,
@@ -191,7 +193,12 @@ def test_transparent_pictures_are_laid_on_a_colour():
     alpha = torch.tensor([0.0, 0.5, 1.0]).view(1, 1, 3)
     image = Image(torch.cat([torch.ones(3, 1, 3), alpha]))
     assert flattened(image, "#ff0000").pixels[:, 0].T.tolist() == [[1, 0, 0], [1, 0.5, 0.5], [1, 1, 1]]
+    wide = flattened(Image(torch.cat([torch.ones(3, 1, 3), alpha]), icc_profile=rgb_profile()), "#ff8000")
+    seen = np.asarray(to_srgb(PillowImage.fromarray(to_levels(wide.pixels, 8)), rgb_profile()))
+    assert np.abs(seen[0, 0].astype(int) - [255, 128, 0]).max() <= 8, "8-bit values of a linear profile are coarse"
     gray = Image(torch.cat([torch.ones(1, 1, 3), alpha]))
+    coloured = flattened(Image(gray.pixels, icc_profile=gray_profile()), "red")
+    assert (coloured.pixels.shape, coloured.icc_profile) == ((3, 1, 3), srgb_profile())
     assert flattened(gray, "black").pixels.tolist() == [[[0, 0.5, 1]]]
     assert flattened(gray, "red").pixels.shape == (3, 1, 3)
     assert flattened(Image(torch.ones(3, 2, 2)), "red").pixels.min() == 1
@@ -298,6 +305,53 @@ def test_missing_and_animated_files_are_refused(tmp_path):
         read_image(tmp_path / "moving.webp")
 
 
+def test_a_turn_told_behind_the_pixels_is_still_made(tmp_path):
+    """Some programs write EXIF at the end of a PNG."""
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6
+    PillowImage.fromarray(generated_photograph(24, 36)).save(tmp_path / "early.png", exif=exif)
+    content = (tmp_path / "early.png").read_bytes()
+    start = content.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    (tmp_path / "late.png").write_bytes(content[:start] + content[end:-12] + content[start:end] + content[-12:])
+    assert read_image(tmp_path / "late.png").size == (24, 36)
+    enlarger = Enlarger("trinas-xs-x2", UpscaleConfig(device="cpu", precision="fp32"))
+    size, save = SizeConfig(scale=2), SaveConfig()
+    for name in ("early", "late"):
+        (outcome,) = run_jobs(plan_jobs([tmp_path / f"{name}.png"], tmp_path, size, save).jobs, enlarger, size, save)
+        assert outcome.state == "done"
+    assert (tmp_path / "early_x2.png").read_bytes() == (tmp_path / "late_x2.png").read_bytes()
+
+
+def encoded(suffix):
+    buffer = io.BytesIO()
+    exif = PillowImage.Exif()
+    exif[0x010F], exif[0x0112], exif[0x8769] = "Camera", 6, {0x9003: "2026"}
+    picture = PillowImage.fromarray(generated_photograph(16, 16))
+    picture.save(buffer, PillowImage.registered_extensions()[suffix], exif=exif.tobytes(), icc_profile=rgb_profile())
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif", ".bmp"])
+def test_damage_of_any_kind_is_one_clear_error(tmp_path, suffix):
+    """A few bytes changed at random, and what is left is read and written, or refused in one line."""
+    whole, random = encoded(suffix), np.random.default_rng(0)
+    messages = []
+    for number in range(150):
+        content = bytearray(whole)
+        for _ in range(int(random.integers(1, 6))):
+            content[random.integers(len(content))] = random.integers(256)
+        path = tmp_path / f"{number}{suffix}"
+        path.write_bytes(content[: random.integers(8, len(content) + 1)] if number % 3 == 0 else content)
+        try:
+            image = read_image(path)
+            write_image(tmp_path / f"written{suffix}", image)
+        except ImageError as error:
+            messages.append(str(error))
+    assert len(messages) > 5
+    assert all(str(tmp_path) in message and "\n" not in message for message in messages)
+
+
 def test_too_large_an_image_is_refused_before_it_is_decoded(tmp_path):
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -306,7 +360,7 @@ def test_too_large_an_image_is_refused_before_it_is_decoded(tmp_path):
         header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
         content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
         (tmp_path / "bomb.png").write_bytes(content)
-        with pytest.raises(ImageError, match="too large"):
+        with pytest.raises(ImageError, match="is too large; the limit|larger than Pillow reads"):
             read_image(tmp_path / "bomb.png")
 
 

@@ -60,13 +60,18 @@ def test_tags_that_were_not_there_are_not_made_up():
 
 
 def test_xmp_is_fitted_too():
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6
+    turned = exif.tobytes()
     attributes = b'<rdf:Description tiff:Orientation="6" exif:PixelXDimension = \'36\' dc:title="Orientation 6"/>'
     expected = b'<rdf:Description tiff:Orientation="1" exif:PixelXDimension = \'96\' dc:title="Orientation 6"/>'
-    assert fitted(Metadata(xmp=attributes), 96, 144).xmp == expected
+    assert fitted(Metadata(turned, attributes), 96, 144).xmp == expected
+    not_turned = fitted(Metadata(xmp=attributes), 96, 144).xmp
+    assert b'tiff:Orientation="6"' in not_turned, "pictures are turned by EXIF alone"
     elements = b"<tiff:Orientation>6</tiff:Orientation><tiff:ImageLength>24</tiff:ImageLength>"
     elements += b"<xmp:Thumbnails>x\ny</xmp:Thumbnails>"
     expected = b"<tiff:Orientation>1</tiff:Orientation><tiff:ImageLength>144</tiff:ImageLength>"
-    assert fitted(Metadata(xmp=elements), 96, 144).xmp == expected
+    assert fitted(Metadata(turned, elements), 96, 144).xmp == expected
 
 
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0not a TIFF header"])

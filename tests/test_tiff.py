@@ -1,6 +1,7 @@
 """TIFF files of the kinds that scanners and editors write, made by tifffile and Pillow."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -85,7 +86,22 @@ def test_premultiplied_colour_is_divided_by_its_alpha():
 
 def test_channels_that_are_no_alpha_are_left_out():
     content = content_of(picture(4, np.uint8), photometric="rgb", extrasamples=["unspecified"])
-    assert decode_tiff(content).levels.shape == (20, 30, 3)
+    decoded = decode_tiff(content)
+    assert decoded.levels.shape == (20, 30, 3)
+    assert decoded.note == "its extra channels are no transparency and are left out"
+
+
+def test_tags_of_the_wrong_kind_do_not_spoil_a_sound_picture():
+    tags = [
+        (700, "I", 1, 3_000_000_000, True),
+        (34675, "s", 0, "no profile", True),
+        (282, "2I", 1, (2**32 - 1, 1), True),
+    ]
+    decoded = decode_tiff(content_of(picture(3, np.uint8), photometric="rgb", extratags=tags))
+    assert decoded.metadata.xmp is None
+    assert decoded.metadata.dpi is None
+    text = [(700, "s", 0, "<x/>", True)]
+    assert decode_tiff(content_of(picture(3, np.uint8), photometric="rgb", extratags=text)).metadata.xmp == b"<x/>"
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -131,6 +147,12 @@ def several_pages():
     return content_of(np.stack([picture(3, np.uint8)] * 3), photometric="rgb")
 
 
+def three_inks():
+    """tifffile does not write such a file; so the tag that says what colours mean is changed afterwards."""
+    content = content_of(picture(3, np.uint8), photometric="rgb", byteorder="<")
+    return content.replace(struct.pack("<HHII", 262, 3, 1, 2), struct.pack("<HHII", 262, 3, 1, 5))
+
+
 def lab():
     buffer = io.BytesIO()
     PillowImage.new("LAB", (8, 8)).save(buffer, "TIFF")
@@ -141,6 +163,7 @@ def lab():
     ("content", "complaint"),
     [
         (several_pages(), "holds 3 pictures; split it"),
+        (three_inks(), "3 channels are not supported"),
         (lab(), "CIELAB pictures are not supported"),
         (content_of(np.zeros((8, 8), np.float32), photometric="minisblack"), "float32 values are not supported"),
         (content_of(picture(3, np.uint8), photometric="rgb", compression="lzw")[:-200], "damaged"),

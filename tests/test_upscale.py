@@ -186,6 +186,15 @@ def test_what_is_no_picture_of_its_input_is_never_returned(tiny_spec, damage, mo
         Upscaler(model, UpscaleConfig(device="cpu"))(photograph(40, 56))
 
 
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_reach_of_surroundings_does_not_hide_a_failure(tiny_spec, damage):
+    network = faithful_network(tiny_spec)
+    network.register_forward_hook(lambda module, inputs, output: DAMAGES[damage](output))
+    model = Model(ModelConfig("broken", tiny_spec, "Apache-2.0"), network)
+    with pytest.raises(UpscaleError, match="even in fp32"):
+        Upscaler(model, UpscaleConfig(device="cpu"))(photograph(40, 56))
+
+
 @pytest.mark.parametrize("name", bundled_models())
 @pytest.mark.parametrize("kind", ["noise", "checkerboard", "lines", "text", "one pixel", "black", "dark noise"])
 def test_unusual_pictures_are_not_taken_for_failures(name, kind):

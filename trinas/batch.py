@@ -14,17 +14,17 @@ from functools import partial
 from math import prod
 from pathlib import Path
 
-from trinas.config import SaveConfig, SizeConfig
+from trinas.config import DEFAULT_SCALE, SaveConfig, SizeConfig
 from trinas.enlarge import Enlarger
 from trinas.errors import ImageError, TrinasError
 from trinas.formats import FORMAT_NAMES, format_of_suffix, is_hidden, is_image_file, sniff_format
 from trinas.images import Header, Image, check_fits, flattened, parse_colour, read_header, read_image, write_image
-from trinas.sizes import DEFAULT_SCALE, target_size
+from trinas.sizes import target_size
 
 WRITERS = min(4, os.cpu_count() or 1)
 """Results that are encoded at the same time; encoding takes longer than the smallest networks."""
 
-LARGE_PX = 50_000_000
+LARGE_PX = 16_000_000
 """Results larger than this are made one at a time, so that memory holds one of them and not several."""
 
 
@@ -99,16 +99,16 @@ def plan_jobs(
     left_out: list[Path] = []
     in_folders: set[Path] = set()
     for path in inputs:
-        for source, problem in _sources(path, recursive, left_out):
-            key = source.absolute()
+        for source, problem in _sources(path, output_dir, recursive, left_out):
+            key = source.resolve()
             folder = output_dir / source.parent.relative_to(path) if source != path else output_dir
             result = folder / f"{source.stem}{_size_suffix(size)}{save.suffix or _own_suffix(source)}"
             jobs.setdefault(key, Job(source, result, problem))
             if source != path:
                 in_folders.add(key)
     # A folder that results were written into holds them beside their sources: they are no pictures to enlarge.
-    results = {job.result.absolute() for job in jobs.values()}
-    earlier = {key for key in in_folders & results if jobs[key].result.absolute() != key}
+    results = {job.result.resolve() for job in jobs.values()}
+    earlier = {key for key in in_folders & results if jobs[key].result.resolve() != key}
     left_out += [jobs[key].source for key in sorted(earlier)]
     return Plan(_without_clashes([job for key, job in jobs.items() if key not in earlier]), left_out)
 
@@ -122,20 +122,48 @@ def inspect_job(job: Job, enlarger: Enlarger, size: SizeConfig, save: SaveConfig
     if job.problem:
         raise ImageError(job.problem)
     header = read_header(job.source, size.max_input_px)
-    target = target_size(size, header.width, header.height)
-    passes = enlarger.passes(header.width, header.height, target)
-    has_alpha = header.has_alpha and save.background is None
-    check_fits(job.result, *target, has_alpha, size.max_output_px)
+    _check_folder(job)
     known = format_of_suffix(job.result)
     if save.lossless and known.has_quality and not known.has_lossless:
-        raise ImageError(f"{job.result}: {known.name} is always lossy; choose --format png or webp")
-    grown_px = header.width * header.height * prod(passes) ** 2
-    if grown_px > size.max_output_px:
+        raise ImageError(f"{job.result}: {known.name} is written with losses; choose --format png or webp")
+    work = _work(header, enlarger, size)
+    check_fits(job.result, *work.size, header.has_alpha and save.background is None)
+    grown_px = header.width * header.height * prod(work.passes) ** 2
+    if max(prod(work.size), grown_px) > size.max_output_px:
+        way = "" if grown_px <= prod(work.size) else f"on the way there are {grown_px:,} pixels; "
         raise ImageError(
-            f"{job.source}: on the way to {target[0]}x{target[1]} it takes {grown_px:,} pixels; "
-            f"the limit is {size.max_output_px:,} (--max-output-mp)"
+            f"{job.source}: a result of {work.size[0]}x{work.size[1]} is too large; {way}"
+            f"the limit is {size.max_output_px:,} pixels (--max-output-mp)"
         )
-    return Work(header, target, passes)
+    return work
+
+
+def read_job(job: Job, work: Work, enlarger: Enlarger, size: SizeConfig, save: SaveConfig) -> tuple[Image, Work]:
+    """The picture of a job, laid on its background, and what there is to do with it.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    image = read_image(job.source, size.max_input_px)
+    if save.background is not None:
+        image = flattened(image, save.background)
+    if image.size != (work.header.width, work.header.height):  # a turn that is told behind the pixels of a PNG
+        work = _work(replace(work.header, width=image.size[0], height=image.size[1]), enlarger, size)
+    return image, work
+
+
+def _work(header: Header, enlarger: Enlarger, size: SizeConfig) -> Work:
+    target = target_size(size, header.width, header.height)
+    return Work(header, target, enlarger.passes(header.width, header.height, target))
+
+
+def _check_folder(job: Job) -> None:
+    """Find out before the work that a result could not be written."""
+    folder = next(parent for parent in job.result.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise ImageError(f"{job.source}: its result {job.result} cannot be written, {folder} is not a folder")
+    if not os.access(folder, os.W_OK):
+        raise ImageError(f"{job.source}: its result {job.result} cannot be written, {folder} may not be written to")
 
 
 def run_jobs(
@@ -149,8 +177,8 @@ def run_jobs(
 ) -> Iterator[Outcome]:
     """Enlarge picture after picture; one that fails does not stop the others.
 
-    Closing the iterator, or an exception in the caller's thread (Ctrl-C), ends the work at once: what is not
-    written yet is not written.
+    Closing the iterator, or an exception in the caller's thread (Ctrl-C), ends the work: what is being encoded may
+    still be written, nothing else is begun.
 
     Args:
         jobs: from `plan_jobs`.
@@ -202,12 +230,10 @@ def _read(job: Job, *, enlarger: Enlarger, size: SizeConfig, save: SaveConfig, o
         if not job.problem and job.result.exists() and not overwrite:
             return Outcome(job, "skipped", f"{job.source}: {job.result} exists; --overwrite replaces it")
         work = inspect_job(job, enlarger, size, save)
-        image = read_image(job.source, size.max_input_px)
-        if save.background is not None:
-            image = flattened(image, save.background)
+        image, work = read_job(job, work, enlarger, size, save)
         return _Decoded(job, work, image, time.perf_counter() - start)
-    except (TrinasError, OSError, MemoryError) as error:
-        return _failed(job, error)
+    except Exception as error:  # whatever happens to one picture, the others go on
+        return failed(job, error)
 
 
 def _enlarged(
@@ -222,8 +248,8 @@ def _enlarged(
         start = time.perf_counter()
         try:
             image = enlarger(current.image, current.work.size, on_tile)
-        except (TrinasError, MemoryError) as error:
-            current = _failed(current.job, error)
+        except Exception as error:
+            current = failed(current.job, error)
         else:
             seconds = time.perf_counter() - start
             return writers.submit(_write, replace(current, image=image, enlarge_seconds=seconds), save)
@@ -238,8 +264,8 @@ def _write(enlarged: _Decoded, save: SaveConfig) -> Outcome:
     try:
         job.result.parent.mkdir(parents=True, exist_ok=True)
         notes = write_image(job.result, enlarged.image, save)
-    except (TrinasError, OSError, MemoryError) as error:
-        return _failed(job, error)
+    except Exception as error:
+        return failed(job, error)
     seconds = (enlarged.read_seconds, enlarged.enlarge_seconds, time.perf_counter() - start)
     return Outcome(job, "done", "", (*enlarged.image.notes, *notes), *seconds)
 
@@ -250,13 +276,14 @@ def _finished(writing: deque[Future[Outcome]], leave: int) -> Iterator[Outcome]:
         yield writing.popleft().result()
 
 
-def _failed(job: Job, error: Exception) -> Outcome:
+def failed(job: Job, error: Exception) -> Outcome:
+    """A failure in words, with its file; what nobody foresaw is named by its type too."""
     if isinstance(error, MemoryError):
         reason = "memory is too small for this picture"
     elif isinstance(error, OSError):
         reason = f"{error.strerror or error} ({error.filename or job.result})"
     else:
-        reason = str(error)
+        reason = str(error) if isinstance(error, TrinasError) else f"{type(error).__name__}: {error}"
     return Outcome(job, "failed", reason if str(job.source) in reason else f"{job.source}: {reason}")
 
 
@@ -264,31 +291,39 @@ def _report(on_tile: Callable[[int, float], None], number: int, done: int, total
     on_tile(number, done / total)
 
 
-def _sources(path: Path, recursive: bool, left_out: list[Path]) -> list[tuple[Path, str]]:
+def _sources(path: Path, output_dir: Path, recursive: bool, left_out: list[Path]) -> list[tuple[Path, str]]:
     """The image files that an input stands for, each with what is wrong with it, if anything is."""
+    unreadable: list[OSError] = []
     try:
         if not path.exists():
             return [(path, f"{path}: no such file or folder")]
         if not path.is_dir():
             return [(path, "")]
-        files = list(_files(path, recursive))
     except OSError as error:
         return [(path, f"{path}: cannot be read ({error.strerror})")]
+    files = list(_files(path, output_dir, recursive, unreadable))
     images = [file for file in files if is_image_file(file)]
-    left_out += [file for file in files if file not in set(images)]
+    others = set(files) - set(images)
+    left_out += sorted(others)
+    if unreadable:
+        problems = [
+            (Path(error.filename), f"{error.filename}: cannot be read ({error.strerror})") for error in unreadable
+        ]
+        return [(image, "") for image in images] + problems
     hint = "" if recursive else ", sub-folders are taken with -r"
     return [(image, "") for image in images] or [(path, f"{path}: no {FORMAT_NAMES} images in this folder{hint}")]
 
 
-def _files(folder: Path, recursive: bool) -> Iterator[Path]:
-    """The files of a folder, sorted, without hidden ones; sub-folders after them, never through links."""
-    for parent, folders, names in os.walk(folder, onerror=_raise):
-        folders[:] = sorted(name for name in folders if recursive and not is_hidden(Path(name)))
+def _files(folder: Path, output_dir: Path, recursive: bool, unreadable: list[OSError]) -> Iterator[Path]:
+    """The files of a folder, sorted, without hidden ones; sub-folders after them.
+
+    Neither links are followed nor the folder where results go.
+    """
+    output = output_dir.resolve()
+    for parent, folders, names in os.walk(folder, onerror=unreadable.append):
+        kept = (name for name in folders if recursive and not is_hidden(Path(name)))
+        folders[:] = sorted(name for name in kept if Path(parent, name).resolve() != output)
         yield from (Path(parent, name) for name in sorted(names) if not is_hidden(Path(name)))
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _own_suffix(source: Path) -> str:
@@ -318,7 +353,8 @@ def _without_clashes(jobs: list[Job]) -> list[Job]:
             if key in inputs:
                 problem = f"{job.source}: its result would replace the input {job.result}; choose another -o"
             elif other != job.source:
-                problem = f"{job.source}: its result {job.result} is also that of {other}; use separate folders"
+                clash = f"{job.source}: its result {job.result} is also that of {other}"
+                problem = f"{clash}; enlarge them one after the other, each with another -o"
         checked.append(replace(job, problem=problem))
     return checked
 

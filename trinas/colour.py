@@ -1,6 +1,7 @@
 """Colour profiles, through LittleCMS."""
 
 import io
+from collections.abc import Sequence
 from functools import cache
 
 from PIL import Image as PillowImage
@@ -41,3 +42,25 @@ def to_srgb(picture: PillowImage.Image, profile: bytes) -> PillowImage.Image | N
         )
     except (ImageCms.PyCMSError, OSError):
         return None
+
+
+def from_srgb(colour: Sequence[int], profile: bytes) -> tuple[int, ...]:
+    """A colour of sRGB, red, green and blue of 255, in the values of another profile: three, or one of a gray profile.
+
+    Returns:
+        The colour as it is where the profile is damaged or describes neither.
+    """
+    mode = {"RGB": "RGB", "GRAY": "L"}.get(profile_space(profile) or "")
+    if mode is None:
+        return tuple(colour)
+    patch = PillowImage.new("RGB", (1, 1), tuple(colour))
+    try:
+        target = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(
+            patch, ImageCms.createProfile("sRGB"), target, renderingIntent=_PRINT_TO_SCREEN, outputMode=mode
+        )
+    except (ImageCms.PyCMSError, OSError):
+        return tuple(colour)
+    assert converted is not None
+    value = converted.getpixel((0, 0))
+    return value if isinstance(value, tuple) else (int(value or 0),)

@@ -1,5 +1,6 @@
 """One picture that shows what several networks make of the same places."""
 
+import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,10 @@ from PIL import ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
-from trinas.images import Image, to_levels
+from trinas.config import UpscaleConfig
+from trinas.cost import spec_cost
+from trinas.images import Image, in_srgb, rgb_of, to_levels
+from trinas.store import Model
 from trinas.upscale import Upscaler, resize
 
 CROP_PX, CROPS = 96, 3
@@ -28,30 +32,31 @@ class Contender:
     name: str
     details: str
     """The line below the name."""
-    pixels: Tensor
-    """The whole enlarged picture, (3, scale * H, scale * W)."""
+    crops: list[Tensor]
+    """The places enlarged, each (3, scale * h, scale * w)."""
 
 
-def compare_models(image: Image, upscalers: Sequence[tuple[str, Upscaler]]) -> PillowImage.Image:
-    """Enlarge a picture by bicubic and by each network, and put crops of its most detailed places side by side.
+def compare_models(image: Image, models: Sequence[Model], config: UpscaleConfig | None = None) -> bytes:
+    """Enlarge the most detailed places of a picture by bicubic and by each network, side by side.
 
     Args:
-        image: from `read_image`; shown without its alpha.
-        upscalers: name and network; all of one scale, at least one.
+        image: from `read_image`; shown without its alpha, in sRGB.
+        models: all of one scale, at least one.
+        config: how the networks are run.
     Returns:
-        A sheet with a row for each place and a labelled column for each way of enlarging.
+        A PNG file with a row for each place and a labelled column for each way of enlarging.
     Raises:
         UpscaleError: a network's result is not a picture of its input.
     """
-    colour = image.pixels[:3] if image.pixels.shape[0] >= 3 else image.pixels[:1].expand(3, -1, -1)
-    scale = upscalers[0][1].scale
-    contenders = [_bicubic(colour, scale)]
-    for name, upscaler in upscalers:
-        upscaler(Image(colour[:, :CROP_PX, :CROP_PX]))  # kernels are loaded once, whatever the picture
-        start = time.perf_counter()
-        pixels = upscaler(Image(colour)).pixels
-        contenders.append(Contender(name, f"x{scale}, {time.perf_counter() - start:.2f} s", pixels))
-    return _sheet(contenders, detailed_places(colour), scale)
+    colour = rgb_of((in_srgb(image) or image).pixels)
+    places, scale = detailed_places(colour), models[0].scale
+    crops = [colour[:, y : y + CROP_PX, x : x + CROP_PX] for y, x in places]
+    bicubic = [resize(crop, crop.shape[1] * scale, crop.shape[2] * scale) for crop in crops]
+    columns = [Contender("bicubic", f"x{scale}", bicubic)]
+    columns += [_contender(model, colour, places, config) for model in models]
+    buffer = io.BytesIO()
+    _sheet(columns).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def detailed_places(pixels: Tensor) -> list[tuple[int, int]]:
@@ -65,12 +70,12 @@ def detailed_places(pixels: Tensor) -> list[tuple[int, int]]:
     detail = torch.zeros_like(gray)
     detail[1:] += gray.diff(dim=0).abs()
     detail[:, 1:] += gray.diff(dim=1).abs()
+    step = max(1, side // 4)
     # The square root keeps one hard edge from outweighing a whole texture.
-    sums = F.avg_pool2d(detail.sqrt()[None], side, stride=max(1, side // 4))[0]
-    step, places = max(1, side // 4), []
+    sums = F.avg_pool2d(detail.sqrt()[None], side, stride=step)[0]
+    places: list[tuple[int, int]] = []
     for _ in range(CROPS):
-        best = int(sums.argmax())
-        row, column = divmod(best, sums.shape[1])
+        row, column = divmod(int(sums.argmax()), sums.shape[1])
         if sums[row, column] < 0:
             break
         places.append((row * step, column * step))
@@ -78,25 +83,41 @@ def detailed_places(pixels: Tensor) -> list[tuple[int, int]]:
     return sorted(places)
 
 
-def _bicubic(colour: Tensor, scale: int) -> Contender:
-    pixels = resize(colour, colour.shape[1] * scale, colour.shape[2] * scale)
-    return Contender("bicubic", f"x{scale}", pixels)
+def _contender(
+    model: Model, colour: Tensor, places: Sequence[tuple[int, int]], config: UpscaleConfig | None
+) -> Contender:
+    """Each place enlarged with as much around it as the network sees, so that it is as in the whole picture."""
+    upscaler, cost, scale = Upscaler(model, config), spec_cost(model.config.spec), model.scale
+    upscaler(Image(colour[:, :CROP_PX, :CROP_PX]))  # kernels are loaded once, whatever the picture
+    crops, seconds, pixels = [], 0.0, 0
+    for y, x in places:
+        top, left = max(0, y - cost.radius_px), max(0, x - cost.radius_px)
+        low = colour[:, top : y + CROP_PX + cost.radius_px, left : x + CROP_PX + cost.radius_px]
+        start = time.perf_counter()
+        high = upscaler(Image(low)).pixels
+        seconds += time.perf_counter() - start
+        pixels += high.shape[1] * high.shape[2]
+        rows, columns = slice((y - top) * scale, None), slice((x - left) * scale, None)
+        crops.append(high[:, rows, columns][:, : CROP_PX * scale, : CROP_PX * scale])
+    details = f"x{scale}, {cost.params:,} parameters, {seconds / pixels * 1e9:.0f} ms per megapixel"
+    return Contender(model.config.name, details, crops)
 
 
-def _sheet(contenders: Sequence[Contender], places: Sequence[tuple[int, int]], scale: int) -> PillowImage.Image:
-    side = min(CROP_PX, *(length // scale for length in contenders[0].pixels.shape[1:]))
+def _sheet(columns: Sequence[Contender]) -> PillowImage.Image:
     pitch = _SHOWN_PX + _MARGIN_PX
-    size = (len(contenders) * pitch + _MARGIN_PX, _HEADER_PX + len(places) * pitch)
+    size = (len(columns) * pitch + _MARGIN_PX, _HEADER_PX + len(columns[0].crops) * pitch)
     sheet = PillowImage.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(sheet)
-    for column, contender in enumerate(contenders):
-        left = _MARGIN_PX + column * pitch
-        draw.text((left, 26), contender.name, fill=_INK, font=ImageFont.load_default(24), anchor="lm")
-        draw.text((left, 54), contender.details, fill=_FAINT_INK, font=ImageFont.load_default(16), anchor="lm")
-        for row, (y, x) in enumerate(places):
-            crop = contender.pixels[:, y * scale : (y + side) * scale, x * scale : (x + side) * scale]
+    for number, column in enumerate(columns):
+        left = _MARGIN_PX + number * pitch
+        draw.text((left, 26), column.name, fill=_INK, font=ImageFont.load_default(24), anchor="lm")
+        draw.text((left, 54), column.details, fill=_FAINT_INK, font=ImageFont.load_default(16), anchor="lm")
+        for row, crop in enumerate(column.crops):
             shown = PillowImage.fromarray(to_levels(crop, 8))
             # Enlarged by repetition, so that nothing is smoothed which the networks did not smooth.
-            shown = shown.resize((_SHOWN_PX, _SHOWN_PX), PillowImage.Resampling.NEAREST)
+            factor = _SHOWN_PX / max(shown.size)
+            shown = shown.resize(
+                (round(shown.width * factor), round(shown.height * factor)), PillowImage.Resampling.NEAREST
+            )
             sheet.paste(shown, (left, _HEADER_PX + row * pitch))
     return sheet

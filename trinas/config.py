@@ -9,6 +9,9 @@ MAX_INPUT_PX = 100_000_000
 MAX_OUTPUT_PX = 800_000_000
 """Larger results are refused before they are computed; this many take 9.6 GB of memory, with alpha 12.8 GB."""
 
+DEFAULT_SCALE = 4
+"""How much a picture is enlarged where nothing else is asked for."""
+
 MAX_SCALE = 16
 """The most that a picture is enlarged."""
 

@@ -1,10 +1,12 @@
 """Where and in what precision networks run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
-from trinas.errors import TrinasError
+from trinas.errors import TrinasError, UpscaleError
 
 BF16_MIN_WIDTH = 32
 """Channels from which on bf16 is faster, where the hardware has it: at 16 it gains nothing (docs/LOG.md)."""
@@ -83,3 +85,14 @@ def list_devices() -> list[DeviceInfo]:
     threads = torch.get_num_threads()
     capability = torch.backends.cpu.get_cpu_capability()
     return [*found, DeviceInfo("cpu", f"{threads} threads, {capability}", chosen == "cpu")]
+
+
+@contextmanager
+def memory_shortage_named() -> Iterator[None]:
+    """Torch's words for too little memory, on the CPU and on GPUs, as our own."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+            raise UpscaleError("memory is too small for this picture; a smaller --tile or -s takes less") from None
+        raise

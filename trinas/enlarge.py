@@ -6,9 +6,10 @@ from functools import partial
 from math import prod
 
 import torch
+from torch import Tensor
 
 from trinas.config import UpscaleConfig
-from trinas.device import pick_device
+from trinas.device import memory_shortage_named, pick_device
 from trinas.images import Image
 from trinas.sizes import choose_passes
 from trinas.store import DEFAULT_MODELS, load_config, load_model
@@ -48,6 +49,7 @@ class Enlarger:
         return self._upscalers[scale]
 
     @torch.inference_mode()
+    @memory_shortage_named()
     def __call__(
         self, image: Image, size: tuple[int, int], on_tile: Callable[[int, int], None] = lambda done, total: None
     ) -> Image:
@@ -68,9 +70,17 @@ class Enlarger:
         tiles = [count_tiles(height * factor, width * factor, self.config.tile_px) for factor in grown]
         for number, scale in enumerate(passes):
             image = self.upscaler(scale)(image, partial(_report, on_tile, sum(tiles[:number]), sum(tiles)))
-        if image.size == size:
-            return image
-        return replace(image, pixels=resize(image.pixels, size[1], size[0]))
+        return image if image.size == size else replace(image, pixels=_resized(image, *size))
+
+
+def _resized(image: Image, width: int, height: int) -> Tensor:
+    """Each colour weighs as much as it is seen, so that what lies under transparency does not shine through."""
+    if not image.has_alpha:
+        return resize(image.pixels, height, width)
+    colour, alpha = image.pixels[:-1], image.pixels[-1:]
+    resized = resize(torch.cat([colour * alpha, alpha]), height, width)
+    visible = resized[-1:].clamp(min=1e-6)
+    return torch.cat([(resized[:-1] / visible).clamp_(0, 1), resized[-1:]])
 
 
 def _report(on_tile: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:

@@ -4,17 +4,17 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 from pathlib import Path
 
-from trinas.batch import Job, Work, inspect_job
+from trinas.batch import LARGE_PX, WRITERS, Job, Work, failed, inspect_job, read_job
 from trinas.config import SaveConfig, SizeConfig
 from trinas.enlarge import Enlarger
 from trinas.errors import TrinasError
-from trinas.images import Image, flattened, read_image, write_image
+from trinas.images import Image, write_image
 
 SAMPLE_PX = 256
 """Longest side of the piece of the first picture of a kind that is really enlarged, to time it."""
@@ -52,38 +52,46 @@ def estimate_jobs(
     """
     seconds_per_px: dict[tuple[tuple[int, ...], str], float] = {}
     for job in jobs:
-        if not job.problem and job.result.exists() and not overwrite:
-            continue
         try:
+            if not job.problem and job.result.exists() and not overwrite:
+                continue
             work = inspect_job(job, enlarger, size, save)
             kind = (work.passes, job.result.suffix.lower())
             if kind not in seconds_per_px:
-                seconds_per_px[kind] = _seconds_per_px(job, work, enlarger, save)
+                seconds_per_px[kind] = _seconds_per_px(job, work, enlarger, size, save)
         except (TrinasError, OSError) as error:
-            reason = str(error)
-            yield Estimate(job, None, reason if str(job.source) in reason else f"{job.source}: {reason}")
+            yield Estimate(job, None, failed(job, error).reason)
             continue
         yield Estimate(job, work, "", seconds_per_px[kind] * prod(work.size), _memory_bytes(work))
 
 
-def _seconds_per_px(job: Job, work: Work, enlarger: Enlarger, save: SaveConfig) -> float:
+def batch_memory_bytes(estimates: Iterable[Estimate]) -> int:
+    """The most memory that all of them together will take: large ones by themselves, small ones several at once."""
+    program = peak_memory_bytes()
+    highest = program
+    for estimate in estimates:
+        if estimate.work is not None:
+            at_once = 1 if prod(estimate.work.size) > LARGE_PX else WRITERS + 2
+            highest = max(highest, program + at_once * (estimate.memory_bytes - program))
+    return highest
+
+
+def _seconds_per_px(job: Job, work: Work, enlarger: Enlarger, size: SizeConfig, save: SaveConfig) -> float:
     """Seconds per pixel of the result, from a piece in the middle of the picture; its reading is timed whole."""
     start = time.perf_counter()
-    image = read_image(job.source, work.header.width * work.header.height)
-    if save.background is not None:
-        image = flattened(image, save.background)
+    image, work = read_job(job, work, enlarger, size, save)
     reading = (time.perf_counter() - start) / prod(work.size)
     piece = _middle(image)
     width, height = piece.size
     factor = work.size[0] / work.header.width
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    larger = (max(1, round(width * factor)), max(1, round(height * factor)))
     fastest = math.inf
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(TRIALS):  # the first loads kernels and libraries
             start = time.perf_counter()
-            write_image(Path(folder, f"piece{job.result.suffix}"), enlarger(piece, size), save)
+            write_image(Path(folder, f"piece{job.result.suffix}"), enlarger(piece, larger), save)
             fastest = min(fastest, time.perf_counter() - start)
-    return reading + fastest / prod(size)
+    return reading + fastest / prod(larger)
 
 
 def _middle(image: Image) -> Image:

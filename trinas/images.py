@@ -1,10 +1,9 @@
 """Image files to float tensors and back: every ordinary format; gray or colour, with or without alpha, 8 or 16 bit."""
 
 import io
-import struct
 import warnings
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
@@ -17,13 +16,13 @@ from PIL import Image as PillowImage
 from PIL import ImageColor, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
-from trinas.colour import profile_space, srgb_profile, to_srgb
-from trinas.config import DEFAULT_QUALITY, MAX_INPUT_PX, MAX_OUTPUT_PX, SaveConfig
+from trinas.colour import from_srgb, profile_space, srgb_profile, to_srgb
+from trinas.config import DEFAULT_QUALITY, MAX_INPUT_PX, SaveConfig
 from trinas.errors import ImageError
 from trinas.files import write_atomically
 from trinas.formats import FORMAT_NAMES, FORMATS, Format, format_of_suffix, sniff_format
 from trinas.metadata import Metadata, exif_orientation, fitted, read_metadata, with_resolution
-from trinas.tiff import TiffError, TiffHeader, decode_tiff, encode_tiff, read_tiff_header
+from trinas.tiff import TiffError, decode_tiff, encode_tiff, read_tiff_header
 
 PNG_COMPRESSION = 4
 """Deflate level: against Pillow's 6 less than half the time for a tenth more bytes (docs/benchmarks.md)."""
@@ -100,10 +99,13 @@ def read_image(path: Path | str, max_px: int = MAX_INPUT_PX) -> Image:
     path = Path(path)
     content = _read_bytes(path)
     read_header(path, max_px)
-    if _is_tiff(path):
-        return _read_tiff(path, content)
+    with _damage_named(path):
+        return _read_tiff(content) if _is_tiff(path) else _read_with_pillow(path, content)
+
+
+def _read_with_pillow(path: Path, content: bytes) -> Image:
     with _opened(path, io.BytesIO(content)) as opened:
-        _load(path, opened)
+        opened.load()
         metadata = read_metadata(opened)
         orientation = exif_orientation(metadata.exif)
         image = Image(
@@ -114,7 +116,7 @@ def read_image(path: Path | str, max_px: int = MAX_INPUT_PX) -> Image:
             is_lossless_webp=_is_lossless_webp(content),
         )
         if image.depth == 16:
-            return _finished(image, _decode_deep_png(path, content, opened.info.get("transparency")), orientation)
+            return _finished(image, _decode_deep_png(content, opened.info.get("transparency")), orientation)
         if opened.mode == "CMYK":
             return _from_cmyk(image, opened, orientation)
         return _finished(image, _pixels_of(path, opened), orientation)
@@ -127,9 +129,9 @@ def read_header(path: Path, max_px: int = MAX_INPUT_PX) -> Header:
         ImageError: as for `read_image`, as far as the header shows it.
     """
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, _damage_named(path):
             if _is_tiff(path):
-                width, height, has_alpha, is_gray, orientation = astuple(_tiff_header(path, file))
+                width, height, has_alpha, is_gray, orientation = astuple(read_tiff_header(file))
             else:
                 with _opened(path, file) as opened:
                     width, height = opened.size
@@ -151,28 +153,54 @@ def read_rgb8(path: Path) -> NDArray[np.uint8]:
     Raises:
         ImageError: as for `read_image`.
     """
-    pixels = read_image(path).pixels
-    colour = pixels[:3] if pixels.shape[0] >= 3 else pixels[:1].expand(3, -1, -1)
-    return np.ascontiguousarray(to_levels(colour, 8))
+    return np.ascontiguousarray(to_levels(rgb_of(read_image(path).pixels), 8))
+
+
+def rgb_of(pixels: Tensor) -> Tensor:
+    """(3, H, W) of (C, H, W): gray repeated, alpha left out."""
+    return pixels[:3] if pixels.shape[0] >= 3 else pixels[:1].expand(3, -1, -1)
+
+
+def in_srgb(image: Image) -> Image | None:
+    """The picture's colours converted from its profile to sRGB, as 8-bit RGB with its alpha; itself without a profile.
+
+    Returns:
+        None where the profile is damaged or does not fit the picture.
+    """
+    if image.icc_profile is None:
+        return image
+    colour = image.pixels[:-1] if image.has_alpha else image.pixels
+    levels = to_levels(colour, 8)
+    picture = PillowImage.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
+    converted = to_srgb(picture, image.icc_profile)
+    if converted is None:
+        return None
+    pixels = torch.from_numpy(np.array(converted)).permute(2, 0, 1).float() / 255
+    return replace(image, pixels=torch.cat([pixels, image.pixels[colour.shape[0] :]]), icc_profile=srgb_profile())
 
 
 def flattened(image: Image, background: str) -> Image:
-    """Lay a transparent picture onto a colour: a name such as white, or #rrggbb.
+    """Lay a transparent picture onto a colour of sRGB: a name such as white, or #rrggbb.
+
+    Gray pictures stay gray on gray, and become colour on colour.
 
     Raises:
         ImageError: there is no such colour.
     """
     if not image.has_alpha:
         return image
-    colour = torch.tensor(parse_colour(background)).view(3, 1, 1)
+    red_green_blue = parse_colour(background)
+    if image.pixels.shape[0] == 2 and len(set(red_green_blue)) > 1:
+        image = (in_srgb(image) if profile_space(image.icc_profile) == "GRAY" else None) or image
+        image = replace(image, pixels=torch.cat([rgb_of(image.pixels), image.pixels[-1:]]))
+    values = from_srgb(red_green_blue, image.icc_profile) if image.icc_profile else red_green_blue
     pixels, alpha = image.pixels[:-1], image.pixels[-1:]
-    if len(pixels) == 1 and colour.unique().numel() == 1:
-        colour = colour[:1]  # gray on gray stays gray
+    colour = torch.tensor(values[: len(pixels)]).view(-1, 1, 1) / 255
     return replace(image, pixels=torch.lerp(colour.expand(-1, *alpha.shape[1:]), pixels, alpha))
 
 
-def parse_colour(text: str) -> tuple[float, float, float]:
-    """Red, green and blue in [0, 1] of a colour's name, or of #rrggbb.
+def parse_colour(text: str) -> tuple[int, int, int]:
+    """Red, green and blue, 0 to 255, of a colour's name, or of #rrggbb.
 
     Raises:
         ImageError: there is no such colour.
@@ -181,7 +209,7 @@ def parse_colour(text: str) -> tuple[float, float, float]:
         red, green, blue = ImageColor.getrgb(text)[:3]
     except ValueError:
         raise ImageError(f"{text!r} is no colour; give a name such as white, or #rrggbb") from None
-    return red / 255, green / 255, blue / 255
+    return red, green, blue
 
 
 def write_image(path: Path | str, image: Image, config: SaveConfig | None = None) -> list[str]:
@@ -202,8 +230,8 @@ def write_image(path: Path | str, image: Image, config: SaveConfig | None = None
     return notes
 
 
-def check_fits(path: Path, width: int, height: int, has_alpha: bool, max_px: int = MAX_OUTPUT_PX) -> None:
-    """Refuse a result that the format of `path`, or memory, cannot hold.
+def check_fits(path: Path, width: int, height: int, has_alpha: bool) -> None:
+    """Refuse a result that the format of `path` cannot hold.
 
     Raises:
         ImageError: it cannot.
@@ -213,10 +241,6 @@ def check_fits(path: Path, width: int, height: int, has_alpha: bool, max_px: int
         raise ImageError(
             f"{path}: a result of {width}x{height} is too large for {known.name}, "
             f"which holds {known.max_side_px} pixels a side; choose --format png"
-        )
-    if width * height > max_px:
-        raise ImageError(
-            f"{path}: a result of {width}x{height} is too large; the limit is {max_px:,} pixels (--max-output-mp)"
         )
     if has_alpha and not known.has_alpha:
         raise ImageError(
@@ -255,20 +279,24 @@ def _opened(path: Path, file: IO[bytes]) -> PillowImage.Image:
             raise ImageError(f"{path}: the file is empty") from None
         raise ImageError(f"{path}: not a {FORMAT_NAMES} image, or damaged at its start") from None
     except PillowImage.DecompressionBombError:
-        raise ImageError(f"{path}: too large; the limit is {MAX_INPUT_PX:,} pixels (--max-input-mp)") from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
-        raise ImageError(f"{path}: damaged ({error})") from None
+        raise ImageError(f"{path}: larger than Pillow reads (PIL.Image.MAX_IMAGE_PIXELS)") from None
     # An MPO is a photograph as phones store it: a JPEG with previews or depth maps behind it.
     if opened.format != "MPO" and getattr(opened, "n_frames", 1) > 1:
         raise ImageError(f"{path}: animated; only still pictures can be enlarged")
     return opened
 
 
-def _load(path: Path, opened: PillowImage.Image) -> None:
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Whatever goes wrong within is the file's fault, and is said so."""
     try:
-        opened.load()
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-        raise ImageError(f"{path}: damaged or cut short ({error})") from None
+        yield
+    except (ImageError, MemoryError):
+        raise
+    except TiffError as error:
+        raise ImageError(f"{path}: {error}") from None
+    except Exception as error:  # decoders raise all kinds on damaged files, RuntimeError and TypeError among them
+        raise ImageError(f"{path}: damaged or cut short ({str(error) or type(error).__name__})") from None
 
 
 def _is_deep_png(content: bytes) -> bool:
@@ -320,19 +348,17 @@ def _from_cmyk(image: Image, picture: PillowImage.Image, orientation: int, alpha
     pixels = np.asarray(converted or picture.convert("RGB"))
     if alpha is not None:
         pixels = np.concatenate([pixels, alpha], axis=2)
-    image = replace(image, depth=8, icc_profile=srgb_profile(), notes=(f"CMYK was converted to sRGB {how}",))
+    notes = (*image.notes, f"CMYK was converted to sRGB {how}")
+    image = replace(image, depth=8, icc_profile=srgb_profile(), notes=notes)
     return _finished(image, pixels, orientation)
 
 
-def _decode_deep_png(path: Path, content: bytes, transparent: object) -> NDArray[Any]:
+def _decode_deep_png(content: bytes, transparent: object) -> NDArray[Any]:
     """16-bit (H, W, C) of a PNG, since Pillow reduces colour to 8 bits in silence.
 
     `transparent` is the gray value that stands for transparency, if there is one.
     """
-    try:
-        pixels = imagecodecs.png_decode(content)
-    except (imagecodecs.PngError, ValueError) as error:
-        raise ImageError(f"{path}: damaged or cut short ({error})") from None
+    pixels = imagecodecs.png_decode(content)
     if pixels.ndim == 3:
         return pixels
     if not isinstance(transparent, int):
@@ -340,20 +366,11 @@ def _decode_deep_png(path: Path, content: bytes, transparent: object) -> NDArray
     return np.stack([pixels, np.where(pixels == transparent, 0, 65535).astype(np.uint16)], axis=2)
 
 
-def _tiff_header(path: Path, file: IO[bytes]) -> TiffHeader:
-    try:
-        return read_tiff_header(file)
-    except TiffError as error:
-        raise ImageError(f"{path}: {error}") from None
-
-
-def _read_tiff(path: Path, content: bytes) -> Image:
-    try:
-        picture = decode_tiff(content)
-    except TiffError as error:
-        raise ImageError(f"{path}: {error}") from None
+def _read_tiff(content: bytes) -> Image:
+    picture = decode_tiff(content)
     levels = picture.levels
-    image = Image(torch.empty(0), levels.itemsize * 8, picture.icc_profile, picture.metadata)
+    notes = (picture.note,) if picture.note else ()
+    image = Image(torch.empty(0), levels.itemsize * 8, picture.icc_profile, picture.metadata, notes=notes)
     if not picture.is_cmyk:
         return _finished(image, levels, picture.orientation)
     levels = levels if levels.dtype == np.uint8 else (levels >> 8).astype(np.uint8)  # LittleCMS gets 8 bits
@@ -372,8 +389,10 @@ def _encode(path: Path, image: Image, config: SaveConfig) -> tuple[bytes, list[s
         buffer = io.BytesIO()
         _picture(image, known).save(buffer, known.name, **_options(image, known, config))
         return buffer.getvalue(), notes
-    except (OSError, ValueError, MemoryError) as error:  # of an encoder's own limits
-        raise ImageError(f"{path}: cannot be encoded as {known.name} ({error})") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # encoders have limits of their own, and raise all kinds
+        raise ImageError(f"{path}: cannot be encoded as {known.name} ({str(error) or type(error).__name__})") from None
 
 
 def _adapted(image: Image, known: Format, config: SaveConfig) -> tuple[Image, list[str]]:
@@ -413,20 +432,16 @@ def _with_fitting_profile(image: Image, known: Format, notes: list[str]) -> Imag
     becomes_colour = image.pixels.shape[0] <= 2 and not known.has_gray
     if known.has_metadata and not (becomes_colour and profile_space(image.icc_profile) == "GRAY"):
         return image
-    colour = image.pixels[:-1] if image.has_alpha else image.pixels
-    levels = to_levels(colour, 8)
-    converted = to_srgb(PillowImage.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels), image.icc_profile)
+    converted = in_srgb(image)
     if converted is None:
         notes.append("its colour profile is damaged and is left out")
         return replace(image, icc_profile=None)
     if image.icc_profile != srgb_profile():
         notes.append(f"{known.name} cannot hold its colour profile: colours were converted to sRGB")
-    pixels = torch.from_numpy(np.array(converted)).permute(2, 0, 1).float() / 255
-    if colour.shape[0] == 1 and known.has_gray:
+    pixels = converted.pixels
+    if image.pixels.shape[0] == 1 and known.has_gray:
         pixels = pixels[1:2]
-    alpha = image.pixels[colour.shape[0] :]
-    profile = srgb_profile() if known.has_metadata else None
-    return replace(image, pixels=torch.cat([pixels, alpha]), icc_profile=profile)
+    return replace(converted, pixels=pixels, icc_profile=srgb_profile() if known.has_metadata else None)
 
 
 def _picture(image: Image, known: Format) -> PillowImage.Image:

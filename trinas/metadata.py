@@ -4,24 +4,25 @@ import re
 import struct
 import warnings
 from dataclasses import dataclass, replace
+from typing import Any
 
-from PIL import ExifTags
 from PIL import Image as PillowImage
+from PIL.ExifTags import IFD, Base
 
 Exif = PillowImage.Exif
 
-_SIZE_TAGS = (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength)
-_EXIF_SIZE_TAGS = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
-_RESOLUTION_TAGS = (ExifTags.Base.XResolution, ExifTags.Base.YResolution)
+_SIZE_TAGS = (Base.ImageWidth, Base.ImageLength)
+_EXIF_SIZE_TAGS = (Base.ExifImageWidth, Base.ExifImageHeight)
+_RESOLUTION_TAGS = (Base.XResolution, Base.YResolution)
 _INCHES, _CENTIMETRES = 2, 3
 
 DESCRIPTIVE_TAGS = frozenset(
     {
-        *(ExifTags.Base[name] for name in ("ImageDescription", "Make", "Model", "Software", "DateTime", "Artist")),
-        *(ExifTags.Base[name] for name in ("HostComputer", "Rating", "RatingPercent", "Copyright", "Orientation")),
-        *range(ExifTags.Base.XPTitle, ExifTags.Base.XPSubject + 1),
-        ExifTags.IFD.Exif,
-        ExifTags.IFD.GPSInfo,
+        *(Base[name] for name in ("ImageDescription", "Make", "Model", "Software", "DateTime", "Artist")),
+        *(Base[name] for name in ("HostComputer", "Rating", "RatingPercent", "Copyright", "Orientation")),
+        *range(Base.XPTitle, Base.XPSubject + 1),
+        IFD.Exif,
+        IFD.GPSInfo,
     }
 )
 """Of a TIFF file's own tags those that are about the picture; the others say how its pixels are stored."""
@@ -51,13 +52,23 @@ def read_metadata(opened: PillowImage.Image) -> Metadata:
     """What an opened and loaded file says; damaged pieces are left out."""
     exif = opened.info.get("exif")
     xmp = opened.info.get("xmp")
-    return Metadata(exif or None, xmp.encode() if isinstance(xmp, str) else xmp or None, _plausible_dpi(opened))
+    dpi = plausible_dpi(opened.info.get("dpi")) or _exif_dpi(exif)  # WebP and AVIF have no other place for it
+    return Metadata(exif or None, xmp.encode() if isinstance(xmp, str) else xmp or None, dpi)
+
+
+def plausible_dpi(values: Any) -> tuple[float, float] | None:
+    """Pixels per inch in both directions, from whatever a file has in their place; None for nonsense."""
+    try:
+        horizontal, vertical = (float(value) for value in values)
+    except (*_DAMAGE, ZeroDivisionError):
+        return None
+    return (horizontal, vertical) if 1 <= min(horizontal, vertical) <= max(horizontal, vertical) < 65_536 else None
 
 
 def exif_orientation(exif: bytes | None) -> int:
     """How the picture is turned, 1 (upright) to 8; 1 where nothing, or nothing sensible, is said."""
     parsed = parsed_exif(exif)
-    orientation = parsed.get(ExifTags.Base.Orientation, 1) if parsed is not None else 1
+    orientation = parsed.get(Base.Orientation, 1) if parsed is not None else 1
     return orientation if orientation in range(1, 9) else 1
 
 
@@ -67,8 +78,11 @@ def fitted(metadata: Metadata, width: int, height: int) -> Metadata:
     Orientation becomes upright, sizes are those given, the thumbnail is dropped. EXIF too damaged to be
     written again is dropped.
     """
+    parsed = parsed_exif(metadata.exif)
+    # Where EXIF says nothing of a turn, none was made, and what XMP says of it still holds.
+    was_turned = parsed is not None and Base.Orientation in parsed
     exif = _fitted_exif(metadata.exif, width, height)
-    return replace(metadata, exif=exif, xmp=_fitted_xmp(metadata.xmp, width, height))
+    return replace(metadata, exif=exif, xmp=_fitted_xmp(metadata.xmp, width, height, was_turned))
 
 
 def with_resolution(metadata: Metadata) -> bytes | None:
@@ -78,8 +92,8 @@ def with_resolution(metadata: Metadata) -> bytes | None:
     exif = parsed_exif(metadata.exif)
     if exif is None:
         exif = Exif()
-    exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution] = metadata.dpi
-    exif[ExifTags.Base.ResolutionUnit] = _INCHES
+    exif[Base.XResolution], exif[Base.YResolution] = metadata.dpi
+    exif[Base.ResolutionUnit] = _INCHES
     return exif.tobytes()
 
 
@@ -90,18 +104,26 @@ def descriptive_exif(tiff: bytes) -> bytes | None:
         return None
     kept = Exif()
     try:
-        for tag in sorted(set(exif) & DESCRIPTIVE_TAGS):
-            kept[tag] = exif_directory(exif, tag) if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo) else exif[tag]
+        for tag, value in descriptive_tags(exif).items():
+            kept[tag] = value
         return kept.tobytes() if len(kept) else None
     except _DAMAGE:
         return None
 
 
-def exif_directory(exif: Exif, tag: int) -> dict[int, object]:
+def descriptive_tags(exif: Exif) -> dict[int, Any]:
+    """The tags about the picture, directories as Pillow writes them."""
+    return {
+        tag: _directory(exif, tag) if tag in (IFD.Exif, IFD.GPSInfo) else exif[tag]
+        for tag in sorted(set(exif) & DESCRIPTIVE_TAGS)
+    }
+
+
+def _directory(exif: Exif, tag: int) -> dict[int, object]:
     """A directory within the EXIF, with the one that may be in it again, as Pillow writes it."""
     directory = dict(exif.get_ifd(tag))
-    if isinstance(directory.get(ExifTags.IFD.Interop), int):
-        directory[ExifTags.IFD.Interop] = exif.get_ifd(ExifTags.IFD.Interop)
+    if isinstance(directory.get(IFD.Interop), int):
+        directory[IFD.Interop] = exif.get_ifd(IFD.Interop)
     return directory
 
 
@@ -127,13 +149,13 @@ def _fitted_exif(exif: bytes | None, width: int, height: int) -> bytes | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            if ExifTags.Base.Orientation in parsed:
-                parsed[ExifTags.Base.Orientation] = 1
+            if Base.Orientation in parsed:
+                parsed[Base.Orientation] = 1
             _set_sizes(parsed, _SIZE_TAGS, width, height)
-            if ExifTags.IFD.Exif in parsed:
-                directory = exif_directory(parsed, ExifTags.IFD.Exif)
+            if IFD.Exif in parsed:
+                directory = _directory(parsed, IFD.Exif)
                 _set_sizes(directory, _EXIF_SIZE_TAGS, width, height)
-                parsed[ExifTags.IFD.Exif] = directory
+                parsed[IFD.Exif] = directory
             return parsed.tobytes()  # which leaves the thumbnail out
     except _DAMAGE:
         return None
@@ -145,36 +167,27 @@ def _set_sizes(tags: "Exif | dict[int, object]", names: tuple[int, int], width: 
             tags[name] = size
 
 
-def _fitted_xmp(xmp: bytes | None, width: int, height: int) -> bytes | None:
+def _fitted_xmp(xmp: bytes | None, width: int, height: int, was_turned: bool) -> bytes | None:
     """XMP repeats EXIF's orientation and sizes, as attributes or elements, and may hold thumbnails too."""
     if xmp is None:
         return None
     values = {
-        b"tiff:Orientation": 1,
         b"tiff:ImageWidth": width,
         b"tiff:ImageLength": height,
         b"exif:PixelXDimension": width,
         b"exif:PixelYDimension": height,
     }
+    if was_turned:
+        values[b"tiff:Orientation"] = 1
     for name, value in values.items():
         xmp = re.sub(rb"(" + name + rb"(?:\s*=\s*[\"']|>\s*))\d+", rb"\g<1>%d" % value, xmp)
     return re.sub(rb"<xmp:Thumbnails>.*?</xmp:Thumbnails>", b"", xmp, flags=re.DOTALL)
 
 
-def _plausible_dpi(opened: PillowImage.Image) -> tuple[float, float] | None:
-    """Where the file itself says nothing, as WebP and AVIF cannot, its EXIF may."""
-    try:
-        dpi = opened.info.get("dpi") or _exif_dpi(opened.info.get("exif"))
-        horizontal, vertical = (float(value) for value in dpi or ())
-    except (*_DAMAGE, ZeroDivisionError):
-        return None
-    return (horizontal, vertical) if 1 <= min(horizontal, vertical) <= max(horizontal, vertical) < 65_536 else None
-
-
-def _exif_dpi(exif: bytes | None) -> tuple[float, ...] | None:
+def _exif_dpi(exif: bytes | None) -> tuple[float, float] | None:
     parsed = parsed_exif(exif)
     if parsed is None or not all(tag in parsed for tag in _RESOLUTION_TAGS):
         return None
-    unit = parsed.get(ExifTags.Base.ResolutionUnit, _INCHES)
-    factor = {_INCHES: 1, _CENTIMETRES: 2.54}.get(unit)
-    return tuple(float(parsed[tag]) * factor for tag in _RESOLUTION_TAGS) if factor else None
+    factor = {_INCHES: 1, _CENTIMETRES: 2.54}.get(parsed.get(Base.ResolutionUnit, _INCHES))
+    dpi = plausible_dpi([parsed[tag] for tag in _RESOLUTION_TAGS]) if factor else None
+    return (dpi[0] * factor, dpi[1] * factor) if dpi and factor else None

@@ -4,10 +4,9 @@ from collections.abc import Iterable
 from itertools import combinations_with_replacement
 from math import prod
 
-from trinas.config import MAX_SCALE, SizeConfig
+from trinas.config import DEFAULT_SCALE, MAX_SCALE, SizeConfig
 from trinas.errors import UpscaleError
 
-DEFAULT_SCALE = 4
 _MOST_PASSES = 4  # 2 to the fourth is MAX_SCALE
 
 

@@ -16,11 +16,11 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import TiffTags
-from PIL.ExifTags import IFD, Base
+from PIL.ExifTags import Base
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
-from trinas.metadata import DESCRIPTIVE_TAGS, Metadata, descriptive_exif, exif_directory, parsed_exif
+from trinas.metadata import Metadata, descriptive_exif, descriptive_tags, parsed_exif, plausible_dpi
 
 Levels = NDArray[Any]
 """uint8 or uint16, (H, W, C)."""
@@ -68,6 +68,8 @@ class TiffPicture:
     orientation: int
     icc_profile: bytes | None
     metadata: Metadata
+    note: str
+    """What had to be left out, for the user to know."""
 
 
 @contextmanager
@@ -76,7 +78,7 @@ def _opened_page(file: IO[bytes]) -> Iterator[tifffile.TiffPage]:
     try:
         with tifffile.TiffFile(file) as tiff:
             yield _picture_page(tiff)
-    except TiffError:
+    except (TiffError, MemoryError):
         raise
     except Exception as error:  # tifffile and its codecs raise all kinds on a damaged file
         raise TiffError(f"damaged ({error})") from None
@@ -91,7 +93,7 @@ def read_tiff_header(file: IO[bytes]) -> TiffHeader:
     with _opened_page(file) as page:
         has_alpha = any(kind in _ALPHA_KINDS for kind in page.extrasamples)
         is_gray = page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
-        return TiffHeader(page.imagewidth, page.imagelength, has_alpha, is_gray, _orientation(page))
+        return TiffHeader(int(page.imagewidth), int(page.imagelength), has_alpha, is_gray, _orientation(page))
 
 
 def decode_tiff(content: bytes) -> TiffPicture:
@@ -101,16 +103,15 @@ def decode_tiff(content: bytes) -> TiffPicture:
         TiffError: the file is damaged, or of a kind that is not supported; the text says which.
     """
     with _opened_page(io.BytesIO(content)) as page:
-        profile = page.tags.valueof(Base.InterColorProfile)
-        xmp = page.tags.valueof(Base.XMLPacket)
         has_resolution = Base.XResolution in page.tags and page.resolutionunit != tifffile.RESUNIT.NONE
-        dpi = page.get_resolution(tifffile.RESUNIT.INCH) if has_resolution else None
+        dpi = plausible_dpi(page.get_resolution(tifffile.RESUNIT.INCH)) if has_resolution else None
         return TiffPicture(
             _levels(page),
             page.photometric == PHOTOMETRIC.SEPARATED,
             _orientation(page),
-            bytes(profile) if profile else None,
-            Metadata(descriptive_exif(content), bytes(xmp) if xmp else None, dpi),
+            _bytes(page.tags.valueof(Base.InterColorProfile)),
+            Metadata(descriptive_exif(content), _bytes(page.tags.valueof(Base.XMLPacket)), dpi),
+            "its extra channels are no transparency and are left out" if _has_strange_channels(page) else "",
         )
 
 
@@ -172,6 +173,17 @@ def _orientation(page: tifffile.TiffPage) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
+def _bytes(value: object) -> bytes | None:
+    """A tag's value, where files disagree on its type; nothing that is no text or bytes."""
+    if isinstance(value, str):
+        return value.encode()
+    return value if isinstance(value, bytes) and value else None
+
+
+def _has_strange_channels(page: tifffile.TiffPage) -> bool:
+    return any(kind not in _ALPHA_KINDS for kind in page.extrasamples)
+
+
 def _levels(page: tifffile.TiffPage) -> Levels:
     colours = _COLOUR_CHANNELS.get(PHOTOMETRIC(page.photometric))
     if colours is None or (page.photometric == PHOTOMETRIC.YCBCR and page.compression != COMPRESSION.JPEG):
@@ -185,6 +197,8 @@ def _levels(page: tifffile.TiffPage) -> Levels:
         raise TiffError(f"{levels.dtype} values are not supported; convert it to 8 or 16 bits first")
     if page.photometric == PHOTOMETRIC.PALETTE:
         return _coloured(levels[..., 0], page.colormap)
+    if levels.shape[2] < colours:
+        raise TiffError(f"{levels.shape[2]} channels are not supported where {colours} are needed; convert it to RGB")
     levels = _whole_range(levels, page.bitspersample)
     if page.photometric == PHOTOMETRIC.MINISWHITE:
         levels[..., 0] = np.iinfo(levels.dtype).max - levels[..., 0]
@@ -228,9 +242,8 @@ def _packed(strip: Levels) -> bytes:
 def _describe(directory: ImageFileDirectory_v2, metadata: Metadata) -> None:
     """Tags that are about the picture, not about its pixels."""
     exif = parsed_exif(metadata.exif)
-    if exif:
-        for tag in sorted(set(exif) & DESCRIPTIVE_TAGS):
-            directory[tag] = exif_directory(exif, tag) if tag in (IFD.Exif, IFD.GPSInfo) else exif[tag]
+    for tag, value in descriptive_tags(exif).items() if exif else ():
+        directory[tag] = value
     if metadata.xmp:
         directory.tagtype[Base.XMLPacket] = TiffTags.BYTE
         directory[Base.XMLPacket] = metadata.xmp

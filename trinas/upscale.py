@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from trinas.config import UpscaleConfig
 from trinas.cost import spec_cost
-from trinas.device import autocast, pick_device, pick_precision
+from trinas.device import autocast, memory_shortage_named, pick_device, pick_precision
 from trinas.errors import UpscaleError
 from trinas.images import Image, to_levels
 from trinas.store import Model
@@ -74,6 +74,7 @@ class Upscaler:
                 self.precision = "fp32"
 
     @torch.inference_mode()
+    @memory_shortage_named()
     def __call__(self, image: Image, on_tile: Callable[[int, int], None] = lambda done, total: None) -> Image:
         """Enlarge a picture; gray stays gray, alpha is enlarged too, depth and profile are kept.
 
@@ -90,7 +91,7 @@ class Upscaler:
         # Colour under transparent pixels is bled outwards before enlarging, which looks further around.
         padding = 2 * self._radius_px + 1 if image.has_alpha else self._radius_px
         tiles = list(tile_grid(height, width, self.config.tile_px, padding))
-        output = _empty(channels, height * scale, width * scale)
+        output = torch.empty(channels, height * scale, width * scale)
         for number, tile in enumerate(tiles, start=1):
             low = image.pixels[:, tile.padded_top : tile.padded_bottom, tile.padded_left : tile.padded_right]
             high = self._enlarge(low.to(self.device), image.has_alpha)
@@ -161,16 +162,6 @@ class Upscaler:
         """Largest difference between bf16 and fp32 on noise, which is harder on rounding than photographs."""
         noise = torch.rand(3, TRIAL_PX, TRIAL_PX, generator=torch.Generator().manual_seed(0)).to(self.device)
         return float((self._network_on(noise, "bf16") - self._network_on(noise, "fp32")).abs().max())
-
-
-def _empty(channels: int, height: int, width: int) -> Tensor:
-    try:
-        return torch.empty(channels, height, width)
-    except RuntimeError:  # torch's only word for "no memory" on the CPU
-        gigabytes = channels * height * width * 4 / 1e9
-        raise UpscaleError(
-            f"a result of {width}x{height} takes {gigabytes:.1f} GB of memory, which is not there"
-        ) from None
 
 
 def resize(pixels: Tensor, height: int, width: int) -> Tensor:
