@@ -397,7 +397,8 @@ NOTES = """
 What a format cannot hold is said when the result is written: JPEG, WebP, AVIF and BMP have 8 bits per channel; JPEG
 and BMP hold no transparency (such pictures are refused unless `--background` gives a colour to lay them on); BMP holds
 neither metadata nor a profile (colours are converted to sRGB); WebP and AVIF hold gray as colour; a JPEG holds 64 KB
-each of EXIF and XMP. AVIF of more than 8 bits is read as 8. A WebP file without losses stays without.
+each of EXIF and XMP. AVIF of more than 8 bits is read as 8, without a word. A WebP file without losses stays without.
+IPTC, text chunks of PNG, and its gAMA where there is no profile, are not kept.
 
 Refused, with the reason: animations, TIFF files of several pictures, 32-bit and floating-point values, CIELAB. GIF,
 HEIC, JPEG XL and raw files are not read.
