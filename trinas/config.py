@@ -7,7 +7,7 @@ MAX_INPUT_PX = 100_000_000
 """Larger pictures are refused before they are decoded, unless the limit is raised."""
 
 MAX_OUTPUT_PX = 800_000_000
-"""Larger results are refused before they are computed; this many take 9.6 GB of memory, with alpha 12.8 GB."""
+"""Larger results are refused before they are computed; this many take about 16 GB of memory."""
 
 DEFAULT_SCALE = 4
 """How much a picture is enlarged where nothing else is asked for."""
