@@ -1,5 +1,6 @@
 """The command line: parse, call trinas, print. No image or tensor maths, and no torch until work begins."""
 
+import difflib
 import json
 import os
 import signal
@@ -36,11 +37,20 @@ class MainGroup(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
         if args and args[0] not in self.commands and args[0] not in own:
+            meant = difflib.get_close_matches(args[0], [*self.commands, "help"], n=1)
+            if meant and not Path(args[0]).exists():
+                ctx.fail(f"No file, folder or command {args[0]!r}; did you mean {meant[0].replace('help', '--help')}?")
             args = ["upscale", *args]
         return super().parse_args(ctx, args)
 
 
-cli = typer.Typer(cls=MainGroup, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+cli = typer.Typer(
+    cls=MainGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 models_cli = typer.Typer(help="List the bundled models.", invoke_without_command=True)
 cli.add_typer(models_cli, name="models")
 
@@ -203,8 +213,9 @@ def upscale(
     if dry_run:
         _print_estimates(plan, enlarger, size, save, overwrite=overwrite, as_json=as_json)
         return
-    if not quiet:
-        typer.echo(f"Enlarging {_count(len(plan.jobs), 'image')} {_wish(size)} on {enlarger.device}", err=True)
+    count = sum(not job.problem for job in plan.jobs)
+    if count and not quiet:
+        typer.echo(f"Enlarging {_count(count, 'image')} {_wish(size)} on {enlarger.device}", err=True)
     outcomes: list[Outcome] = []
     started = time.perf_counter()
     interrupted = False
@@ -216,7 +227,7 @@ def upscale(
         except KeyboardInterrupt:
             interrupted = True
     if as_json:
-        left_out = [str(path) for path in plan.left_out]
+        left_out = [str(path) for path in plan.left_out + plan.earlier]
         typer.echo(json.dumps({**_summary(outcomes), "left_out": left_out}, indent=2))
     if not quiet:
         _print_summary(outcomes, output, time.perf_counter() - started)
@@ -314,7 +325,7 @@ def list_models(ctx: typer.Context, as_json: JsonOption = False) -> None:
 
 @cli.command()
 def evaluate(
-    images: Annotated[Path, typer.Argument(help="Folder of high-resolution images.")],
+    images: Annotated[Path, typer.Argument(help="Folder of high-resolution images, or one of them.")],
     scale: ScaleOption = None,
     model: Annotated[
         str | None, typer.Option(help="Bundled name, a model's folder, or bicubic.", autocompletion=_complete_model)
@@ -327,8 +338,8 @@ def evaluate(
     """Measure PSNR and SSIM on Y by the field's protocol: reduce each image, enlarge it again, compare."""
     from trinas.evaluate import evaluate_model, upscale_bicubic
 
-    if not images.is_dir():
-        raise TrinasError(f"{images}: no such folder")
+    if not images.exists():
+        raise TrinasError(f"{images}: no such file or folder")
     if model == "bicubic":
         name, factor = model, scale or DEFAULT_SCALE
         figures = evaluate_model(lambda low: upscale_bicubic(low, factor), images, factor)
@@ -528,11 +539,11 @@ def _print_summary(outcomes: "list[Outcome]", output: Path, seconds: float) -> N
 
 
 def _print_left_out(plan: "Plan") -> None:
-    if not plan.left_out:
-        return
-    shown = ", ".join(str(path) for path in plan.left_out[:3])
-    more = f" and {len(plan.left_out) - 3} more" if len(plan.left_out) > 3 else ""
-    typer.echo(f"Left out (no images by their names, or results of an earlier run): {shown}{more}", err=True)
+    for why, paths in (("no images by their names", plan.left_out), ("results of an earlier run", plan.earlier)):
+        if paths:
+            shown = ", ".join(str(path) for path in paths[:3])
+            more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+            typer.echo(f"Left out, {why}: {shown}{more}", err=True)
 
 
 def _print_estimates(
@@ -553,7 +564,9 @@ def _print_estimates(
             row |= {"size": estimate.work.size, "models": models, "seconds": estimate.seconds, "memory_mb": memory_mb}
         rows.append(row)
     if as_json:
-        typer.echo(json.dumps({"files": rows, "left_out": [str(path) for path in plan.left_out]}, indent=2))
+        typer.echo(
+            json.dumps({"files": rows, "left_out": [str(path) for path in plan.left_out + plan.earlier]}, indent=2)
+        )
     else:
         _print_rows(rows, len(plan.jobs) - len(rows), round(batch_memory_bytes(estimates) / 1e6))
     if any("problem" in row for row in rows):
@@ -566,7 +579,7 @@ def _print_rows(rows: list[dict[str, Any]], skipped: int, memory_mb: int) -> Non
     for row in good:
         size = "x".join(map(str, row["size"]))
         models = ", ".join(row["models"]) or "none"
-        table.append([row["result"], size, models, f"{row['seconds']:.2f}", f"{row['memory_mb']:,} MB"])
+        table.append([row["result"], size, models, f"{row['seconds']:.1f}", f"{row['memory_mb']:,} MB"])
     if good:
         _print_table(table)
     for row in rows:
@@ -574,7 +587,8 @@ def _print_rows(rows: list[dict[str, Any]], skipped: int, memory_mb: int) -> Non
             typer.echo(f"will fail: {row['problem']}", err=True)
     total = sum(row["seconds"] for row in good)
     typer.echo(
-        f"{_count(len(good), 'image')} to enlarge in about {total:.0f} s with up to {memory_mb:,} MB, "
+        f"{_count(len(good), 'image')} to enlarge in about {total:.0f} s with up to {memory_mb:,} MB "
+        "(small ones are in memory together), "
         f"{skipped} with a result already, {len(rows) - len(good)} will fail. Nothing was written."
     )
 

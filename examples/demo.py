@@ -35,6 +35,7 @@ def main() -> None:
     side_by_side(photos, upscaled).save(comparison)
     print(f"\nThe photographs are in {photos}/, enlarged four times in {upscaled}/.")
     print(f"Look at {comparison}: bicubic on the left, TriNAS on the right.")
+    print(f"Your own pictures: {Path(sys.executable).parent / 'trinas-upscale'} photos/ -s 4")
 
 
 def side_by_side(photos: Path, upscaled: Path) -> Image.Image:

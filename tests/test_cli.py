@@ -239,7 +239,7 @@ def test_quiet_prints_failures_only(photos, tmp_path, tiny_model_dir):
         (["compare", "x.png", "-s", "3", "--models", "trinas-xs-x4"], "trinas-xs-x4 x4, -s 3"),
         (["compare", "missing.png"], "missing.png: cannot be read"),
         (["x.png", "--device", "tpu"], "no device 'tpu' here"),
-        (["evaluate", "missing"], "missing: no such folder"),
+        (["evaluate", "missing"], "missing: no such file or folder"),
         (["evaluate", ".", "--model", "bicubic"], "no images here to measure"),
         (["train", "--data", ".", "--from", "trinas-xs-x4", "-o", "run", "--steps", "1"], "no images here to learn"),
         (["train", "--data", ".", "--arch", "a.json", "-o", "run", "--steps", "1"], "a.json: cannot be read"),
@@ -288,7 +288,7 @@ def test_an_error_ends_the_process_with_one_line_and_exit_code_1(tmp_path):
         check=False,
     )
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "error: missing: no such folder\n"
+    assert result.stderr == "error: missing: no such file or folder\n"
 
 
 def test_a_batch_gives_the_bytes_that_single_files_give(photos, tmp_path, tiny_model_dir):
@@ -316,7 +316,7 @@ def test_sub_folders_are_mirrored(photos, tmp_path, tiny_model_dir):
     written = {str(path.relative_to(tmp_path / "tree")) for path in (tmp_path / "tree").rglob("*x_x2.png")}
     assert written == {"a/x_x2.png", "a/b/x_x2.png"}
     assert "6 done, 0 skipped, 3 failed" in result.stdout, "the file that was named twice is done once"
-    assert f"results of an earlier run): {photos / 'a/clip.mov'}" in result.stderr
+    assert f"Left out, no images by their names: {photos / 'a/clip.mov'}" in result.stderr
     assert str(photos / "notes.txt") in result.stderr
 
 
@@ -329,6 +329,7 @@ def test_a_folder_s_results_are_not_enlarged_again(tmp_path, tiny_model_dir):
         result = run(tmp_path, "-o", tmp_path, "--model", tiny_model_dir)
         assert result.exit_code == 0
     assert "0 done, 1 skipped" in result.stdout
+    assert f"Left out, results of an earlier run: {tmp_path / 'cat_x2.png'}" in result.stderr
     assert not (tmp_path / "cat_x2_x2.png").exists()
 
 
@@ -346,6 +347,35 @@ def test_any_size_is_made(tmp_path, tiny_model_dir):
             assert run(tmp_path / "cat.png", "-o", tmp_path, "--overwrite", *wish, *model).exit_code == 0
             with PillowImage.open(tmp_path / name) as picture:
                 assert picture.size == size
+
+
+def test_a_size_below_the_picture_s_own_is_said(tmp_path, tiny_model_dir):
+    save(tmp_path / "cat.png", generated_photograph(16, 24))
+    result = run(tmp_path / "cat.png", "--width", 10, "-o", tmp_path, "--model", tiny_model_dir)
+    assert "cat_w10.png: it was larger than asked for, and is only reduced" in result.stderr
+
+
+def test_an_alpha_channel_without_transparency_does_not_keep_a_picture_from_being_a_jpeg(tmp_path, tiny_model_dir):
+    opaque = np.dstack([generated_photograph(16, 24), np.full((16, 24), 255, np.uint8)])
+    save(tmp_path / "opaque.png", opaque)
+    arguments = (tmp_path / "opaque.png", "--format", "jpg", "-o", tmp_path, "--model", tiny_model_dir)
+    assert run(*arguments, "--dry-run").exit_code == 0
+    assert run(*arguments).exit_code == 0
+    with PillowImage.open(tmp_path / "opaque_x2.jpg") as picture:
+        assert picture.mode == "RGB"
+
+
+@pytest.mark.parametrize(("word", "meant"), [("compar", "compare"), ("help", "--help"), ("device", "devices")])
+def test_a_mistyped_command_is_no_picture(word, meant, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(word, "x.png")
+    assert result.exit_code == 2
+    assert f"did you mean {meant}?" in result.stderr.replace("│", "").replace("\n", " ")
+
+
+def test_help_has_a_short_name():
+    assert run("-h").stdout == run("--help").stdout
+    assert run("compare", "-h").stdout == run("compare", "--help").stdout
 
 
 def test_limits_can_be_set(tmp_path, tiny_model_dir):
@@ -487,6 +517,8 @@ def test_evaluating_prints_each_image_and_the_mean(tmp_path, tiny_model_dir):
     figures = json.loads(run("evaluate", tmp_path, "--model", tiny_model_dir, "--json").stdout)
     assert [image["image"] for image in figures["images"]] == ["0.png", "1.png"]
     assert figures["mean"]["psnr"] == pytest.approx(np.mean([image["psnr"] for image in figures["images"]]))
+    single = json.loads(run("evaluate", tmp_path / "1.png", "--model", tiny_model_dir, "--json").stdout)
+    assert single["images"] == figures["images"][1:]
     text = run("evaluate", tmp_path, "-s", 2, "--model", "bicubic").stdout
     assert "mean of 2" in text
     assert "bicubic, x2" in text

@@ -123,7 +123,7 @@ def test_minutes_become_steps(tiny_spec, photographs, tmp_path):
     config = dataclasses.replace(CONFIG, steps=None, minutes=0.05, validate_every=1000)
     train_network(tiny_spec, photographs, config, tmp_path / "run")
     state = torch.load(tmp_path / "run/state.pt", weights_only=True)
-    assert state["step"] == state["steps"] > 1
+    assert state["step"] == state["steps"] >= 1, "how many depends on the machine"
 
 
 @pytest.mark.parametrize("squared", [False, True])

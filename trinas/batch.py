@@ -44,7 +44,9 @@ class Plan:
 
     jobs: list[Job]
     left_out: list[Path] = field(default_factory=list)
-    """Files in the input folders that are no images by their names, or are results of an earlier run."""
+    """Files in the input folders that are no images by their names."""
+    earlier: list[Path] = field(default_factory=list)
+    """Files in the input folders that are results of an earlier run."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,8 @@ def plan_jobs(
     # A folder that results were written into holds them beside their sources: they are no pictures to enlarge.
     results = {job.result.resolve() for job in jobs.values()}
     earlier = {key for key in in_folders & results if jobs[key].result.resolve() != key}
-    left_out += [jobs[key].source for key in sorted(earlier)]
-    return Plan(_without_clashes([job for key, job in jobs.items() if key not in earlier]), left_out)
+    kept = [job for key, job in jobs.items() if key not in earlier]
+    return Plan(_without_clashes(kept), left_out, [jobs[key].source for key in sorted(earlier)])
 
 
 def inspect_job(job: Job, enlarger: Enlarger, size: SizeConfig, save: SaveConfig) -> Work:
@@ -127,7 +129,10 @@ def inspect_job(job: Job, enlarger: Enlarger, size: SizeConfig, save: SaveConfig
     if save.lossless and known.has_quality and not known.has_lossless:
         raise ImageError(f"{job.result}: {known.name} is written with losses; choose --format png or webp")
     work = _work(header, enlarger, size)
-    check_fits(job.result, *work.size, header.has_alpha and save.background is None)
+    has_alpha = header.has_alpha and save.background is None
+    if has_alpha and not known.has_alpha:  # there may be an alpha channel and yet no transparency
+        has_alpha = not read_image(job.source, size.max_input_px).is_opaque
+    check_fits(job.result, *work.size, has_alpha)
     grown_px = header.width * header.height * prod(work.passes) ** 2
     if max(prod(work.size), grown_px) > size.max_output_px:
         way = "" if grown_px <= prod(work.size) else f"on the way there are {grown_px:,} pixels; "
@@ -147,8 +152,12 @@ def read_job(job: Job, work: Work, enlarger: Enlarger, size: SizeConfig, save: S
     image = read_image(job.source, size.max_input_px)
     if save.background is not None:
         image = flattened(image, save.background)
+    elif image.has_alpha and not format_of_suffix(job.result).has_alpha:  # opaque, or it would not have come so far
+        image = replace(image, pixels=image.pixels[:-1])
     if image.size != (work.header.width, work.header.height):  # a turn that is told behind the pixels of a PNG
         work = _work(replace(work.header, width=image.size[0], height=image.size[1]), enlarger, size)
+    if work.size < image.size:
+        image = replace(image, notes=(*image.notes, "it was larger than asked for, and is only reduced"))
     return image, work
 
 

@@ -46,20 +46,20 @@ class Figures:
         return fmean(image.ssim for image in self.images)
 
 
-def evaluate_model(upscale: Callable[[Pixels], Pixels], high_dir: Path, scale: int) -> Figures:
-    """Reduce each image of a folder, have it enlarged again, and compare.
+def evaluate_model(upscale: Callable[[Pixels], Pixels], source: Path, scale: int) -> Figures:
+    """Reduce each image of a folder, or one image, have it enlarged again, and compare.
 
     Args:
         upscale: uint8 (H, W, 3) to uint8 (scale * H, scale * W, 3).
-        high_dir: folder of high-resolution images; sub-folders are not read.
+        source: folder of high-resolution images, or one of them; sub-folders are not read.
         scale: output pixels per input pixel, along each side.
     Raises:
         DataError: the folder holds no image, or one too small to be measured.
         ImageError: an image cannot be read.
     """
-    paths = image_files(high_dir)
+    paths = [source] if source.is_file() else image_files(source)
     if not paths:
-        raise DataError(f"{high_dir}: no images here to measure on")
+        raise DataError(f"{source}: no images here to measure on")
     images = []
     for path in paths:
         high = crop_to_multiple(read_rgb8(path), scale)

@@ -67,6 +67,11 @@ class Image:
         return self.pixels.shape[0] in (2, 4)
 
     @property
+    def is_opaque(self) -> bool:
+        """Whether nothing is transparent."""
+        return not self.has_alpha or bool((self.pixels[-1] == 1).all())
+
+    @property
     def size(self) -> tuple[int, int]:
         """Width and height, in pixels."""
         return self.pixels.shape[2], self.pixels.shape[1]
