@@ -23,9 +23,12 @@ from trinas.errors import TrinasError
 
 if TYPE_CHECKING:
     from trinas.batch import Job, Outcome, Plan
+    from trinas.config import SearchConfig
+    from trinas.data import Photograph
     from trinas.enlarge import Enlarger
     from trinas.evaluate import Figures, ImageFigures
-    from trinas.space import ArchSpec
+    from trinas.events import Event
+    from trinas.space import ArchSpec, SearchSpace
     from trinas.store import Model
     from trinas.train import Progress
     from trinas.upscale import Upscaler
@@ -81,6 +84,14 @@ def _complete_model(incomplete: str) -> list[str]:
     return [name for name in bundled_models() if name.startswith(incomplete)]
 
 
+class SpaceName(str, Enum):
+    """Search spaces."""
+
+    EDGE = "edge"
+    PAPER_A = "paper-a"
+    PAPER_B = "paper-b"
+
+
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda (or cuda:1) or mps; see `devices`.", metavar="DEVICE")]
 PrecisionOption = Annotated[Precision, typer.Option(help="Number format of the network; auto takes the faster one.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
@@ -90,8 +101,10 @@ ScaleOption = Annotated[
 ]
 TtaOption = Annotated[bool, typer.Option("--tta", help="Mean over 8 turns and flips: a little better, 8 times slower.")]
 
-SIZE, SAVING = "Size", "Saving"
-"""Panels of the help of `upscale`."""
+SIZE, SAVING, BUDGETS, SPACE = "Size", "Saving", "Budgets", "Search space"
+"""Panels of the help of `upscale` and `search`."""
+
+DEFAULT_SEARCH_MINUTES = 30
 
 
 def _print_version(wanted: bool) -> None:
@@ -444,6 +457,107 @@ def train(
     typer.echo(f"Done; use it with --model {run_dir}", err=True)
 
 
+@cli.command()
+def search(
+    ctx: typer.Context,
+    max_params: Annotated[
+        str | None, typer.Option(help="Most parameters: 500k, 1.2M.", metavar="N", rich_help_panel=BUDGETS)
+    ] = None,
+    max_macs: Annotated[
+        str | None,
+        typer.Option(help="Most multiply-adds for a 1280x720 output: 3G.", metavar="N", rich_help_panel=BUDGETS),
+    ] = None,
+    max_ms_per_mp: Annotated[
+        float | None,
+        typer.Option(help="Most milliseconds per megapixel of output, on this device.", rich_help_panel=BUDGETS),
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of photographs to learn from; repeat it for several. [default: generated images]"),
+    ] = None,
+    scale: Annotated[
+        int, typer.Option("--scale", "-s", min=2, max=4, help="Output pixels per input pixel.")
+    ] = DEFAULT_SCALE,
+    steps: Annotated[
+        str | None,
+        typer.Option(help="Steps: of all stages together, or as N,N,N of warm-up, search, fine-tuning.", metavar="N"),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help=f"Time instead of steps. [default: {DEFAULT_SEARCH_MINUTES}]")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="New folder for the run. [default: like searched-x4-500k]")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Run folder to go on with; needs the same --data, and nothing else.")
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Model to imitate, in place of the photographs.", autocompletion=_complete_model),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and batches.")] = 0,
+    space: Annotated[
+        SpaceName, typer.Option(help="What to choose among; see docs/search.md.", rich_help_panel=SPACE)
+    ] = SpaceName.EDGE,
+    trunk_width: Annotated[
+        int | None, typer.Option(min=1, help="Channels between cells, the most.", rich_help_panel=SPACE)
+    ] = None,
+    cells: Annotated[int | None, typer.Option(min=1, help="Cells on a path, the most.", rich_help_panel=SPACE)] = None,
+    slots: Annotated[int | None, typer.Option(min=1, help="Primitives in a cell.", rich_help_panel=SPACE)] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = Precision.AUTO,
+) -> None:
+    """Find and train a network that keeps within your budgets, ready for `--model`.
+
+    Ctrl-C saves the state and ends; `--resume` goes on as if nothing had happened.
+    """
+    given = {name for name in ctx.params if _is_given(ctx, name)}
+    if resume is not None and given - {"resume", "data"}:
+        raise typer.BadParameter("a resumed run keeps its settings: give only --resume and --data")
+    if resume is None and max_params is None and max_macs is None and max_ms_per_mp is None:
+        raise typer.BadParameter("give a budget: --max-params, --max-macs or --max-ms-per-mp")
+    from trinas.config import Budgets, SearchConfig
+    from trinas.search import resume_search, search_network
+    from trinas.train import check_new_run
+
+    stop = _stop_on_signals()
+    started = time.perf_counter()
+    if resume is not None:
+        run_dir = resume
+        network = resume_search(resume, _search_images(data), on_event=_print_search, stop=stop)
+    else:
+        try:
+            budgets = Budgets(_amount(max_params), _amount(max_macs), max_ms_per_mp)
+            if steps is None and minutes is None:
+                minutes = DEFAULT_SEARCH_MINUTES
+            config = SearchConfig(
+                budgets,
+                steps=_step_counts(steps),
+                minutes=minutes,
+                teacher=teacher,
+                seed=seed,
+                device=device,
+                precision=precision.value,
+            )
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        wished = "-".join(
+            str(limit) for limit in (max_params, max_macs, max_ms_per_mp and f"{max_ms_per_mp:g}ms") if limit
+        )
+        run_dir = output or Path(f"searched-x{scale}-{wished}")
+        check_new_run(run_dir)
+        chosen = _search_space(space.value, scale, config, trunk_width, cells, slots)
+        photographs = _search_images(data)
+        network = search_network(chosen, photographs, config, run_dir, on_event=_print_search, stop=stop)
+    if sys.stderr.isatty():
+        typer.echo("", err=True)
+    if network is None:
+        folders = "".join(f" --data {folder}" for folder in data or [])
+        typer.echo(f"Stopped; go on with: trinas-upscale search --resume {run_dir}{folders}", err=True)
+        raise typer.Exit(130)
+    typer.echo(f"Done in {_duration(time.perf_counter() - started)}; use it with --model {run_dir}", err=True)
+
+
 def _rescaled(model: "Model", scale: int | None) -> "ArchSpec":
     return replace(model.config.spec, scale=scale or model.scale)
 
@@ -615,16 +729,119 @@ def _leave_at_once(code: int) -> None:
     os._exit(code)
 
 
+def _amount(text: str | None) -> float | None:
+    """A number with a suffix k, M or G.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if text is None:
+        return None
+    factor = {"k": 1e3, "m": 1e6, "g": 1e9}.get(text[-1:].lower(), 1)
+    try:
+        return float(text if factor == 1 else text[:-1]) * factor
+    except ValueError:
+        raise ValueError(f"{text!r} is no number such as 500k, 1.2M or 3G") from None
+
+
+def _step_counts(text: str | None) -> int | tuple[int, int, int] | None:
+    """One number, or three with commas between.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text is None:
+        return None
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        counts = []
+    match counts:
+        case [count]:
+            return count
+        case [first, second, third]:
+            return first, second, third
+    raise ValueError(f"{text!r} is neither a number of steps nor three of them such as 300,1500,6000")
+
+
+def _search_space(
+    name: str, scale: int, config: "SearchConfig", trunk_width: int | None, cells: int | None, slots: int | None
+) -> "SearchSpace":
+    """The space that suits the budgets, with the sizes that are given put in; refuses budgets that nothing meets."""
+    from trinas.budgets import CostModel, check_possible, space_for
+    from trinas.device import pick_device, pick_precision
+    from trinas.latency import spec_ms_per_mp
+    from trinas.space import SearchSpace
+
+    def ms_per_mp(spec: "ArchSpec") -> float:
+        device = pick_device(config.device)
+        precision = config.precision if config.precision != "auto" else pick_precision(device, spec.trunk_width)
+        return spec_ms_per_mp(spec, device, precision)
+
+    space = space_for(name, scale, config.budgets, ms_per_mp)
+    cells = cells or space.cells
+    space = SearchSpace(name, scale, trunk_width or space.trunk_width, cells, slots or space.slots, cells - 1)
+    check_possible(CostModel(space), config.budgets)
+    return space
+
+
+def _search_images(folders: list[Path] | None) -> "list[Photograph]":
+    from trinas.data import default_images, load_photographs
+
+    if folders:
+        return load_photographs(folders)
+    typer.echo("Learning from generated images, as no --data is given: your own photographs are better.", err=True)
+    return default_images()
+
+
+def _print_search(event: "Event") -> None:
+    """What happens, in words; progress as one line that is renewed on a terminal, elsewhere a line per validation."""
+    from trinas.cost import spec_cost
+    from trinas.events import ArchitectureChosen, Progress, StageStarted
+    from trinas.space import ArchSpec
+
+    on_terminal = sys.stderr.isatty()
+    start = "\r\x1b[K" if on_terminal else ""
+    match event:
+        case StageStarted():
+            typer.echo(f"{start}{event.stage}: {event.steps:,} steps", err=True)
+        case ArchitectureChosen():
+            cost = spec_cost(ArchSpec.from_dict(event.spec))
+            typer.echo(f"{start}Chosen: {cost.params:,} parameters, {cost.macs / 1e9:.2f} G multiply-adds", err=True)
+        case Progress() if on_terminal or event.validated:
+            costs = "  ".join(
+                f"{name} {_short(event.costs[name])} of {_short(limit)}" for name, limit in event.budgets.items()
+            )
+            quality = "" if isnan(event.psnr) else f"PSNR {event.psnr:.2f} dB  "
+            line = (
+                f"{event.stage} {event.step:,}/{event.steps:,}  t {event.t:.2f}  {costs}  loss {event.loss:.4f}  "
+                f"{quality}{_duration(event.seconds_left)} left"
+            )
+            typer.echo(f"{start}{line}", err=True, nl=not on_terminal)
+
+
+def _short(number: float) -> str:
+    """Three digits and a suffix."""
+    for suffix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g}{suffix}"
+    return f"{number:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds:02d} s"
+
+
 def _print_training(progress: "Progress") -> None:
     """One line that is renewed on a terminal; elsewhere a line per validation."""
     on_terminal = sys.stderr.isatty()
     if not (on_terminal or progress.validated):
         return
-    minutes, seconds = divmod(round(progress.seconds_left), 60)
     quality = "" if isnan(progress.psnr) else f"PSNR {progress.psnr:.3f} dB (best {progress.best_psnr:.3f})  "
     line = (
         f"step {progress.step:,}/{progress.steps:,}  {progress.steps_per_second:.1f} steps/s  "
-        f"loss {progress.loss:.5f}  {quality}{minutes} min {seconds:02d} s left"
+        f"loss {progress.loss:.5f}  {quality}{_duration(progress.seconds_left)} left"
     )
     typer.echo(f"\r{line}\x1b[K" if on_terminal else line, err=True, nl=not on_terminal)
 

@@ -9,15 +9,15 @@ import trinas
 LAYERS = [
     {"errors"},
     {"files", "formats"},
-    {"space", "config", "metadata", "colour", "degrade", "checkpoint", "plot"},
+    {"space", "sparse", "config", "metadata", "colour", "degrade", "synthetic", "checkpoint", "plot"},
     {"tiff", "sizes"},
     {"images"},
-    {"device", "layers", "data", "cost"},
+    {"device", "layers", "data", "cost", "events"},
     {"network", "card"},
-    {"store"},
-    {"upscale", "evaluate"},
-    {"enlarge", "compare", "train"},
-    {"batch"},
+    {"store", "supernet", "latency"},
+    {"upscale", "evaluate", "budgets"},
+    {"enlarge", "compare", "train", "learner"},
+    {"batch", "search"},
     {"estimate"},
 ]
 

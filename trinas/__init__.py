@@ -11,25 +11,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trinas.config import SaveConfig, TrainConfig, UpscaleConfig
+    from trinas.budgets import space_for
+    from trinas.config import Budgets, SaveConfig, SearchConfig, TrainConfig, UpscaleConfig
     from trinas.data import load_photographs
     from trinas.enlarge import Enlarger
     from trinas.errors import TrinasError
     from trinas.evaluate import evaluate_model
     from trinas.images import Image, read_image, write_image
     from trinas.network import Network
-    from trinas.space import ArchSpec
+    from trinas.search import resume_search, search_network
+    from trinas.space import ArchSpec, SearchSpace
     from trinas.store import Model, load_model, save_model
     from trinas.train import resume_training, train_network
     from trinas.upscale import Upscaler
 
 __all__ = [
     "ArchSpec",
+    "Budgets",
     "Enlarger",
     "Image",
     "Model",
     "Network",
     "SaveConfig",
+    "SearchConfig",
+    "SearchSpace",
     "TrainConfig",
     "TrinasError",
     "UpscaleConfig",
@@ -38,19 +43,25 @@ __all__ = [
     "load_model",
     "load_photographs",
     "read_image",
+    "resume_search",
     "resume_training",
     "save_model",
+    "search_network",
+    "space_for",
     "train_network",
     "write_image",
 ]
 
 _HOME = {
     "ArchSpec": "space",
+    "Budgets": "config",
     "Enlarger": "enlarge",
     "Image": "images",
     "Model": "store",
     "Network": "network",
     "SaveConfig": "config",
+    "SearchConfig": "config",
+    "SearchSpace": "space",
     "TrainConfig": "config",
     "TrinasError": "errors",
     "UpscaleConfig": "config",
@@ -59,8 +70,11 @@ _HOME = {
     "load_model": "store",
     "load_photographs": "data",
     "read_image": "images",
+    "resume_search": "search",
     "resume_training": "train",
     "save_model": "store",
+    "search_network": "search",
+    "space_for": "budgets",
     "train_network": "train",
     "write_image": "images",
 }

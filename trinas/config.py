@@ -94,6 +94,76 @@ class SaveConfig:
 
 
 @dataclass(frozen=True)
+class Budgets:
+    """What a network may cost at most, in the units of `cost.Cost`; None is no limit."""
+
+    params: float | None = None
+    """Elements of its collapsed weights."""
+    macs: float | None = None
+    """Multiply-adds of its convolutions for a 1280x720 output."""
+    ms_per_mp: float | None = None
+    """Milliseconds per megapixel of output, on the device of the search."""
+
+    def __post_init__(self) -> None:
+        if not self.given():
+            raise ValueError("give at least one budget")
+        for name, value in self.given().items():
+            if not 0 < value < inf:
+                raise ValueError(f"a budget must be positive, got {name} {value:g}")
+
+    def given(self) -> dict[str, float]:
+        """The limits that there are, by name."""
+        limits = {"params": self.params, "macs": self.macs, "ms_per_mp": self.ms_per_mp}
+        return {name: value for name, value in limits.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Every knob of a search. Saved with the run, so that resuming needs none of them again."""
+
+    budgets: Budgets
+    """What the network may cost."""
+    steps: int | tuple[int, int, int] | None = None
+    """Steps of all stages together, or of warm-up, search and fine-tuning. Give one of `steps` and `minutes`."""
+    minutes: float | None = None
+    """Wall-clock time, turned into steps by timing a few of them when a stage starts."""
+    batch_size: int = 8
+    """Patches per step of warm-up and search; a step of the latter takes two such batches."""
+    patch_px: int = 32
+    """Side of a square patch in low-resolution pixels, in warm-up and search."""
+    weight_rate: float = 2e-3
+    """Rate of Adam for the weights, in warm-up and search."""
+    score_rate: float | None = None
+    """Rate of Adam for the scores. None: 3e-4, or more in a short search, so that rate x steps is at least 4."""
+    clip_norm: float = 5.0
+    """Largest norm of the weights' gradient in warm-up and search; anything longer is shortened to it."""
+    order_weight: float = 0.0
+    """Weight of a term that favours deep paths' scores; it fades out by t = 0.5."""
+    teacher: str | None = None
+    """A model whose output is the target instead of the photograph."""
+    seed: int = 0
+    """Seed of the initial weights and of every batch."""
+    device: str = "auto"
+    """auto, cpu, cuda (or cuda:1) or mps."""
+    precision: str = "auto"
+    """auto, fp32 or bf16; auto takes bf16 for wide networks where the hardware has it."""
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError("give exactly one of steps and minutes")
+        for name in ("minutes", "batch_size", "patch_px", "weight_rate", "score_rate", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < inf:
+                raise ValueError(f"{name} must be positive, got {value:g}")
+        counts = self.steps if isinstance(self.steps, tuple) else (self.steps or 1,)
+        if len(counts) not in (1, 3) or min(counts) < 1:
+            raise ValueError(f"steps must be one positive number or three, got {self.steps}")
+        if self.order_weight < 0 or self.seed < 0:
+            raise ValueError("order_weight and seed must not be negative")
+        _check_precision(self.precision)
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Every knob of a training run. Saved with the run, so that resuming needs none of them again."""
 
@@ -119,6 +189,8 @@ class TrainConfig:
     """Over-parameterise 3x3 convolutions while training; the saved model is collapsed, and the same size."""
     validate_every: int = 500
     """Steps between validations; each also saves the state."""
+    teacher: str | None = None
+    """A model whose output is the target instead of the photograph."""
     seed: int = 0
     """Seed of the initial weights and of every batch."""
     device: str = "auto"

@@ -1,7 +1,7 @@
 """Training images: decoded once, cut into patches, a batch being a function of (seed, step)."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,14 @@ from trinas.degrade import crop_to_multiple, downscale
 from trinas.errors import DataError, ImageError
 from trinas.formats import IMAGE_SUFFIXES, is_image_file
 from trinas.images import read_rgb8
+from trinas.synthetic import dead_leaves
 
 VALIDATION_IMAGES = 24
 """Held out of training, where there are at least ten times as many."""
+
+
+GENERATED_IMAGES, GENERATED_SIDE_PX = 160, 256
+"""How many images are generated where there are no photographs, and how large."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,27 @@ def load_photographs(folders: Sequence[Path]) -> list[Photograph]:
                 pixels = read_rgb8(path)
             except ImageError as error:
                 raise DataError(f"{error}; remove it from the training images") from None
-            digest = hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+            digest = _digest(pixels)
             by_digest[digest] = Photograph(path, pixels, digest)
     return [by_digest[digest] for digest in sorted(by_digest)]
+
+
+def _digest(pixels: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+
+
+def default_images() -> list[Photograph]:
+    """What is learnt from where there are no photographs."""
+    return generated_photographs(GENERATED_IMAGES, GENERATED_SIDE_PX, seed=0)
+
+
+def generated_photographs(count: int, side_px: int, seed: int) -> list[Photograph]:
+    """Dead leaves in place of photographs, in the order of their digests: the same on every call."""
+    images = [dead_leaves(side_px, seed + number) for number in range(count)]
+    photographs = [
+        Photograph(Path(f"generated/{number}"), image, _digest(image)) for number, image in enumerate(images)
+    ]
+    return sorted(photographs, key=lambda photo: photo.digest)
 
 
 def fingerprint(photographs: Sequence[Photograph]) -> str:
@@ -97,19 +120,27 @@ class Patches:
     All images lie end to end in one buffer per resolution, so that a batch is a single gather on any device.
     """
 
-    def __init__(self, photographs: Sequence[Photograph], scale: int, patch_px: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        photographs: Sequence[Photograph],
+        scale: int,
+        patch_px: int,
+        device: torch.device,
+        teacher: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         """
         Args:
             photographs: at least one.
             scale: output pixels per input pixel, along each side.
             patch_px: side of a patch in low-resolution pixels.
             device: where the buffers lie and batches are cut.
+            teacher: maps low to the high that is to be learnt; by default the photograph is.
         Raises:
             DataError: an image is smaller than a patch.
         """
         check_sizes(photographs, patch_px * scale)
         pairs = image_pairs(photographs, scale)
-        self.scale, self.patch_px, self.device = scale, patch_px, device
+        self.scale, self.patch_px, self.device, self.teacher = scale, patch_px, device, teacher
         self.sizes = np.array([low.shape[:2] for low, _ in pairs])
         self._low = _Buffer([low for low, _ in pairs], device)
         self._high = _Buffer([high for _, high in pairs], device)
@@ -128,6 +159,9 @@ class Patches:
         corner = random.integers(self.sizes[image] - self.patch_px + 1)
         orientation = random.integers(8, size=size)
         low = self._low.cut(image, corner, orientation, self.patch_px)
+        if self.teacher is not None:
+            with torch.no_grad():
+                return low, self.teacher(low).clamp(0, 1)
         return low, self._high.cut(image, corner * self.scale, orientation, self.patch_px * self.scale)
 
 

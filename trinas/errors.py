@@ -6,6 +6,7 @@
     ├── ModelError        a model folder is missing, damaged or does not fit
     ├── DataError         training or test images are missing or do not fit
     ├── RunError          a run folder cannot be started or resumed
+    ├── BudgetError       no network of a search space meets the budgets
     └── UpscaleError      a network failed on an image
 
 A `TrinasError` is about files, models and runs: its text names what, which file, why, and what to do.
@@ -35,6 +36,10 @@ class DataError(TrinasError):
 
 class RunError(TrinasError):
     """A run folder cannot be started, continued or trusted."""
+
+
+class BudgetError(TrinasError):
+    """A budget is smaller than the smallest network, or measured time cannot be brought below it."""
 
 
 class UpscaleError(TrinasError):

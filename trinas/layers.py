@@ -130,14 +130,14 @@ class EdgeMixer(nn.Module):
 
 
 class PaperIdentity(nn.Module):
-    """x where the widths agree, else a 1x1 projection"""
+    """x, or a 1x1 projection of it"""
 
-    def __init__(self, c_in: int, c_out: int) -> None:
+    def __init__(self, c_in: int, c_out: int, projected: bool) -> None:
         super().__init__()
-        self.projection = None if c_in == c_out else Conv(c_in, c_out, 1, bias=False)
+        self.projection = Conv(c_in, c_out, 1, bias=False) if projected else None
 
     def forward(self, features: Tensor) -> Tensor:
-        return features if self.projection is None else (self.projection(features))
+        return features if self.projection is None else self.projection(features)
 
 
 class PaperConv(nn.Module):
@@ -154,11 +154,11 @@ class PaperConv(nn.Module):
 class PaperResidual(nn.Module):
     """ReLU(identity(x) + W3' ReLU(W3 x))"""
 
-    def __init__(self, c_in: int, c_out: int) -> None:
+    def __init__(self, c_in: int, c_out: int, projected: bool) -> None:
         super().__init__()
         self.conv1 = Conv(c_in, c_out, 3, bias=False)
         self.conv2 = Conv(c_out, c_out, 3, bias=False)
-        self.identity = PaperIdentity(c_in, c_out)
+        self.identity = PaperIdentity(c_in, c_out, projected)
 
     def forward(self, features: Tensor) -> Tensor:
         return F.relu(self.identity(features) + self.conv2(F.relu(self.conv1(features))))
@@ -167,13 +167,13 @@ class PaperResidual(nn.Module):
 class PaperDws(nn.Module):
     """identity(x) + W1' ReLU(DW3 ReLU(W1 x)), hidden width 4 w_in"""
 
-    def __init__(self, c_in: int, c_out: int) -> None:
+    def __init__(self, c_in: int, c_out: int, projected: bool) -> None:
         super().__init__()
         hidden = 4 * c_in
         self.expand = Conv(c_in, hidden, 1, bias=False)
         self.depthwise = Conv(hidden, hidden, 3, bias=False, groups=hidden)
         self.project = Conv(hidden, c_out, 1, bias=False)
-        self.identity = PaperIdentity(c_in, c_out)
+        self.identity = PaperIdentity(c_in, c_out, projected)
 
     def forward(self, features: Tensor) -> Tensor:
         branch = self.project(F.relu(self.depthwise(F.relu(self.expand(features)))))
@@ -193,12 +193,25 @@ class UpsamplingStep(nn.Module):
         return F.leaky_relu(self.conv(upsampled), 0.2)
 
 
-def build_primitive(family: str, name: str, c_in: int, c_out: int) -> nn.Module:
+HIDDEN_WIDTHS: dict[tuple[str, str], dict[str, tuple[str, int]]] = {
+    ("edge", "residual"): {"conv2": ("out", 1)},
+    ("edge", "mixer5"): {"expand": ("in", 1), "project": ("in", 2)},
+    ("edge", "mixer7"): {"expand": ("in", 1), "project": ("in", 2)},
+    ("paper", "residual"): {"conv2": ("out", 1)},
+    ("paper", "dws"): {"project": ("in", 4)},
+}
+"""Convolutions that read channels from inside their primitive, and which width, times what, those follow."""
+
+
+def build_primitive(family: str, name: str, c_in: int, c_out: int, projected: bool | None = None) -> nn.Module:
     """The module of a primitive.
 
+    Args:
+        projected: whether a paper primitive's identity is a 1x1 projection; by default where widths differ.
     Raises:
         ValueError: the family has no such primitive.
     """
+    projected = c_in != c_out if projected is None else projected
     match family, name:
         case "edge", "skip":
             return EdgeSkip(c_in, c_out)
@@ -217,9 +230,9 @@ def build_primitive(family: str, name: str, c_in: int, c_out: int) -> nn.Module:
         case "paper", "conv3x3":
             return PaperConv(c_in, c_out, 3)
         case "paper", "residual":
-            return PaperResidual(c_in, c_out)
+            return PaperResidual(c_in, c_out, projected)
         case "paper", "dws":
-            return PaperDws(c_in, c_out)
+            return PaperDws(c_in, c_out, projected)
     raise ValueError(f"{family!r} has no primitive {name!r}")
 
 

@@ -25,26 +25,28 @@ class Cell(nn.Sequential):
         return features + PAPER_RESIDUAL_SCALE * chain if self.residual else chain
 
 
-class Network(nn.Module):
-    """The network that a spec describes, with fresh weights.
+class Frame(nn.Module):
+    """What surrounds every trunk: head and tail, the image skip or the squashing, the pixel shuffle.
 
     Attributes:
-        spec: the architecture.
-        trunk: cells, upsampling steps and plain convolutions, in the order they run.
+        trunk: maps features (N, trunk_width, H, W), and whatever else `forward` is given, to features for the tail.
     """
 
-    def __init__(self, spec: ArchSpec) -> None:
+    def __init__(self, family: str, scale: int, trunk_width: int, shuffles: bool, trunk: nn.Module) -> None:
+        """
+        Args:
+            shuffles: whether a pixel shuffle follows the tail; else the trunk's features have full size already.
+        """
         super().__init__()
-        self.spec = spec
-        bias = spec.family == "edge"
-        width = spec.trunk_width
-        self.head = Conv(3, width, 3, bias=bias)
-        self.trunk = nn.Sequential(*_trunk(spec))
-        self.tail = Conv(width, 3 if spec.upsample_after else 3 * spec.scale**2, 3, bias=bias)
-        if spec.family == "edge":
+        self.family, self.scale, self.shuffles = family, scale, shuffles
+        bias = family == "edge"
+        self.head = Conv(3, trunk_width, 3, bias=bias)
+        self.trunk = trunk
+        self.tail = Conv(trunk_width, 3 * scale**2 if shuffles else 3, 3, bias=bias)
+        if family == "edge":
             start_at_zero(self.tail)
 
-    def forward(self, low: Tensor) -> Tensor:
+    def forward(self, low: Tensor, *choices: object) -> Tensor:
         """Enlarge a batch.
 
         The trunk runs under the caller's autocast, if any; head, tail and image skip always run in the
@@ -52,32 +54,50 @@ class Network(nn.Module):
 
         Args:
             low: (N, 3, H, W), values in [0, 1].
+            choices: what the trunk takes beside features; nothing for a derived network.
         Returns:
             (N, 3, scale * H, scale * W), about [0, 1]: not clamped.
         """
         with torch.autocast(low.device.type, enabled=False):
             features = self.head(low)
-        features = self.trunk(features)
+        features = self.trunk(features, *choices)
         with torch.autocast(low.device.type, enabled=False):
             output = self._finished(self.tail(features.to(low.dtype)), low)
-        return output if self.spec.upsample_after else _shuffled(output, self.spec.scale)
+        return _shuffled(output, self.scale) if self.shuffles else output
 
-    def unshuffled(self, low: Tensor) -> Tensor:
+    def unshuffled(self, low: Tensor, *choices: object) -> Tensor:
         """What training compares: the output before its pixel shuffle, all of it under the caller's autocast.
 
         Args:
             low: (N, 3, H, W), values in [0, 1].
+            choices: what the trunk takes beside features.
         Returns:
             (N, 3 * scale**2, H, W), or (N, 3, scale * H, scale * W) where upsampling steps take the shuffle's
             place; in the precision of `low`.
         """
-        return self._finished(self.tail(self.trunk(self.head(low))).to(low.dtype), low)
+        return self._finished(self.tail(self.trunk(self.head(low), *choices)).to(low.dtype), low)
 
     def _finished(self, output: Tensor, low: Tensor) -> Tensor:
-        if self.spec.family == "paper":
+        if self.family == "paper":
             return (torch.tanh(output) + 1) / 2
         # The nearest-upsampled input: before the shuffle, each colour added to all of its channels.
         return (output.unflatten(1, (3, -1)) + low[:, :, None]).flatten(1, 2)
+
+
+class Network(Frame):
+    """The network that a spec describes, with fresh weights.
+
+    Attributes:
+        spec: the architecture.
+        trunk: cells, upsampling steps and plain convolutions, in the order they run.
+    """
+
+    trunk: nn.Sequential
+
+    def __init__(self, spec: ArchSpec) -> None:
+        trunk = nn.Sequential(*_trunk(spec))
+        super().__init__(spec.family, spec.scale, spec.trunk_width, not spec.upsample_after, trunk)
+        self.spec = spec
 
     def open_branches(self) -> None:
         """Over-parameterise every full 3x3 convolution for training; computes the same as before."""

@@ -1,4 +1,4 @@
-"""What an architecture is: plain data, no torch.
+"""What an architecture is, and what a search may choose among: plain data, no torch.
 
 An `ArchSpec` says everything needed to rebuild a network except its weights. It can say every network of
 the two families this project knows:
@@ -10,6 +10,7 @@ the two families this project knows:
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from trinas.errors import SpecError
@@ -172,3 +173,199 @@ def _path_complaints(spec: ArchSpec) -> list[str]:
 
 def _is_count(value: object, at_least: int = 0) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
+
+
+@dataclass(frozen=True)
+class PathNode:
+    """A place in the tree of paths: a cell or an upsampling step, and what lies before it."""
+
+    parent: int | None  # index of the node it follows; None: it follows the head
+    step: int | None  # factor of the upsampling step that it is; None: it is a cell
+    factor: int  # upsampling so far, along each side, this node's step included
+    cells: int  # cells on the way here, this node included
+    is_candidate: bool  # whether a network may end here
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """What a search may choose among.
+
+    - `edge`: the edge family, pixel-shuffle tail; the path is a chain, the network level a search of depth.
+    - `paper-b`: the same for the paper family.
+    - `paper-a`: the paper family with upsampling steps, whose places among the cells are searched too.
+
+    Raises:
+        SpecError: there is no such space.
+    """
+
+    name: str  # a key of SPACES
+    scale: int  # output pixels per input pixel, along each side
+    trunk_width: int  # channels between cells, and the widest a slot can be
+    cells: int  # the most that a path has
+    slots: int  # per cell
+    searched_cells: int  # the others, the first ones, are on every path; their slots are searched all the same
+
+    def __post_init__(self) -> None:
+        if self.name not in SPACES:
+            raise SpecError(f"no search space {self.name!r}; there are {', '.join(SPACES)}")
+        if self.scale not in SCALES:
+            raise SpecError(f"the space {self.name} has no scale {self.scale}; it has {', '.join(map(str, SCALES))}")
+        for name in ("trunk_width", "cells", "slots"):
+            if not _is_count(getattr(self, name), at_least=1):
+                raise SpecError(f"{name} of a search space must be at least 1, got {getattr(self, name)}")
+        if not (_is_count(self.searched_cells) and self.searched_cells < self.cells):
+            raise SpecError(f"searched_cells must be between 0 and {self.cells - 1}, got {self.searched_cells}")
+
+    @property
+    def family(self) -> str:
+        return SPACES[self.name].family
+
+    @property
+    def searches_upsampling(self) -> bool:
+        """Whether upsampling steps have searched places; else a pixel shuffle follows the tail."""
+        return SPACES[self.name].searches_upsampling
+
+    @property
+    def primitives(self) -> tuple[str, ...]:
+        """Candidates of the cell level."""
+        return PRIMITIVES[self.family]
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """Candidates of the kernel level, ascending; the last is the trunk width."""
+        return candidate_widths(self.family, self.trunk_width)
+
+    @cached_property
+    def nodes(self) -> tuple[PathNode, ...]:
+        """The tree of paths, depth first: the cells on every path, then what may follow them."""
+        steps = UPSAMPLING_STEPS[self.scale] if self.searches_upsampling else ()
+        always = self.cells - self.searched_cells
+        nodes: list[PathNode] = []
+        for number in range(1, always + 1):
+            ends = number == always and not steps
+            nodes.append(PathNode(len(nodes) - 1 if nodes else None, None, 1, number, ends))
+
+        def grow(parent: int, left: tuple[int, ...]) -> None:
+            before = nodes[parent]
+            if before.cells < self.cells:
+                nodes.append(PathNode(parent, None, before.factor, before.cells + 1, not left))
+                grow(len(nodes) - 1, left)
+            if left:
+                factor = before.factor * left[0]
+                nodes.append(PathNode(parent, left[0], factor, before.cells, len(left) == 1))
+                grow(len(nodes) - 1, left[1:])
+
+        grow(len(nodes) - 1, steps)
+        return tuple(nodes)
+
+    @cached_property
+    def candidates(self) -> tuple[int, ...]:
+        """Indices of the nodes at which a network may end: the candidates of the network level."""
+        return tuple(index for index, node in enumerate(self.nodes) if node.is_candidate)
+
+    @cached_property
+    def cell_nodes(self) -> tuple[int, ...]:
+        """Indices of the nodes that are cells, each with slots of its own."""
+        return tuple(index for index, node in enumerate(self.nodes) if node.step is None)
+
+    def path_to(self, node: int) -> tuple[int, ...]:
+        """Indices of the nodes from the head to `node`, both ends of the way included."""
+        path: list[int] = []
+        index: int | None = node
+        while index is not None:
+            path.append(index)
+            index = self.nodes[index].parent
+        return tuple(reversed(path))
+
+    @property
+    def bare_spec(self) -> ArchSpec:
+        """The network without cells: what every network of the space costs at least."""
+        steps = UPSAMPLING_STEPS[self.scale] if self.searches_upsampling else ()
+        return ArchSpec(self.family, self.scale, self.trunk_width, (), (0,) * len(steps))
+
+    def spec(self, choice: "Choice") -> ArchSpec:
+        """The network that a choice stands for."""
+        cells: list[CellSpec] = []
+        steps: list[int] = []
+        for index in self.path_to(choice.node):
+            if self.nodes[index].step is not None:
+                steps.append(len(cells))
+                continue
+            row = self.cell_nodes.index(index)
+            widths = [*(self.widths[width] for width in choice.widths[row]), self.trunk_width]
+            names = [self.primitives[primitive] for primitive in choice.primitives[row]]
+            cells.append(CellSpec(tuple(SlotSpec(*slot) for slot in zip(names, widths, strict=True))))
+        return ArchSpec(self.family, self.scale, self.trunk_width, tuple(cells), tuple(steps))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One candidate of every decision of a space, as indices; rows follow `SearchSpace.cell_nodes`."""
+
+    node: int  # of SearchSpace.nodes: where the network ends
+    primitives: tuple[tuple[int, ...], ...]  # of SearchSpace.primitives: one per slot
+    widths: tuple[tuple[int, ...], ...]  # of SearchSpace.widths: one per slot but the last
+
+
+@dataclass(frozen=True)
+class SpaceKind:
+    """What spaces of one name have in common."""
+
+    family: str
+    searches_upsampling: bool
+
+
+SPACES = {
+    "edge": SpaceKind("edge", searches_upsampling=False),
+    "paper-a": SpaceKind("paper", searches_upsampling=True),
+    "paper-b": SpaceKind("paper", searches_upsampling=False),
+}
+
+
+def candidate_widths(family: str, trunk_width: int) -> tuple[int, ...]:
+    """Output widths that a slot may have, ascending.
+
+    Edge: every multiple of 8 up to the trunk width, of 4 where that is below 32. Paper: 1/3, 1/2, 2/3, 5/6 and
+    all of it, rounded half up to a multiple of 8. The trunk width is always among them.
+    """
+    if family == "edge":
+        step = 4 if trunk_width < 32 else 8
+        widths = {*range(step, trunk_width + 1, step), trunk_width}
+    else:
+        shares = ((1, 3), (1, 2), (2, 3), (5, 6))
+        # Half up in whole numbers: round(w / 8) is (w / 4 + 1) // 2.
+        rounded = {8 * ((2 * trunk_width * top + 8 * bottom) // (16 * bottom)) for top, bottom in shares}
+        widths = {*(min(max(width, 1), trunk_width) for width in rounded if width), trunk_width}
+    return tuple(sorted(widths))
+
+
+def _paper_network(path: str, primitives: str, widths: str, plain_convs: int = 0) -> ArchSpec:
+    """`path`: 0 is a cell, 1 an upsampling step; `primitives`, `widths`: indices of candidates, a word a cell."""
+    names, candidates = PRIMITIVES["paper"], candidate_widths("paper", 64)
+    cells = []
+    for chosen, kept in zip(primitives.split(), widths.split(), strict=True):
+        slots = zip(chosen, [*(candidates[int(index)] for index in kept), 64], strict=True)
+        cells.append(CellSpec(tuple(SlotSpec(names[int(index)], width) for index, width in slots)))
+    steps = tuple(path[:place].count("0") for place, mark in enumerate(path) if mark == "1")
+    return ArchSpec("paper", 4, 64, tuple(cells), steps, plain_convs)
+
+
+PAPER_NETWORKS = {
+    "paper-a1": _paper_network("000101", "01001 33312 00103 11011", "4000 1140 4421 0411"),
+    "paper-a2": _paper_network("0000011", "33333 01313 33323 33322 13332", "3042 4440 1122 2242 2000"),
+    "paper-b1": _paper_network("000", "30333 30131 20000", "1102 0300 4000"),
+    "paper-b2": _paper_network("00000", "00330 32311 10103 33113 31111", "1040 1232 4401 4300 1440", plain_convs=1),
+    "paper-b3": _paper_network("00", "00020 33110", "2033 4310", plain_convs=2),
+}
+"""The networks that Wu et al. 2021 derived, for x4; `train --arch` takes these names."""
+
+
+def named_spec(name: str) -> ArchSpec:
+    """The architecture that a name stands for.
+
+    Raises:
+        SpecError: there is no such name.
+    """
+    if name not in PAPER_NETWORKS:
+        raise SpecError(f"no architecture {name!r}; there are {', '.join(PAPER_NETWORKS)}")
+    return PAPER_NETWORKS[name]

@@ -20,13 +20,13 @@ from trinas.checkpoint import load_state, save_state
 from trinas.config import TrainConfig
 from trinas.data import Patches, Photograph, check_sizes, fingerprint, image_pairs, split
 from trinas.device import autocast, pick_device, pick_precision, synchronize
-from trinas.errors import RunError
+from trinas.errors import ModelError, RunError
 from trinas.evaluate import Pixels, psnr_y
 from trinas.files import write_atomically
-from trinas.network import Network
+from trinas.network import Frame, Network
 from trinas.plot import line_plot
 from trinas.space import ArchSpec
-from trinas.store import Model, ModelConfig, save_model
+from trinas.store import Model, ModelConfig, load_model, save_model
 
 STATE_FILE, METRICS_FILE, CURVE_FILE = "state.pt", "metrics.jsonl", "curve.png"
 REPORT_EVERY = 20
@@ -128,6 +128,19 @@ def train_network(
         DataError: the images are too few or too small.
     """
     check_new_run(run_dir)
+    return begin_training(spec, photographs, config, run_dir, start, on_progress, stop)
+
+
+def begin_training(
+    spec: ArchSpec,
+    photographs: Sequence[Photograph],
+    config: TrainConfig,
+    run_dir: Path,
+    start: Model | None,
+    on_progress: Callable[[Progress], None],
+    stop: threading.Event | None,
+) -> Network:
+    """`train_network` in a folder that may hold other parts of the same run already."""
     device = pick_device(config.device)
     network, averaged, optimizer = _prepare(spec, config, device, start.network if start else None)
     precision = config.precision if config.precision != "auto" else pick_precision(device, spec.trunk_width)
@@ -170,6 +183,20 @@ def resume_training(
     return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
 
 
+def load_teacher(name: str | None, scale: int, device: torch.device) -> Network | None:
+    """The network of a model to learn from, where one is named.
+
+    Raises:
+        ModelError: there is no such model, or it has another scale.
+    """
+    if name is None:
+        return None
+    model = load_model(name)
+    if model.scale != scale:
+        raise ModelError(f"{name} enlarges {model.scale} times and cannot teach a network that enlarges {scale} times")
+    return model.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 def check_new_run(run_dir: Path) -> None:
     """Refuse a folder that a new run cannot have.
 
@@ -210,7 +237,8 @@ def _train(
     config, spec = run.config, run.spec
     check_sizes(photographs, config.patch_px * spec.scale)
     learning, held_out = split(photographs)
-    patches = Patches(learning, spec.scale, config.patch_px, run.device)
+    teacher = load_teacher(config.teacher, spec.scale, run.device)
+    patches = Patches(learning, spec.scale, config.patch_px, run.device, teacher)
     validation = image_pairs(held_out, spec.scale)
     data = fingerprint(photographs)
     run.steps = run.steps or _count_steps(run, patches, validation)
@@ -378,14 +406,14 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
 
 
 @torch.inference_mode()
-def validation_psnr(network: Network, pairs: Sequence[tuple[Pixels, Pixels]]) -> float:
-    """Mean PSNR on Y in dB over whole images, in fp32, by the protocol."""
+def validation_psnr(network: Frame, pairs: Sequence[tuple[Pixels, Pixels]], *choices: object) -> float:
+    """Mean PSNR on Y in dB over whole images, in fp32, by the protocol; `choices` as for the network's `forward`."""
     device = next(network.parameters()).device
     total = 0.0
     for low, high in pairs:
-        output = network(torch.from_numpy(low).to(device).permute(2, 0, 1)[None].float() / 255)
+        output = network(torch.from_numpy(low).to(device).permute(2, 0, 1)[None].float() / 255, *choices)
         levels = (output[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-        total += min(psnr_y(levels, high, network.spec.scale), EXACT_PSNR)
+        total += min(psnr_y(levels, high, network.scale), EXACT_PSNR)
     return total / len(pairs)
 
 

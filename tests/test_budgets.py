@@ -1,0 +1,156 @@
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trinas.budgets import (
+    ROOM,
+    BudgetController,
+    CostModel,
+    Scores,
+    check_possible,
+    fit,
+    largest_choice,
+    smallest_choice,
+    space_for,
+)
+from trinas.config import Budgets
+from trinas.cost import spec_cost
+from trinas.errors import BudgetError, SpecError
+from trinas.space import SPACES, SearchSpace
+from trinas.supernet import Supernet
+
+
+def random_scores(space, seed):
+    generator = torch.Generator().manual_seed(seed)
+    cells, slots = len(space.cell_nodes), space.slots
+    shapes = (len(space.candidates),), (cells, slots, len(space.primitives)), (cells, slots - 1, len(space.widths))
+    return [torch.randn(shape, generator=generator) for shape in shapes]
+
+
+def made_up_slot_ms(space, seed):
+    """Times that grow with widths but not in step with multiply-adds, as real ones do."""
+    generator = torch.Generator().manual_seed(seed)
+    widths = torch.tensor(space.widths, dtype=torch.float64)
+    per_primitive = torch.rand(len(space.primitives), 1, 1, generator=generator, dtype=torch.float64)
+    return 100 * per_primitive * (widths[:, None] + widths) * (0.8 + 0.4 * torch.rand(
+        len(space.primitives), len(widths), len(widths), generator=generator, dtype=torch.float64
+    ))  # fmt: skip
+
+
+@st.composite
+def tasks(draw):
+    """A space, scores, and budgets anywhere between its smallest and beyond its largest network."""
+    cells = draw(st.integers(1, 3))
+    searched = draw(st.integers(0, cells - 1))
+    name, scale = draw(st.sampled_from(sorted(SPACES))), draw(st.sampled_from([2, 3, 4]))
+    space = SearchSpace(name, scale, draw(st.sampled_from([8, 20, 32])), cells, draw(st.integers(1, 3)), searched)
+    model = CostModel(space, made_up_slot_ms(space, draw(st.integers(0, 99))), base_ms=1.0)
+    smallest, largest = model.of(smallest_choice(space)), model.of(largest_choice(space))
+    names = draw(st.sets(st.sampled_from(["params", "macs", "ms_per_mp"]), min_size=1))
+    limits = {
+        name: smallest[name] + draw(st.floats(0, 1.4)) * abs(largest[name] - smallest[name]) for name in sorted(names)
+    }
+    return space, model, Budgets(**limits), draw(st.integers(0, 999))
+
+
+@given(tasks())
+def test_no_derived_network_exceeds_a_budget(task):
+    space, model, budgets, seed = task
+    supernet = Supernet(space)
+    with torch.no_grad():
+        for parameter, scores in zip(supernet.arch_parameters(), random_scores(space, seed), strict=True):
+            parameter.copy_(scores)
+    scores = Scores(*(parameter.tolist() for parameter in supernet.arch_parameters()))
+    choice = fit(supernet.choice(), scores, model, budgets)
+    supernet.choose(choice)
+    network = supernet.derive(supernet.choice())
+    costs = {**dataclasses.asdict(spec_cost(network.spec)), "ms_per_mp": model.of(choice)["ms_per_mp"]}
+    assert costs["params"] == sum(parameter.numel() for parameter in network.parameters())
+    for name, limit in budgets.given().items():
+        assert costs[name] <= limit * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("limit", [5e3, 20e3, 50e3, 123_456, 500e3, 1.5e6])
+def test_a_network_of_the_edge_space_uses_its_budget(scale, limit):
+    budgets = Budgets(params=limit)
+    space = space_for("edge", scale, budgets, ms_per_mp=lambda spec: 0.0)
+    model = CostModel(space)
+    for seed in range(3):
+        scores = random_scores(space, seed)
+        supernet = Supernet(space)
+        for parameter, values in zip(supernet.arch_parameters(), scores, strict=True):
+            parameter.data.copy_(values)
+        choice = fit(supernet.choice(), Scores(*(values.tolist() for values in scores)), model, budgets)
+        assert 0.7 * budgets.params <= spec_cost(space.spec(choice)).params <= budgets.params
+
+
+def test_a_choice_within_its_budgets_and_near_them_stays():
+    space = SearchSpace("edge", 4, 16, 2, 3, 1)
+    choice = largest_choice(space)
+    params = spec_cost(space.spec(choice)).params
+    scores = Scores(*(values.tolist() for values in random_scores(space, 0)))
+    assert fit(choice, scores, CostModel(space), Budgets(params=params)) == choice
+    assert fit(choice, scores, CostModel(space), Budgets(params=params / 0.95)) == choice
+
+
+def test_the_least_harmful_change_is_made():
+    """Of two equal slots the one whose scores care less gives way."""
+    space = SearchSpace("edge", 4, 16, 1, 2, 0)
+    choice = largest_choice(space)
+    model = CostModel(space)
+    residual = space.primitives.index("residual")
+    calm, keen = [0.0] * len(space.primitives), [0.0] * len(space.primitives)
+    calm[residual], keen[residual] = 0.1, 5.0
+    widths = [[[-50.0, -50.0, -50.0, 0.0]]]
+    budgets = Budgets(params=model.of(choice)["params"] - 1)
+    fitted = fit(choice, Scores([0.0], [[calm, keen]], widths), model, budgets)
+    assert fitted.primitives[0][1] == residual
+    assert fitted.primitives[0][0] != residual
+
+
+def test_an_impossible_budget_names_the_smallest_network():
+    space = SearchSpace("edge", 4, 16, 2, 3, 1)
+    smallest = spec_cost(space.spec(smallest_choice(space)))
+    with pytest.raises(BudgetError, match=rf"at most 5,000 parameters: the smallest has {smallest.params:,}"):
+        check_possible(CostModel(space), Budgets(params=5000))
+    check_possible(CostModel(space), Budgets(params=smallest.params, macs=smallest.macs))
+
+
+def test_the_controller_presses_until_the_target_is_reached_and_lets_go():
+    controller = BudgetController(Budgets(params=100), {"params": 400})
+    assert controller.targets(0)["params"] == pytest.approx(400)
+    assert controller.targets(0.2)["params"] < 400
+    assert controller.targets(0.4)["params"] == controller.targets(1)["params"] < 100
+    cost = torch.tensor(400.0, dtype=torch.float64, requires_grad=True)
+    assert controller.penalty({"params": cost}, 0) < 1e-9
+    pressed = [float(controller.penalty({"params": cost}, 0.5).detach()) for _ in range(5)]
+    assert pressed == sorted(pressed)
+    assert pressed[0] > 0
+    cheap = torch.tensor(10.0, dtype=torch.float64)
+    for _ in range(50):
+        penalty = controller.penalty({"params": cheap}, 0.5)
+    assert penalty == 0
+
+
+def test_the_space_suits_the_tightest_budget():
+    small = space_for("edge", 4, Budgets(params=50e3, macs=1e12), ms_per_mp=lambda spec: 0.0)
+    assert spec_cost(small.spec(largest_choice(small))).params >= ROOM * 50e3
+    tighter = space_for("edge", 4, Budgets(params=50e3, macs=1e9), ms_per_mp=lambda spec: 0.0)
+    assert spec_cost(tighter.spec(largest_choice(tighter))).macs >= ROOM * 1e9
+    assert tighter.trunk_width < small.trunk_width
+    timed = space_for("edge", 4, Budgets(params=50e3, ms_per_mp=100), ms_per_mp=lambda spec: spec.trunk_width)
+    assert timed.trunk_width == small.trunk_width
+    slow = space_for("edge", 4, Budgets(params=50e3, ms_per_mp=5), ms_per_mp=lambda spec: spec.trunk_width)
+    assert slow.trunk_width == 8
+    with pytest.raises(SpecError, match="no search space 'giant'; there are edge, paper-a, paper-b"):
+        space_for("giant", 4, Budgets(params=50e3), ms_per_mp=lambda spec: 0.0)
+
+
+@pytest.mark.parametrize("limits", [{}, {"params": 0}, {"macs": -1}, {"ms_per_mp": float("nan")}])
+def test_budgets_must_be_some_and_positive(limits):
+    with pytest.raises(ValueError, match="budget"):
+        Budgets(**limits)

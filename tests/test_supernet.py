@@ -1,0 +1,170 @@
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from trinas.budgets import CostModel, largest_choice, smallest_choice
+from trinas.cost import QUOTED_OUTPUT_PX, spec_cost
+from trinas.space import SPACES, SearchSpace
+from trinas.supernet import Mixtures, Supernet
+
+SPACES_AND_SCALES = [(name, scale) for name in SPACES for scale in (2, 3, 4)]
+
+
+def busy_supernet(name, scale, *, dtype=torch.float64, seed=0, trunk_width=24, cells=3, slots=3):
+    """Random weights and scores everywhere, as if it had been trained."""
+    torch.manual_seed(seed)
+    supernet = Supernet(SearchSpace(name, scale, trunk_width, cells, slots, cells - 1)).to(dtype)
+    for parameter in supernet.weight_parameters():
+        torch.nn.init.normal_(parameter, std=0.3 if parameter.ndim == 1 else parameter[0].numel() ** -0.5)
+    for scores in supernet.arch_parameters():
+        torch.nn.init.normal_(scores)
+    return supernet.eval()
+
+
+@pytest.mark.parametrize(("name", "scale"), SPACES_AND_SCALES)
+@pytest.mark.parametrize("seed", range(4))
+def test_the_derived_network_computes_what_the_hardened_supernet_does(name, scale, seed):
+    supernet = busy_supernet(name, scale, seed=seed)
+    low = torch.rand(2, 3, 6, 5, dtype=torch.float64)
+    with torch.no_grad():
+        mixed = supernet(low, supernet.mixtures(1))
+        derived = supernet.derive(supernet.choice())(low)
+    torch.testing.assert_close(derived, mixed, rtol=0, atol=1e-9)
+    with torch.no_grad():
+        supernet = supernet.float()
+        mixed = supernet(low.float(), supernet.mixtures(1))
+        derived = supernet.derive(supernet.choice())(low.float())
+    torch.testing.assert_close(derived, mixed, rtol=1e-4, atol=1e-5)
+
+
+def nearly_hardened(supernet):
+    """Mixtures a hair from one-hot: nothing is skipped, every candidate is mixed and masked at full width."""
+    hardened = supernet.mixtures(1)
+    return Mixtures(*((1 - 1e-10) * mixture + 1e-10 / mixture.shape[-1] for mixture in hardened.tensors()))
+
+
+@pytest.mark.parametrize(("name", "scale"), SPACES_AND_SCALES)
+@pytest.mark.parametrize("seed", range(4))
+def test_the_masked_supernet_approaches_the_derived_network(name, scale, seed):
+    """Without this the test above could pass on slicing alone, with masks that mean something else."""
+    supernet = busy_supernet(name, scale, seed=seed)
+    low = torch.rand(1, 3, 5, 6, dtype=torch.float64)
+    with torch.no_grad():
+        mixed = supernet(low, nearly_hardened(supernet))
+        derived = supernet.derive(supernet.choice())(low)
+    torch.testing.assert_close(derived, mixed, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "scale"), SPACES_AND_SCALES)
+def test_expected_cost_of_a_choice_is_the_exact_cost_of_its_network(name, scale):
+    supernet = busy_supernet(name, scale)
+    model = CostModel(supernet.space)
+    with torch.no_grad():
+        expected = model.expected(supernet.mixtures(1))
+    spec = supernet.space.spec(supernet.choice())
+    exact = spec_cost(spec)
+    assert float(expected["params"]) == exact.params
+    assert float(expected["macs"]) == pytest.approx(exact.macs, rel=1e-12)
+    assert model.of(supernet.choice()) == {name: pytest.approx(float(cost)) for name, cost in expected.items()}
+    network = supernet.derive(supernet.choice())
+    assert sum(parameter.numel() for parameter in network.parameters()) == exact.params
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, 6, 5, dtype=torch.float64))
+    macs = counter.get_total_flops() / 2 / (6 * 5 * scale**2) * QUOTED_OUTPUT_PX
+    assert float(expected["macs"]) == pytest.approx(macs, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_expected_cost_is_the_mean_over_sampled_choices(name):
+    supernet = busy_supernet(name, 2, cells=2, slots=2)
+    mixtures = supernet.mixtures(0.1)
+    drawn = Mixtures(*(rows.detach() for rows in mixtures.tensors()))
+    model = CostModel(supernet.space)
+    samples = []
+    for _ in range(4000):
+        one_hot = [
+            torch.nn.functional.one_hot(
+                torch.multinomial(rows.view(-1, rows.shape[-1]), 1).view(rows.shape[:-1]), rows.shape[-1]
+            )
+            for rows in drawn.tensors()
+        ]
+        samples.append(float(model.expected(Mixtures(*(rows.double() for rows in one_hot)))["params"]))
+    spread = torch.tensor(samples).std().item() / len(samples) ** 0.5
+    assert float(model.expected(mixtures)["params"].detach()) == pytest.approx(
+        sum(samples) / len(samples), abs=5 * spread
+    )
+
+
+def test_scores_and_weights_are_all_parameters_and_none_twice():
+    supernet = busy_supernet("paper-a", 4)
+    parts = [*supernet.arch_parameters(), *supernet.weight_parameters()]
+    assert len({id(part) for part in parts}) == len(parts)
+    assert {id(part) for part in parts} == {id(part) for part in supernet.parameters()}
+
+
+def conv_macs(network, *arguments):
+    with FlopCounterMode(display=False) as counter:
+        network(*arguments)
+    return counter.get_flop_counts()["Global"][torch.ops.aten.convolution] / 2
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_what_has_no_weight_is_not_computed(name):
+    """Counted in multiply-adds: at t = 1 the supernet does exactly its network's work, before that more."""
+    supernet = busy_supernet(name, 4)
+    with torch.no_grad():
+        for scores in supernet.arch_parameters():
+            scores.mul_(0.1)
+    low = torch.zeros(1, 3, 6, 5, dtype=torch.float64)
+    with torch.no_grad():
+        dense, sparse, hardened = (conv_macs(supernet, low, supernet.mixtures(t)) for t in (0.0, 0.8, 1.0))
+        derived = conv_macs(supernet.derive(supernet.choice()), low)
+    assert dense > sparse > hardened == derived
+
+
+def test_every_score_and_weight_learns_at_first():
+    supernet = busy_supernet("edge", 2)
+    with torch.no_grad():
+        for scores in supernet.arch_parameters():
+            scores.mul_(1e-3)
+    supernet(torch.rand(1, 3, 8, 8, dtype=torch.float64), supernet.mixtures(0)).square().sum().backward()
+    for parameter in supernet.parameters():
+        assert parameter.grad.abs().max() > 0
+    assert (supernet.primitive_scores.grad != 0).all()
+    assert (supernet.width_scores.grad != 0).all()
+
+
+def test_checkpointing_changes_memory_only():
+    supernet = busy_supernet("paper-a", 4, cells=2, slots=2)
+    low = torch.rand(1, 3, 6, 6, dtype=torch.float64)
+
+    def gradients():
+        supernet.zero_grad()
+        supernet(low, supernet.mixtures(0.2)).square().sum().backward()
+        return [parameter.grad.clone() for parameter in supernet.parameters() if parameter.grad is not None]
+
+    assert supernet.trunk.checkpoints
+    recomputed = gradients()
+    supernet.trunk.checkpoints = False
+    for ours, plain in zip(recomputed, gradients(), strict=True):
+        torch.testing.assert_close(ours, plain)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_any_choice_can_be_chosen(name):
+    supernet = busy_supernet(name, 4)
+    for choice in (smallest_choice(supernet.space), largest_choice(supernet.space)):
+        supernet.choose(choice)
+        assert supernet.choice() == choice
+    before = [scores.detach().clone() for scores in supernet.arch_parameters()]
+    supernet.choose(supernet.choice())
+    assert all(torch.equal(*pair) for pair in zip(before, supernet.arch_parameters(), strict=True))
+
+
+def test_the_path_tree_of_the_paper():
+    space = SearchSpace("paper-a", 4, 64, 5, 5, 4)
+    assert len(space.candidates) == 35
+    assert sum(space.nodes[index].factor == 4 for index in space.cell_nodes) == 20
+    assert space.widths == (24, 32, 40, 56, 64)
+    chain = SearchSpace("paper-b", 4, 64, 5, 5, 4)
+    assert [chain.nodes[index].cells for index in chain.candidates] == [1, 2, 3, 4, 5]

@@ -1,0 +1,288 @@
+"""Budgets: what a mixture is expected to cost, a controller that presses it down, and the fit that guarantees it."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from trinas.config import Budgets
+from trinas.cost import QUOTED_OUTPUT_PX, primitive_convs, spec_cost
+from trinas.errors import BudgetError
+from trinas.space import ArchSpec, Choice, SearchSpace
+from trinas.sparse import survival
+from trinas.supernet import Mixtures
+
+FULL = 0.9
+"""Share of the tightest budget from which on a network is not enlarged any more."""
+
+ANNEALED_BY = 0.4
+"""The t at which the controller's target has come down to the budget."""
+
+AIM = 0.96
+"""Share of a budget that the controller aims at, so that the fit has little left to do."""
+
+UNITS = {"params": "parameters", "macs": "multiply-adds", "ms_per_mp": "ms per megapixel"}
+
+
+class CostModel:
+    """What networks of a space cost: exactly for a choice, expected for mixtures, by the same tables.
+
+    Decisions are independent of each other, so the expectation over them is exact: a slot's cost is a table of
+    primitive, width in and width out, weighted by the mixtures of all three; a cell counts by its survival.
+
+    Attributes:
+        tables: cost name -> (K, W, W) float64, per feature position relative to the input's.
+        base: cost name -> head, tail and upsampling steps.
+    """
+
+    def __init__(self, space: SearchSpace, slot_ms: Tensor | None = None, base_ms: float = 0.0) -> None:
+        """
+        Args:
+            slot_ms: (K, W, W) of `latency.slot_table`, where time has a budget.
+            base_ms: ms per output megapixel of the network without cells.
+        """
+        self.space = space
+        bare = spec_cost(space.bare_spec)
+        per_output_px = 1 / space.scale**2
+        self.tables = {
+            "params": self._table(lambda conv: conv.params),
+            "macs": self._table(lambda conv: conv.macs) * per_output_px * QUOTED_OUTPUT_PX,
+        }
+        self.base = {"params": float(bare.params), "macs": bare.macs}
+        if slot_ms is not None:
+            self.tables["ms_per_mp"] = slot_ms * per_output_px
+            self.base["ms_per_mp"] = base_ms
+        nodes = [space.nodes[index] for index in space.cell_nodes]
+        positions = torch.tensor([node.factor**2 for node in nodes], dtype=torch.float64)
+        self._positions = {name: torch.ones_like(positions) if name == "params" else positions for name in self.tables}
+        paths = [set(space.path_to(candidate)) for candidate in space.candidates]
+        self._below = torch.tensor([[float(index in path) for path in paths] for index in space.cell_nodes]).double()
+
+    def _table(self, of: Callable[..., int]) -> Tensor:
+        widths, family = self.space.widths, self.space.family
+        rows = [
+            [[sum(map(of, primitive_convs(family, name, w_in, w_out))) for w_out in widths] for w_in in widths]
+            for name in self.space.primitives
+        ]
+        return torch.tensor(rows, dtype=torch.float64)
+
+    def rescaled(self, factor: float) -> "CostModel":
+        """The same with measured times `factor` times as long."""
+        slot_ms = self.tables["ms_per_mp"] * self.space.scale**2
+        return CostModel(self.space, slot_ms * factor, self.base["ms_per_mp"] * factor)
+
+    def expected(self, mixtures: Mixtures) -> dict[str, Tensor]:
+        """Cost name -> float64 scalar, differentiable in the mixtures."""
+        path, primitives, widths = (mixture.cpu().double() for mixture in mixtures.tensors())
+        full = torch.zeros(len(primitives), 1, len(self.space.widths), dtype=torch.float64)
+        full[..., -1] = 1
+        w_in, w_out = torch.cat([full, widths], 1), torch.cat([widths, full], 1)
+        alive = survival(path, self._below)
+        return {
+            name: self.base[name]
+            + (torch.einsum("csk,csi,csj,kij->c", primitives, w_in, w_out, table) * self._positions[name] * alive).sum()
+            for name, table in self.tables.items()
+        }
+
+    def of(self, choice: Choice) -> dict[str, float]:
+        """Cost name -> cost of one network."""
+        full = len(self.space.widths) - 1
+        costs = dict(self.base)
+        for index in self.space.path_to(choice.node):
+            if self.space.nodes[index].step is not None:
+                continue
+            row = self.space.cell_nodes.index(index)
+            widths = [full, *choice.widths[row], full]
+            for primitive, w_in, w_out in zip(choice.primitives[row], widths, widths[1:], strict=False):
+                for name, table in self.tables.items():
+                    costs[name] += float(table[primitive, w_in, w_out] * self._positions[name][row])
+        return costs
+
+
+EDGE_SLOTS = 3
+"""Per cell of an edge space."""
+
+EDGE_SIZES = (
+    (8, 2), (12, 2), (16, 2), (16, 3), (24, 3), (24, 4), (32, 4), (32, 5), (40, 5), (48, 5), (48, 6), (64, 6), (64, 8),
+    (80, 8), (96, 8), (128, 8),
+)  # fmt: skip
+"""Trunk widths and cells of edge spaces, ascending."""
+
+PAPER_SIZE = (64, 5, 5)
+"""Trunk width, cells and slots of the paper's spaces."""
+
+ROOM = 2.5
+"""How much larger than the tightest budget allows the largest network of an edge space is: room to choose."""
+
+
+def space_for(name: str, scale: int, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], float]) -> SearchSpace:
+    """The space of that name that suits the budgets: for `edge` a size is chosen, the paper's have one.
+
+    Args:
+        ms_per_mp: measures a network; called only where time has a budget.
+    Raises:
+        SpecError: there is no such space or scale.
+    """
+    if name != "edge":
+        width, cells, slots = PAPER_SIZE
+        return SearchSpace(name, scale, width, cells, slots, cells - 1)
+    chosen: SearchSpace | None = None
+    for width, cells in EDGE_SIZES:
+        space = SearchSpace(name, scale, width, cells, EDGE_SLOTS, cells - 1)
+        if chosen is not None and _fullness(space, smallest_choice(space), budgets, ms_per_mp) > 1:
+            break
+        chosen = space
+        if _fullness(space, largest_choice(space), budgets, ms_per_mp) >= ROOM:
+            break
+    assert chosen is not None
+    return chosen
+
+
+def _fullness(space: SearchSpace, choice: Choice, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], float]) -> float:
+    """Cost of a network as a share of the budget that is the tightest for it."""
+    spec = space.spec(choice)
+    cost = spec_cost(spec)
+    costs = {"params": float(cost.params), "macs": cost.macs}
+    if budgets.ms_per_mp is not None:
+        costs["ms_per_mp"] = ms_per_mp(spec)
+    return max(costs[name] / limit for name, limit in budgets.given().items())
+
+
+def smallest_choice(space: SearchSpace) -> Choice:
+    """The shortest path, each slot the first primitive (`skip`) at its narrowest."""
+    node = min(space.candidates, key=lambda index: space.nodes[index].cells)
+    return _same_everywhere(space, node, 0, 0)
+
+
+def largest_choice(space: SearchSpace) -> Choice:
+    """The longest path, each slot the primitive with the most parameters at its widest."""
+    node = max(space.candidates, key=lambda index: space.nodes[index].cells)
+    full = len(space.widths) - 1
+    params = CostModel(space).tables["params"][:, full, full]
+    return _same_everywhere(space, node, int(params.argmax()), full)
+
+
+def _same_everywhere(space: SearchSpace, node: int, primitive: int, width: int) -> Choice:
+    cells = len(space.cell_nodes)
+    return Choice(node, ((primitive,) * space.slots,) * cells, ((width,) * (space.slots - 1),) * cells)
+
+
+def check_possible(model: CostModel, budgets: Budgets) -> None:
+    """Refuse budgets that not even the smallest network of a space meets.
+
+    Raises:
+        BudgetError: names budget and network.
+    """
+    costs = model.of(smallest_choice(model.space))
+    for name, limit in budgets.given().items():
+        if costs[name] > limit:
+            raise BudgetError(
+                f"no network of the space {model.space.name} at x{model.space.scale} and trunk width "
+                f"{model.space.trunk_width} has at most {limit:,.4g} {UNITS[name]}: the smallest has {costs[name]:,.4g}"
+            )
+
+
+@dataclass
+class BudgetController:
+    """Dual ascent on log(cost / target), the target coming down from the supernet's cost to the budget.
+
+    Attributes:
+        starts: cost name -> what the mixtures cost at t = 0.
+        multipliers: cost name -> weight of log(cost) in the loss of the scores, at least 0.
+    """
+
+    budgets: Budgets
+    starts: dict[str, float]
+    multipliers: dict[str, float] = field(default_factory=dict)
+    step_size: float = 0.01
+    """How far a multiplier moves per update and unit of log(cost / target)."""
+    damping: float = 0.3
+    """Weight of the present excess beside the multiplier: without it the cost swings around its target."""
+
+    def targets(self, t: float) -> dict[str, float]:
+        """Cost name -> what the mixtures may cost at this t."""
+        done = min(1.0, t / ANNEALED_BY)
+        return {
+            name: math.exp((1 - done) * math.log(max(self.starts[name], limit)) + done * math.log(AIM * limit))
+            for name, limit in self.budgets.given().items()
+        }
+
+    def penalty(self, costs: dict[str, Tensor], t: float) -> Tensor:
+        """What to add to the logarithm of the loss; the multipliers move on by one update."""
+        total = torch.zeros((), dtype=torch.float64)
+        for name, target in self.targets(t).items():
+            excess = math.log(float(costs[name].detach()) / target)
+            multiplier = max(0.0, self.multipliers.get(name, 0.0) + self.step_size * excess)
+            self.multipliers[name] = multiplier
+            total = total + max(0.0, multiplier + self.damping * excess) * costs[name].log()
+        return total
+
+
+def fit(choice: Choice, scores: "Scores", model: CostModel, budgets: Budgets) -> Choice:
+    """Bring a choice within its budgets by the least harmful changes, and use what they leave.
+
+    Harm is what the scores say: how much lower the new candidate's score is, per unit of log(cost) that it moves.
+    One candidate of one decision changes at a time. `check_possible` must have passed.
+
+    Returns:
+        A choice that meets every budget.
+    """
+    limits = budgets.given()
+
+    def excess(costs: dict[str, float]) -> float:
+        return sum(max(0.0, math.log(costs[name] / limit)) for name, limit in limits.items())
+
+    def fullness(costs: dict[str, float]) -> float:
+        return max(costs[name] / limit for name, limit in limits.items())
+
+    while (over := excess(model.of(choice))) > 0:
+        moves = [(over - excess(model.of(move)), harm, move) for move, harm in _moves(choice, scores, model.space)]
+        useful = [(harm / saved, move) for saved, harm, move in moves if saved > 0]
+        if not useful:  # measured times need not fall with width: one last move is known to fit
+            return smallest_choice(model.space)
+        choice = min(useful, key=lambda entry: entry[0])[1]
+    while (full := fullness(model.of(choice))) < FULL:
+        moves = [(fullness(model.of(move)), harm, move) for move, harm in _moves(choice, scores, model.space)]
+        fitting = [(harm / math.log(filled / full), move) for filled, harm, move in moves if full < filled <= 1]
+        if not fitting:
+            break
+        choice = min(fitting, key=lambda entry: entry[0])[1]
+    return choice
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Raw scores as nested lists, shaped like those of a supernet."""
+
+    path: list[float]
+    primitives: list[list[list[float]]]
+    widths: list[list[list[float]]]
+
+
+def _moves(choice: Choice, scores: Scores, space: SearchSpace) -> Iterator[tuple[Choice, float]]:
+    """Every choice that differs in one decision of its path, widths by one candidate, and how much lower it scores."""
+    here = scores.path[space.candidates.index(choice.node)]
+    for node, score in zip(space.candidates, scores.path, strict=True):
+        if node != choice.node:
+            yield replace(choice, node=node), here - score
+    rows = [space.cell_nodes.index(index) for index in space.path_to(choice.node) if space.nodes[index].step is None]
+    for row in rows:
+        for slot, current in enumerate(choice.primitives[row]):
+            of_slot = scores.primitives[row][slot]
+            for candidate in range(len(space.primitives)):
+                if candidate != current:
+                    moved = replace(choice, primitives=_changed(choice.primitives, row, slot, candidate))
+                    yield moved, of_slot[current] - of_slot[candidate]
+        for slot, current in enumerate(choice.widths[row]):
+            of_slot = scores.widths[row][slot]
+            for candidate in (current - 1, current + 1):
+                if 0 <= candidate < len(space.widths):
+                    moved = replace(choice, widths=_changed(choice.widths, row, slot, candidate))
+                    yield moved, of_slot[current] - of_slot[candidate]
+
+
+def _changed(rows: tuple[tuple[int, ...], ...], row: int, slot: int, value: int) -> tuple[tuple[int, ...], ...]:
+    changed = (*rows[row][:slot], value, *rows[row][slot + 1 :])
+    return (*rows[:row], changed, *rows[row + 1 :])

@@ -1,0 +1,141 @@
+"""One step of a supernet's weights, one of its scores."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trinas.budgets import BudgetController, CostModel
+from trinas.config import SearchConfig
+from trinas.device import autocast
+from trinas.sparse import largest_radius
+from trinas.supernet import Mixtures, Supernet
+
+
+class Learner:
+    """A supernet and what moves its weights and scores: two optimisers and the budgets' controller."""
+
+    def __init__(self, supernet: Supernet, config: SearchConfig, costs: CostModel, precision: str) -> None:
+        self.supernet, self.config, self.costs, self.precision = supernet, config, costs, precision
+        self.device = next(supernet.parameters()).device
+        # Rates are given with each step; betas are the paper's.
+        self.weight_optimizer = torch.optim.Adam(supernet.weight_parameters(), lr=0.0, betas=(0.9, 0.999))
+        self.score_optimizer = torch.optim.Adam(supernet.arch_parameters(), lr=0.0, betas=(0.5, 0.999))
+        self.controller = BudgetController(config.budgets, self.expected(0))
+
+    def expected(self, t: float) -> dict[str, float]:
+        """What the mixtures at this t are expected to cost."""
+        with torch.no_grad():
+            return {name: float(cost) for name, cost in self.costs.expected(self.supernet.mixtures(t)).items()}
+
+    def warm_up(self, batch: tuple[Tensor, Tensor], step: int, rate: float) -> Tensor:
+        """One step of the weights at t = 0, widths in turn at their largest, at their smallest and at random.
+
+        Returns the loss, still on the device. Source of the rule: Yu & Huang, ICCV 2019, arXiv:1903.05134.
+        """
+        return self._learn_weights(batch, sandwich(self.supernet, self.config.seed, step), rate)
+
+    def search(
+        self, weight_batch: tuple[Tensor, Tensor], score_batch: tuple[Tensor, Tensor], t: float, score_rate: float
+    ) -> tuple[Tensor, dict[str, float]]:
+        """One step of the weights, then one of the scores; return the former's loss and the expected costs."""
+        with torch.no_grad():
+            mixtures = self.supernet.mixtures(t)
+        loss = self._learn_weights(weight_batch, mixtures, self.config.weight_rate)
+        return loss, self._learn_scores(score_batch, t, score_rate)
+
+    def _learn_weights(self, batch: tuple[Tensor, Tensor], mixtures: Mixtures, rate: float) -> Tensor:
+        self.weight_optimizer.param_groups[0]["lr"] = rate
+        self.weight_optimizer.zero_grad(set_to_none=True)
+        loss = self._loss(batch, mixtures)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.supernet.weight_parameters(), self.config.clip_norm)
+        self.weight_optimizer.step()
+        return loss.detach()
+
+    def _learn_scores(self, batch: tuple[Tensor, Tensor], t: float, rate: float) -> dict[str, float]:
+        self.score_optimizer.param_groups[0]["lr"] = rate
+        scores = self.supernet.arch_parameters()
+        mixtures = self.supernet.mixtures(t)
+        costs = self.costs.expected(mixtures)
+        # Logarithms, so that a multiplier weighs relative costs against relative losses.
+        objective = self._loss(batch, mixtures).log() + self.controller.penalty(costs, t).to(self.device).float()
+        if self.config.order_weight:
+            objective = objective + self.config.order_weight * max(0.0, 1 - 2 * t) * order_term(self.supernet)
+        gradients = torch.autograd.grad(objective, scores)
+        before = [tensor.detach().clone() for tensor in scores]
+        frozen = [decided(*pair, t) for pair in zip(mixtures.tensors(), gradients, strict=True)]
+        for tensor, gradient, still in zip(scores, gradients, frozen, strict=True):
+            tensor.grad = gradient.masked_fill(still, 0)
+        self.score_optimizer.step()
+        with torch.no_grad():
+            for tensor, old, still in zip(scores, before, frozen, strict=True):
+                tensor.copy_(torch.where(still, old, tensor))
+        return {name: float(cost.detach()) for name, cost in costs.items()}
+
+    def _loss(self, batch: tuple[Tensor, Tensor], mixtures: Mixtures) -> Tensor:
+        low, high = batch
+        low = low.contiguous(memory_format=torch.channels_last)
+        if self.supernet.shuffles:
+            high = F.pixel_unshuffle(high, self.supernet.scale)
+        with autocast(self.device, self.precision):
+            output = self.supernet.unshuffled(low, mixtures)
+        return (output - high).abs().mean()
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values only."""
+        return {
+            "supernet": self.supernet.state_dict(),
+            "weight_optimizer": self.weight_optimizer.state_dict(),
+            "score_optimizer": self.score_optimizer.state_dict(),
+            "starts": self.controller.starts,
+            "multipliers": self.controller.multipliers,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.supernet.load_state_dict(state["supernet"])
+        self.weight_optimizer.load_state_dict(state["weight_optimizer"])
+        self.score_optimizer.load_state_dict(state["score_optimizer"])
+        self.controller.starts, self.controller.multipliers = state["starts"], state["multipliers"]
+
+
+@torch.no_grad()
+def sandwich(supernet: Supernet, seed: int, step: int) -> Mixtures:
+    """Mixtures of a warm-up step: one width each, in turn the largest, the smallest and a random one."""
+    mixtures = supernet.mixtures(0)
+    count = mixtures.widths.shape[-1]
+    random = np.random.default_rng((seed, step)).integers(count, size=tuple(mixtures.widths.shape[:-1]))
+    chosen = (np.full_like(random, count - 1), np.zeros_like(random), random)[step % 3]
+    return Mixtures(mixtures.path, mixtures.primitives, F.one_hot(torch.from_numpy(chosen), count).to(mixtures.widths))
+
+
+def decided(mixture: Tensor, gradient: Tensor, t: float) -> Tensor:
+    """Which decisions have nothing to learn at present, so that Adam must not move them.
+
+    Two survivors that the radius holds apart have a mixture fixed by it; what is left of their gradient is rounding,
+    which Adam would turn into full steps. One survivor has none at all.
+
+    Args:
+        mixture, gradient: (..., K).
+    Returns:
+        (..., 1) bool.
+    """
+    count = mixture.shape[-1]
+    norm = (t * largest_radius(count)) ** 2 + 1 / count
+    pair = (mixture > 0).sum(-1, keepdim=True) == 2
+    held = mixture.square().sum(-1, keepdim=True) < norm * (1 + 1e-5)
+    return (pair & held) | (gradient == 0).all(-1, keepdim=True)
+
+
+def order_term(supernet: Supernet) -> Tensor:
+    """Shallowest minus deepest score, summed over the paths: the telescoping sum of differences along each of them."""
+    space, scores = supernet.space, supernet.path_scores
+    parents = {space.nodes[index].parent for index in space.candidates}
+    total = torch.zeros((), device=scores.device)
+    for leaf in (index for index in space.candidates if index not in parents):
+        on_path = [space.candidates.index(index) for index in space.path_to(leaf) if index in space.candidates]
+        total = total + scores[on_path[0]] - scores[on_path[-1]]
+    return total

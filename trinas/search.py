@@ -1,0 +1,503 @@
+"""The trilevel search: warm-up, search and fine-tuning in one run, resumable, bit-exact on the CPU."""
+
+import copy
+import json
+import math
+import platform
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trinas.budgets import CostModel, Scores, check_possible, fit, largest_choice
+from trinas.checkpoint import load_state, save_state
+from trinas.config import Budgets, SearchConfig, TrainConfig
+from trinas.data import Patches, Photograph, check_sizes, fingerprint, image_pairs, split
+from trinas.device import pick_device, pick_precision, synchronize
+from trinas.errors import BudgetError, DataError, RunError
+from trinas.evaluate import Pixels
+from trinas.events import STAGES, ArchitectureChosen, Event, EventLog, Finished, Progress, StageStarted
+from trinas.files import write_atomically
+from trinas.latency import network_ms_per_mp, slot_table, spec_ms_per_mp
+from trinas.learner import Learner
+from trinas.network import Network
+from trinas.space import Choice, SearchSpace
+from trinas.store import Model, ModelConfig
+from trinas.supernet import Supernet
+from trinas.train import STATE_FILE as TRAINING_FILE
+from trinas.train import Progress as TrainingProgress
+from trinas.train import begin_training, check_new_run, load_teacher, resume_training, validation_psnr
+
+STATE_FILE, EVENTS_FILE, REPORT_FILE = "search.pt", "events.jsonl", "report.json"
+
+WARM_UP, SEARCH, FINE_TUNE = range(3)  # indices of STAGES
+
+SHARES = (0.1, 0.35, 0.55)
+"""Of all steps, or of the time, per stage."""
+
+HOLD = 0.15
+"""Share of the search during which t stays 0: above it mixtures move however small the differences of scores are."""
+
+SCORE_RATE, SCORE_TRAVEL = 3e-4, 4.0
+"""Adam's rate for scores, and the least that rate times steps is to be."""
+
+VALIDATIONS, VALIDATION_IMAGES = 8, 8
+"""Per stage of the supernet, and of how many images: a dense supernet is slow."""
+
+REPORT_EVERY = 10
+"""Steps between reports."""
+
+TIMED_STEPS = 6
+"""Steps by which a stage's speed is judged, after half as many that are not."""
+
+MOST_SHRINKS = 5
+"""How often a network that takes longer than its parts promised is made smaller."""
+
+L2_SHARE = 0.15
+"""Share of the fine-tuning, at its end, that minimises the squared error."""
+
+Pairs = Sequence[tuple[Pixels, Pixels]]
+
+
+@dataclass
+class Run:
+    """Everything a search is, between two steps; `state()` is what a resumed run starts from."""
+
+    space: SearchSpace
+    config: SearchConfig
+    learner: Learner
+    slot_ms: Tensor | None  # (K, W, W), where time has a budget
+    base_ms: float
+    stage: int = WARM_UP
+    counts: list[int] = field(default_factory=list)  # steps of each stage that has begun
+    step: int = 0  # of the stage
+    seconds: float = 0.0  # at the last save
+    psnr: float = math.nan
+    speeds: list[dict[str, float]] = field(default_factory=list)  # step times on the way: t, seconds
+
+    PLAIN = ("stage", "counts", "step", "seconds", "psnr", "speeds")
+
+    @property
+    def t(self) -> float:
+        """How far mixtures are pressed towards choices at the present step."""
+        if self.stage != SEARCH:
+            return float(self.stage > SEARCH)
+        done = self.step / max(1, self.counts[SEARCH] - 1)
+        return min(1.0, max(0.0, (done - HOLD) / (1 - HOLD)))
+
+    def state(self, data: str) -> dict[str, Any]:
+        """Tensors and plain values only; `data` is the fingerprint of the training images."""
+        return {
+            "space": asdict(self.space),
+            "config": asdict(self.config),
+            "precision": self.learner.precision,
+            "threads": torch.get_num_threads(),
+            "data": data,
+            "slot_ms": self.slot_ms,
+            "base_ms": self.base_ms,
+            "learner": self.learner.state(),
+            **{name: getattr(self, name) for name in self.PLAIN},
+        }
+
+
+def search_network(
+    space: SearchSpace,
+    photographs: Sequence[Photograph],
+    config: SearchConfig,
+    run_dir: Path,
+    *,
+    on_event: Callable[[Event], None] = lambda event: None,
+    stop: threading.Event | None = None,
+) -> Network | None:
+    """Search and train together, within budgets.
+
+    Args:
+        space: what to choose among; `budgets.space_for` finds one that suits.
+        photographs: what to learn from. Some are held out for validation (`data.split`); during the search half of
+            the others train the weights, half the scores.
+        config: every knob, the budgets among them.
+        run_dir: new folder; in the end a model folder with report.json and events.jsonl.
+        on_event: called as things happen, in this thread.
+        stop: set it to end after the current step, with the state saved.
+    Returns:
+        The trained network, on the CPU; None if it was stopped before.
+    Raises:
+        BudgetError: no network of the space meets the budgets.
+        RunError: `run_dir` exists already or cannot be written, or the loss is no longer a number.
+        DataError: the images are too few or too small.
+        ModelError: there is no such teacher, or it has another scale.
+    """
+    check_new_run(run_dir)
+    started = time.perf_counter()
+    device = pick_device(config.device)
+    precision = config.precision if config.precision != "auto" else pick_precision(device, space.trunk_width)
+    check_data(photographs, space, config)
+    load_teacher(config.teacher, space.scale, device)
+    check_possible(CostModel(space), config.budgets)
+    slot_ms, base_ms = _measured_parts(space, device, precision) if config.budgets.ms_per_mp else (None, 0.0)
+    learner = _learner(space, config, slot_ms, base_ms, precision, device)
+    check_possible(learner.costs, config.budgets)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{run_dir}: cannot be made ({error.strerror})") from None
+    run = Run(space, config, learner, slot_ms, base_ms)
+    return _Search(run, photographs, run_dir, on_event, stop or threading.Event(), started).run_stages()
+
+
+def resume_search(
+    run_dir: Path,
+    photographs: Sequence[Photograph],
+    *,
+    on_event: Callable[[Event], None] = lambda event: None,
+    stop: threading.Event | None = None,
+) -> Network | None:
+    """Go on with a search that was stopped, ending where it would have ended (bit for bit on the CPU).
+
+    Sets torch's thread count to the run's, since results depend on it.
+
+    Args and returns: as for `search_network`, with the very images the run was started with.
+    Raises:
+        RunError: there is no such run, its state is damaged, or the images are others.
+    """
+    started = time.perf_counter()
+    state = load_state(run_dir / STATE_FILE)
+    if state["data"] != fingerprint(photographs):
+        raise RunError(f"{run_dir}: was started with other training images; name the same folders to resume")
+    torch.set_num_threads(state["threads"])
+    config = SearchConfig(**state["config"] | {"budgets": Budgets(**state["config"]["budgets"])})
+    space, slot_ms, base_ms = SearchSpace(**state["space"]), state["slot_ms"], state["base_ms"]
+    learner = _learner(space, config, slot_ms, base_ms, state["precision"], pick_device(config.device))
+    learner.load(state["learner"])
+    run = Run(space, config, learner, slot_ms, base_ms, **{name: state[name] for name in Run.PLAIN})
+    return _Search(run, photographs, run_dir, on_event, stop or threading.Event(), started).run_stages()
+
+
+def check_data(photographs: Sequence[Photograph], space: SearchSpace, config: SearchConfig) -> None:
+    """Refuse images that a search cannot learn from.
+
+    Raises:
+        DataError: they are fewer than three, or one is smaller than a patch.
+    """
+    if len(photographs) < 3:
+        raise DataError(f"{len(photographs)} images are too few: weights, scores and validation need one each at least")
+    check_sizes(photographs, max(config.patch_px, TrainConfig.patch_px) * space.scale)
+
+
+def _learner(
+    space: SearchSpace,
+    config: SearchConfig,
+    slot_ms: Tensor | None,
+    base_ms: float,
+    precision: str,
+    device: torch.device,
+) -> Learner:
+    torch.manual_seed(config.seed)
+    supernet = Supernet(space).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Learner(supernet, config, CostModel(space, slot_ms, base_ms), precision)
+
+
+def _measured_parts(space: SearchSpace, device: torch.device, precision: str) -> tuple[Tensor, float]:
+    """Times of slots and of the bare network, rescaled so that they add up to the time of the largest network."""
+    slot_ms = slot_table(space, device, precision)
+    base_ms = spec_ms_per_mp(space.bare_spec, device, precision)
+    largest = largest_choice(space)
+    promised = CostModel(space, slot_ms, base_ms).of(largest)["ms_per_mp"]
+    factor = spec_ms_per_mp(space.spec(largest), device, precision) / promised
+    return slot_ms * factor, base_ms * factor
+
+
+class Stopwatch:
+    """Mean time of what it is held over, a lap each."""
+
+    def __init__(self) -> None:
+        self._seconds, self._laps = 0.0, 0
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *details: object) -> None:
+        self._seconds += time.perf_counter() - self._began
+        self._laps += 1
+
+    @property
+    def seconds_per_lap(self) -> float:
+        return self._seconds / self._laps
+
+
+class _Search:
+    """A run on its way: the images, the folder, the listeners."""
+
+    def __init__(
+        self,
+        run: Run,
+        photographs: Sequence[Photograph],
+        run_dir: Path,
+        on_event: Callable[[Event], None],
+        stop: threading.Event,
+        started: float,
+    ) -> None:
+        self.run, self.learner, self.config = run, run.learner, run.config
+        self.photographs, self.run_dir, self.stop = photographs, run_dir, stop
+        self.data = fingerprint(photographs)
+        self.log = EventLog(run_dir / EVENTS_FILE, on_event)
+        if run.stage < FINE_TUNE:
+            self.log.rewind(run.stage, run.step)
+        self._counted_from = started - run.seconds
+
+    @property
+    def seconds(self) -> float:
+        """Time this run has had, earlier parts of it included."""
+        return time.perf_counter() - self._counted_from
+
+    def run_stages(self) -> Network | None:
+        run = self.run
+        if run.stage < FINE_TUNE:
+            learning, held_out = split(self.photographs)
+            validation = image_pairs(held_out[:VALIDATION_IMAGES], run.space.scale)
+            teacher = load_teacher(self.config.teacher, run.space.scale, self.learner.device)
+            halves = [
+                Patches(half, run.space.scale, self.config.patch_px, self.learner.device, teacher)
+                for half in (learning[::2], learning[1::2])
+            ]
+            while run.stage < FINE_TUNE:
+                if not self._run_stage(halves, validation):
+                    return None
+                run.stage, run.step = run.stage + 1, 0
+            choice = self._fitting_choice()
+            self.learner.supernet.choose(choice)
+            self._save()
+            self._tell(ArchitectureChosen(run.space.spec(choice).to_dict(), self.learner.costs.of(choice)))
+        return self._fine_tune()
+
+    def _run_stage(self, halves: Sequence[Patches], validation: Pairs) -> bool:
+        """Warm-up or search; False if it was stopped on the way."""
+        run, stage = self.run, STAGES[self.run.stage]
+        if len(run.counts) == run.stage:
+            run.counts.append(self._count_steps(halves))
+            self._tell(StageStarted(stage, run.counts[run.stage]))
+        steps = run.counts[run.stage]
+        validate_every = math.ceil(steps / VALIDATIONS)
+        stopwatch = Stopwatch()
+        while run.step < steps:
+            # 1. A step of the weights; in the search also one of the scores.
+            t = run.t
+            with stopwatch:
+                loss, costs = take_step(run, halves)
+                run.step += 1
+                stopping = self.stop.is_set()
+                validating = run.step % validate_every == 0 or run.step == steps
+                reporting = run.step % REPORT_EVERY == 0 or validating or stopping
+                if reporting and not loss.isfinite():
+                    raise RunError(f"{self.run_dir}: step {run.step} of {stage}: the loss is no longer a number")
+
+            # 2. Validate the mixture, save the state.
+            step_seconds = stopwatch.seconds_per_lap
+            if validating:
+                run.psnr = self._validation_psnr(validation)
+                if run.stage == SEARCH:
+                    run.speeds.append({"t": t, "seconds": step_seconds})
+                stopwatch = Stopwatch()
+            if validating or stopping:
+                self._save()
+
+            # 3. Report.
+            if reporting:
+                progress = Progress(
+                    stage=stage,
+                    step=run.step,
+                    steps=steps,
+                    t=t,
+                    loss=float(loss),
+                    psnr=run.psnr,
+                    validated=validating,
+                    costs=costs,
+                    budgets=self.config.budgets.given(),
+                    steps_per_second=1 / step_seconds,
+                    seconds_left=(steps - run.step) * step_seconds,
+                )
+                self._tell(progress)
+            if stopping:
+                return False
+        return True
+
+    def _count_steps(self, halves: Sequence[Patches]) -> int:
+        """Steps of the stage that begins: given, a share of the given, or as many as its share of the time holds."""
+        if isinstance(self.config.steps, tuple):
+            return self.config.steps[self.run.stage]
+        if self.config.steps is not None:
+            return max(1, round(SHARES[self.run.stage] * self.config.steps))
+        assert self.config.minutes is not None
+        trial = copy.deepcopy(self.run)
+        trial.counts.append(TIMED_STEPS)
+        untimed = TIMED_STEPS // 2
+        for number in range(untimed + TIMED_STEPS):
+            if number == untimed:
+                began = time.perf_counter()
+            trial.step = number % 3  # the three kinds of warm-up steps
+            take_step(trial, halves, t=0.0)
+            synchronize(self.learner.device)
+        step_seconds = (time.perf_counter() - began) / TIMED_STEPS
+        return max(1, int(60 * self.config.minutes * SHARES[self.run.stage] / step_seconds))
+
+    def _validation_psnr(self, validation: Pairs) -> float:
+        with torch.no_grad():
+            mixtures = self.learner.supernet.mixtures(self.run.t)
+        return validation_psnr(self.learner.supernet, validation, mixtures)
+
+    def _fitting_choice(self) -> Choice:
+        """The highest scores' choice, brought within the budgets; where time has one, the whole network is timed.
+
+        Raises:
+            BudgetError: its time cannot be brought below the budget.
+        """
+        learner, limit = self.learner, self.config.budgets.ms_per_mp
+        scores = Scores(*(tensor.tolist() for tensor in learner.supernet.arch_parameters()))
+        for _ in range(MOST_SHRINKS + 1):
+            choice = fit(learner.supernet.choice(), scores, learner.costs, self.config.budgets)
+            if limit is None:
+                return choice
+            spec = self.run.space.spec(choice)
+            measured = spec_ms_per_mp(spec, learner.device, learner.precision)
+            if measured <= limit:
+                return choice
+            learner.costs = learner.costs.rescaled(measured / learner.costs.of(choice)["ms_per_mp"])
+        raise BudgetError(
+            f"{self.run_dir}: the network still takes {measured:.1f} ms per megapixel of output after it was made "
+            f"smaller {MOST_SHRINKS} times, the budget is {limit:g}; is something else running on this machine?"
+        )
+
+    def _fine_tune(self) -> Network | None:
+        run, budgets = self.run, self.config.budgets.given()
+        choice = self.learner.supernet.choice()
+        costs = self.learner.costs.of(choice)
+        finished = False
+
+        def tell(progress: TrainingProgress) -> None:
+            nonlocal finished
+            finished = progress.step == progress.steps
+            run.step = progress.step
+            if len(run.counts) == FINE_TUNE:
+                run.counts.append(progress.steps)
+                self._tell(StageStarted(STAGES[FINE_TUNE], progress.steps))
+            told = Progress(
+                stage=STAGES[FINE_TUNE],
+                step=progress.step,
+                steps=progress.steps,
+                t=1.0,
+                loss=progress.loss,
+                psnr=progress.psnr,
+                validated=progress.validated,
+                costs=costs,
+                budgets=budgets,
+                steps_per_second=progress.steps_per_second,
+                seconds_left=progress.seconds_left,
+            )
+            self._tell(told)
+            run.psnr = progress.best_psnr
+
+        if (self.run_dir / TRAINING_FILE).exists():
+            network = resume_training(self.run_dir, self.photographs, on_progress=tell, stop=self.stop)
+        else:
+            start = self._start(choice)
+            config = self._tuning_config()
+            network = begin_training(start.config.spec, self.photographs, config, self.run_dir, start, tell, self.stop)
+        if not finished:
+            return None
+        self._write_report(network, costs)
+        self._tell(Finished(run.psnr, costs, self.seconds))
+        return network
+
+    def _start(self, choice: Choice) -> Model:
+        """The supernet at one-hot as a model, with what is known of its search."""
+        network = self.learner.supernet.derive(choice)
+        training = {
+            "method": "trilevel search",
+            "space": f"{self.run.space.name}, trunk width {self.run.space.trunk_width}, "
+            f"{self.run.space.cells} cells of {self.run.space.slots} slots",
+            "budgets": ", ".join(f"{name} {limit:g}" for name, limit in self.config.budgets.given().items()),
+            "steps": " + ".join(map(str, self.run.counts[:FINE_TUNE])),
+            "validation_psnr": round(self.run.psnr, 4),
+        }
+        return Model(ModelConfig("the supernet", network.spec, "unspecified", training), network)
+
+    def _tuning_config(self) -> TrainConfig:
+        config = self.config
+        steps: int | None = None
+        minutes: float | None = None
+        if config.minutes is not None:
+            minutes = max(config.minutes - self.seconds / 60, 0.05 * config.minutes)
+        elif isinstance(config.steps, tuple):
+            steps = config.steps[FINE_TUNE]
+        else:
+            assert config.steps is not None
+            steps = max(1, round(SHARES[FINE_TUNE] * config.steps))
+        return TrainConfig(
+            steps=steps,
+            minutes=minutes,
+            l2_share=L2_SHARE,
+            teacher=config.teacher,
+            seed=config.seed,
+            device=config.device,
+            precision=config.precision,
+        )
+
+    def _write_report(self, network: Network, costs: dict[str, float]) -> None:
+        run, learner = self.run, self.learner
+        measured = network_ms_per_mp(copy.deepcopy(network), learner.device, learner.precision)
+        report = {
+            "space": asdict(run.space),
+            "settings": asdict(self.config),
+            "steps": dict(zip(STAGES, run.counts, strict=True)),
+            "budgets": self.config.budgets.given(),
+            "results": costs,
+            "spec": network.spec.to_dict(),
+            "validation_psnr": run.psnr,
+            "ms_per_mp": {"expected": costs.get("ms_per_mp"), "measured": measured},
+            "step_seconds": run.speeds,
+            "seconds": round(self.seconds),
+            "data": {
+                "folders": sorted({photo.path.parent.name for photo in self.photographs}),
+                "images": len(self.photographs),
+                "sha256": self.data,
+            },
+            "device": str(learner.device),
+            "precision": learner.precision,
+            "threads": torch.get_num_threads(),
+            "versions": {
+                "trinas-upscale": version("trinas-upscale"),
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+        }
+        write_atomically(self.run_dir / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
+
+    def _tell(self, event: Event) -> None:
+        self.log(event, self.run.stage, self.run.step)
+
+    def _save(self) -> None:
+        self.run.seconds = self.seconds
+        try:
+            save_state(self.run_dir / STATE_FILE, self.run.state(self.data))
+        except OSError as error:
+            raise RunError(f"{self.run_dir}: cannot be written ({error.strerror}); resume once it can") from None
+
+
+def take_step(run: Run, halves: Sequence[Patches], t: float | None = None) -> tuple[Tensor, dict[str, float]]:
+    """One step of the present stage: the loss, still on the device, and the expected costs."""
+    config, learner = run.config, run.learner
+    t = run.t if t is None else t
+    number = sum(run.counts[: run.stage]) + run.step
+    for_weights = halves[0].batch(config.seed, number, config.batch_size)
+    if run.stage == WARM_UP:
+        rate = config.weight_rate * (run.step + 1) / run.counts[WARM_UP]
+        return learner.warm_up(for_weights, run.step, rate), learner.expected(0)
+    for_scores = halves[1].batch(config.seed, number, config.batch_size)
+    score_rate = config.score_rate or max(SCORE_RATE, SCORE_TRAVEL / run.counts[SEARCH])
+    return learner.search(for_weights, for_scores, t, score_rate)

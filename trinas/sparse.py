@@ -1,0 +1,113 @@
+"""From scores to mixtures: sparsemax, sparsestmax and survival, for any leading dimensions."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def sparsemax(scores: Tensor, dim: int = -1) -> Tensor:
+    """The point of the probability simplex that is nearest to the scores.
+
+    Args:
+        scores: (..., K, ...) unnormalised, K candidates along `dim`.
+        dim: the candidate axis.
+    Returns:
+        A mixture shaped like `scores`: non-negative, summing to 1 along `dim`, often with exact zeros.
+
+    Source: Martins & Astudillo, ICML 2016, arXiv:1602.02068.
+    """
+    ordered = scores.sort(dim=dim, descending=True).values
+    counts = _counts(ordered, dim)
+    sums = ordered.cumsum(dim)
+    survivors = (1 + counts * ordered > sums).sum(dim, keepdim=True)
+    threshold = (sums.gather(dim, survivors - 1) - 1) / survivors
+    return (scores - threshold).clamp(min=0)
+
+
+def sparsestmax(scores: Tensor, radius: float, dim: int = -1) -> Tensor:
+    """Mix K candidates, keeping the mixture at least `radius` away from uniform.
+
+    At radius 0 this is sparsemax; at `largest_radius(K)` it is one-hot. Growing the radius during a search
+    therefore turns a mixture into a choice, with no temperature to tune. It is sparsemax(a * scores) with the
+    smallest a >= 1 that is far enough out, found in closed form.
+
+    Args:
+        scores: (..., K, ...) unnormalised, K candidates along `dim`.
+        radius: Euclidean distance from (1/K, ..., 1/K), at least 0.
+        dim: the candidate axis.
+    Returns:
+        A mixture shaped like `scores`: non-negative, summing to 1 along `dim`. From `largest_radius(K)` on it
+        is exactly one-hot. Where scores are equal, the lower index wins.
+    Raises:
+        ValueError: `radius` is negative.
+
+    Source: Shao et al., CVPR 2019, arXiv:1903.03793; on a face of k candidates the radius that remains is
+    sqrt(radius^2 + 1/K - 1/k).
+    """
+    if radius < 0:
+        raise ValueError(f"radius must not be negative, got {radius:g}")
+    scores = scores.movedim(dim, -1)
+    count = scores.shape[-1]
+    if radius >= largest_radius(count):
+        mixture = F.one_hot(scores.argmax(-1), count).to(scores.dtype) + 0 * scores
+    elif radius == 0:
+        mixture = sparsemax(scores)
+    else:
+        nearest = sparsemax(scores)
+        norm = radius**2 + 1 / count  # what |mixture|^2 must reach
+        pushed, order = _pushed_out(scores, norm)
+        pushed = torch.zeros_like(pushed).scatter(-1, order, pushed)
+        mixture = torch.where(nearest.square().sum(-1, keepdim=True) >= norm, nearest, pushed)
+    return mixture.movedim(-1, dim)
+
+
+def largest_radius(count: int) -> float:
+    """The distance from uniform at which only one of `count` candidates is left."""
+    return math.sqrt(1 - 1 / count)
+
+
+def survival(mixture: Tensor, below: Tensor) -> Tensor:
+    """How much of a mixture over places in a tree needs each node: the mass that lies at or below it.
+
+    Along every path it never grows, so depth can only be lost from the deep end, and any depth can still win. The
+    mixture of the features is h_0 + sum over nodes of survival * (h_node - h_before), written another way.
+
+    Args:
+        mixture: (K,) non-negative, summing to 1: one share per candidate.
+        below: (D, K), 1 where the candidate lies at or below the node, else 0; a chain's is triangular.
+    Returns:
+        (D,) from 1 down; 0 exactly where nothing is left below.
+    """
+    return below @ mixture
+
+
+def _pushed_out(scores: Tensor, norm: float) -> tuple[Tensor, Tensor]:
+    """Mixtures with exactly this squared norm, in descending order, and the order itself; K along the last axis."""
+    ordered, order = scores.sort(dim=-1, descending=True, stable=True)
+    counts = _counts(ordered, -1)
+    # Candidates as good as the best one cannot be told apart by any factor: among them, rank decides.
+    tied = ordered == ordered[..., :1]
+    hopeless = norm > 1 / tied.sum(-1, keepdim=True)
+    offsets = torch.where(hopeless, 1 - counts, ordered - ordered[..., :1])
+    means = offsets.cumsum(-1) / counts
+    # Spread of the best k around their mean, one term a candidate, so that nothing cancels.
+    before = F.pad(means, (1, 0))[..., :-1]
+    spreads = ((offsets - before).square() * (counts - 1) / counts).cumsum(-1)
+    # The distance that is left on the face of the best k; a spread of 0 can only belong to a face that is too large.
+    left = (norm - 1 / counts).clamp(min=0).sqrt()
+    factors = left / spreads.masked_fill(spreads == 0, 1).sqrt()
+    lowest = 1 / counts + factors * (offsets - means)
+    fits = (norm * counts >= 1) & (lowest > 0) & (spreads > 0) & (tied | ~hopeless)
+    survivors = (fits * counts).amax(-1, keepdim=True).long().clamp(min=1)
+    factor, mean = factors.gather(-1, survivors - 1), means.gather(-1, survivors - 1)
+    mixture = 1 / survivors + factor * (offsets - mean)
+    return torch.where(counts <= survivors, mixture, 0).clamp(min=0), order
+
+
+def _counts(ordered: Tensor, dim: int) -> Tensor:
+    """1, 2, ..., K along `dim`, to be broadcast against `ordered`."""
+    shape = [1] * ordered.ndim
+    shape[dim] = -1
+    return torch.arange(1, ordered.shape[dim] + 1, device=ordered.device, dtype=ordered.dtype).view(shape)
