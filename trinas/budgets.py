@@ -170,14 +170,14 @@ def _same_everywhere(space: SearchSpace, node: int, primitive: int, width: int) 
 
 
 def check_possible(model: CostModel, budgets: Budgets) -> None:
-    """Refuse budgets that not even the smallest network of a space meets.
+    """Refuse budgets that not even the smallest network of a space meets; a model without times says nothing of those.
 
     Raises:
         BudgetError: names budget and network.
     """
     costs = model.of(smallest_choice(model.space))
     for name, limit in budgets.given().items():
-        if costs[name] > limit:
+        if costs.get(name, 0.0) > limit:
             raise BudgetError(
                 f"no network of the space {model.space.name} at x{model.space.scale} and trunk width "
                 f"{model.space.trunk_width} has at most {limit:,.4g} {UNITS[name]}: the smallest has {costs[name]:,.4g}"

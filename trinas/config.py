@@ -155,7 +155,7 @@ class SearchConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < inf:
                 raise ValueError(f"{name} must be positive, got {value:g}")
-        counts = self.steps if isinstance(self.steps, tuple) else (self.steps or 1,)
+        counts = self.steps if isinstance(self.steps, tuple) else (1 if self.steps is None else self.steps,)
         if len(counts) not in (1, 3) or min(counts) < 1:
             raise ValueError(f"steps must be one positive number or three, got {self.steps}")
         if self.order_weight < 0 or self.seed < 0:

@@ -335,7 +335,7 @@ class _Search:
             return max(1, round(SHARES[self.run.stage] * self.config.steps))
         assert self.config.minutes is not None
         trial = copy.deepcopy(self.run)
-        trial.counts.append(TIMED_STEPS)
+        trial.counts.append(10**6)  # so long a stage that its rates hardly move anything
         untimed = TIMED_STEPS // 2
         for number in range(untimed + TIMED_STEPS):
             if number == untimed:

@@ -1,0 +1,314 @@
+import dataclasses
+import json
+import shutil
+import threading
+
+import pytest
+import torch
+from test_supernet import busy_supernet
+from test_train import StopAfter, same_weights
+
+import trinas.search
+from trinas.budgets import CostModel, smallest_choice
+from trinas.config import Budgets, SearchConfig
+from trinas.cost import spec_cost
+from trinas.data import generated_photographs
+from trinas.errors import BudgetError, DataError, ModelError, RunError
+from trinas.events import STAGES, ArchitectureChosen, Finished, Progress, StageStarted
+from trinas.learner import Learner, decided, order_term, sandwich
+from trinas.search import resume_search, search_network
+from trinas.space import SearchSpace
+from trinas.sparse import largest_radius, sparsestmax
+from trinas.store import load_model
+from trinas.supernet import Supernet
+
+EDGE = SearchSpace("edge", 2, 8, 2, 2, 1)
+CONFIG = SearchConfig(
+    Budgets(params=3000),
+    steps=(3, 17, 4),
+    batch_size=2,
+    patch_px=8,
+    device="cpu",
+    precision="fp32",
+)
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    return generated_photographs(6, 112, seed=7)
+
+
+@pytest.fixture(scope="module")
+def straight(photographs, tmp_path_factory):
+    """A search that ran through, and what it told."""
+    events = []
+    run_dir = tmp_path_factory.mktemp("search") / "straight"
+    network = search_network(EDGE, photographs, CONFIG, run_dir, on_event=events.append)
+    return run_dir, network, events
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4, 11, 19, 20, 22])
+def test_resuming_is_the_same_as_never_stopping(straight, photographs, tmp_path, steps):
+    """Stopped in warm-up, search or fine-tuning, at their first and last steps too."""
+    run_dir = tmp_path / "straight"
+    assert search_network(EDGE, photographs, CONFIG, run_dir, stop=StopAfter(steps)) is None
+    resumed = resume_search(run_dir, photographs)
+    assert same_weights(resumed, straight[1])
+    assert (run_dir / "model.safetensors").read_bytes() == (straight[0] / "model.safetensors").read_bytes()
+    assert (run_dir / "config.json").read_bytes() == (straight[0] / "config.json").read_bytes()
+
+
+def test_the_result_is_a_model_within_its_budgets(straight):
+    run_dir, network, _ = straight
+    model = load_model(str(run_dir))
+    assert same_weights(model.network, network)
+    params = sum(parameter.numel() for parameter in network.parameters())
+    assert 0.7 * 3000 <= params <= 3000
+    assert model.config.training["started_from"]["method"] == "trilevel search"
+
+
+def test_events_tell_the_story_in_order(straight):
+    run_dir, network, events = straight
+    assert [event.stage for event in events if isinstance(event, StageStarted)] == list(STAGES)
+    assert [event.steps for event in events if isinstance(event, StageStarted)] == [3, 17, 4]
+    progress = [event for event in events if isinstance(event, Progress)]
+    of_search = [event for event in progress if event.stage == "search"]
+    assert [event.t for event in of_search] == sorted(event.t for event in of_search)
+    assert of_search[0].t == 0
+    assert of_search[-1].t == 1
+    (chosen,) = (event for event in events if isinstance(event, ArchitectureChosen))
+    assert chosen.spec == network.spec.to_dict()
+    assert chosen.costs["params"] == spec_cost(network.spec).params
+    assert isinstance(events[-1], Finished)
+    lines = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
+    kept = [event for event in events if not isinstance(event, Progress) or event.validated]
+    assert [line["event"] for line in lines] == [type(event).__name__ for event in kept]
+
+
+def test_the_report_says_how_the_result_came_about(straight, photographs):
+    run_dir, network, _ = straight
+    report = json.loads((run_dir / "report.json").read_text())
+    assert report["steps"] == {"warm-up": 3, "search": 17, "fine-tune": 4}
+    assert report["budgets"] == {"params": 3000}
+    assert report["results"]["params"] == spec_cost(network.spec).params
+    assert report["settings"]["seed"] == 0
+    assert report["data"]["images"] == len(photographs)
+    assert report["versions"]["torch"] == torch.__version__
+    assert report["ms_per_mp"]["measured"] > 0
+    assert [speed["t"] for speed in report["step_seconds"]] == sorted(speed["t"] for speed in report["step_seconds"])
+
+
+def test_the_same_seed_gives_the_same_network_and_another_one_another(straight, photographs, tmp_path):
+    same = search_network(EDGE, photographs, CONFIG, tmp_path / "same")
+    assert same_weights(same, straight[1])
+    other = search_network(EDGE, photographs, dataclasses.replace(CONFIG, seed=1), tmp_path / "other")
+    assert not (other.spec == straight[1].spec and same_weights(other, straight[1]))
+
+
+@pytest.mark.parametrize("name", ["paper-a", "paper-b"])
+@pytest.mark.parametrize("scale", [2, 3])
+def test_the_spaces_of_the_paper_can_be_searched(name, scale, tmp_path):
+    space = SearchSpace(name, scale, 16, 2, 2, 1)
+    config = dataclasses.replace(CONFIG, budgets=Budgets(params=9000), steps=(1, 4, 1))
+    photographs = generated_photographs(4, 48 * scale, seed=1)
+    network = search_network(space, photographs, config, tmp_path / "run")
+    assert network.spec.family == "paper"
+    assert bool(network.spec.upsample_after) == (name == "paper-a")
+    assert spec_cost(network.spec).params <= 9000
+
+
+def test_every_budget_is_met(photographs, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    smallest = spec_cost(EDGE.spec(smallest_choice(EDGE)))
+    budgets = Budgets(params=4000, macs=2 * smallest.macs, ms_per_mp=1e6)
+    config = dataclasses.replace(CONFIG, budgets=budgets, steps=(1, 3, 1))
+    network = search_network(EDGE, photographs, config, tmp_path / "run")
+    cost = spec_cost(network.spec)
+    assert cost.params <= 4000
+    assert cost.macs <= 2 * smallest.macs
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    assert report["ms_per_mp"]["expected"] > 0
+
+
+def test_a_network_that_takes_longer_than_promised_is_made_smaller(photographs, tmp_path, monkeypatch):
+    """Times are made up here: parts promise a tenth of what whole networks turn out to take."""
+    widths, primitives = len(EDGE.widths), len(EDGE.primitives)
+    monkeypatch.setattr(
+        trinas.search, "_measured_parts", lambda *_: (4 * torch.ones(primitives, widths, widths).double(), 0.0)
+    )
+    timed = []
+
+    def slow(spec, device, precision):
+        timed.append(spec_cost(spec).params / 500)
+        return timed[-1]
+
+    monkeypatch.setattr(trinas.search, "spec_ms_per_mp", slow)
+    config = dataclasses.replace(CONFIG, budgets=Budgets(params=5000, ms_per_mp=6.5), steps=(1, 2, 1))
+    with pytest.raises(BudgetError, match=r"still takes .* made smaller 5 times, the budget is 6\.5"):
+        search_network(EDGE, photographs, dataclasses.replace(config, budgets=Budgets(ms_per_mp=1.1)), tmp_path / "no")
+    assert len(timed) == 6
+    del timed[:]
+    network = search_network(EDGE, photographs, config, tmp_path / "run")
+    assert spec_cost(network.spec).params / 500 <= 6.5
+    assert timed[-1] <= 6.5
+
+
+def test_a_teacher_s_output_is_the_target(photographs, tmp_path, tiny_model_dir):
+    config = dataclasses.replace(CONFIG, teacher=str(tiny_model_dir), steps=(1, 2, 2))
+    taught = search_network(EDGE, photographs, config, tmp_path / "taught")
+    untaught = search_network(EDGE, photographs, dataclasses.replace(config, teacher=None), tmp_path / "untaught")
+    assert not (taught.spec == untaught.spec and same_weights(taught, untaught))
+    space, larger = dataclasses.replace(EDGE, scale=4), generated_photographs(3, 200, seed=0)
+    config = dataclasses.replace(config, budgets=Budgets(params=9000))
+    with pytest.raises(ModelError, match="enlarges 2 times and cannot teach a network that enlarges 4 times"):
+        search_network(space, larger, config, tmp_path / "no")
+    assert not (tmp_path / "no").exists()
+
+
+def test_minutes_become_steps_that_resuming_keeps(photographs, tmp_path):
+    config = dataclasses.replace(CONFIG, steps=None, minutes=0.02)
+    stop = threading.Event()
+
+    def on_event(event):
+        if isinstance(event, Progress) and event.stage == "search":
+            stop.set()
+
+    assert search_network(EDGE, photographs, config, tmp_path / "run", on_event=on_event, stop=stop) is None
+    counts = torch.load(tmp_path / "run/search.pt", weights_only=True)["counts"]
+    assert len(counts) == 2
+    assert min(counts) >= 1
+    resume_search(tmp_path / "run", photographs)
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    assert list(report["steps"].values())[:2] == counts
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "complaint"),
+    [
+        ({"budgets": Budgets(params=400)}, BudgetError, "the smallest has"),
+        ({"budgets": Budgets(params=3000, macs=1e6)}, BudgetError, "multiply-adds: the smallest has"),
+        ({"patch_px": 64}, DataError, "112x112 is smaller than a training patch of 128"),
+        ({"teacher": "nobody"}, ModelError, "nobody: no such model"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_any_work(changes, kind, complaint, photographs, tmp_path):
+    with pytest.raises(kind, match=complaint):
+        search_network(EDGE, photographs, dataclasses.replace(CONFIG, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_images_and_folders_in_use_are_refused(photographs, tmp_path):
+    with pytest.raises(DataError, match="2 images are too few"):
+        search_network(EDGE, photographs[:2], CONFIG, tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="exists already"):
+        search_network(EDGE, photographs, CONFIG, tmp_path / "run")
+
+
+def test_only_the_run_s_own_images_resume_it(straight, photographs, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(straight[0], run_dir)
+    with pytest.raises(RunError, match="other training images"):
+        resume_search(run_dir, photographs[:-1])
+    (run_dir / "search.pt").write_bytes(b"torn")
+    with pytest.raises(RunError, match="damaged state"):
+        resume_search(run_dir, photographs)
+
+
+def learner_of(supernet, **settings):
+    config = dataclasses.replace(CONFIG, **settings)
+    return Learner(supernet, config, CostModel(supernet.space), "fp32")
+
+
+def random_batch(dtype=torch.float32):
+    return torch.rand(2, 3, 8, 8, dtype=dtype), torch.rand(2, 3, 16, 16, dtype=dtype)
+
+
+def test_weights_and_scores_are_moved_by_their_own_steps_only():
+    supernet = busy_supernet("edge", 2, dtype=torch.float32)
+    learner = learner_of(supernet)
+
+    def moved(step):
+        before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+        step()
+        return {name for name, tensor in supernet.state_dict().items() if not torch.equal(tensor, before[name])}
+
+    assert not any("scores" in name for name in moved(lambda: learner.warm_up(random_batch(), 0, 1e-3)))
+    both = moved(lambda: learner.search(random_batch(), random_batch(), 0.1, 1e-2))
+    assert "primitive_scores" in both
+    assert "head.weight" in both
+    learner.config = dataclasses.replace(learner.config, weight_rate=1e-30)
+    only = moved(lambda: learner.search(random_batch(), random_batch(), 0.1, 1e-2))
+    assert all("scores" in name for name in only)
+
+
+def test_warm_up_takes_widths_at_their_extremes_and_at_random():
+    supernet = busy_supernet("edge", 2)
+    largest, smallest, mixed = (sandwich(supernet, 0, step).widths for step in (0, 1, 2))
+    assert (largest[..., -1] == 1).all()
+    assert (smallest[..., 0] == 1).all()
+    assert (mixed.max(-1).values == 1).all()
+    assert len(mixed.argmax(-1).unique()) > 1
+    assert torch.equal(mixed, sandwich(supernet, 0, 2).widths)
+    assert not torch.equal(mixed, sandwich(supernet, 1, 2).widths)
+
+
+def test_two_survivors_held_apart_by_the_radius_are_left_alone():
+    t = 0.9
+    scores = torch.tensor([[1.0, 0.9, -9.0], [0.3, 0.2, 0.25], [8.0, 0.0, 0.0]], dtype=torch.float64)
+    mixture = sparsestmax(scores, t * largest_radius(3))
+    gradient = torch.tensor([[1e-17, -1e-17, 0.0], [0.1, -0.2, 0.1], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    assert decided(mixture, gradient, t)[:, 0].tolist() == [True, (mixture[1] > 0).sum() == 2, True]
+    free = sparsestmax(scores, 0)
+    assert decided(free, torch.ones_like(scores), 0.0)[:, 0].tolist() == [False, False, False]
+
+
+def test_decisions_that_are_taken_keep_their_scores():
+    """Adam would turn rounding errors into full steps, and momentum goes on after the gradient has ended."""
+    supernet = busy_supernet("edge", 2, dtype=torch.float32)
+    learner = learner_of(supernet)
+    learner.search(random_batch(), random_batch(), 0.0, 1e-2)
+    before = [scores.detach().clone() for scores in supernet.arch_parameters()]
+    learner.search(random_batch(), random_batch(), 1.0, 1e-2)
+    assert all(torch.equal(*pair) for pair in zip(before, supernet.arch_parameters(), strict=True))
+
+
+def test_a_budget_alone_brings_the_expected_cost_down():
+    torch.manual_seed(0)
+    supernet = Supernet(SearchSpace("edge", 2, 16, 3, 2, 2))
+    learner = learner_of(supernet, budgets=Budgets(params=6000))
+    first = learner.expected(0)["params"]
+    for _ in range(150):
+        learner.search(random_batch(), random_batch(), 0.45, 2e-2)
+    assert learner.expected(0.45)["params"] < min(first, 6600)
+
+
+def test_the_order_term_telescopes_along_each_path():
+    chain = Supernet(SearchSpace("edge", 2, 8, 4, 2, 3))
+    expected = chain.path_scores[0] - chain.path_scores[-1]
+    assert torch.allclose(order_term(chain), expected)
+    order_term(Supernet(SearchSpace("paper-a", 4, 8, 3, 2, 2))).backward()
+
+
+def test_a_loss_that_is_no_number_ends_the_run(photographs, tmp_path):
+    ruinous = dataclasses.replace(CONFIG, weight_rate=1e18, clip_norm=1e30)
+    with pytest.raises(RunError, match="the loss is no longer a number"):
+        search_network(EDGE, photographs, ruinous, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"steps": None}, "exactly one of steps and minutes"),
+        ({"minutes": 1.0}, "exactly one of steps and minutes"),
+        ({"steps": 0}, "steps must be one positive number or three"),
+        ({"steps": (1, 2)}, "steps must be one positive number or three"),
+        ({"score_rate": 0.0}, "score_rate must be positive"),
+        ({"order_weight": -1.0}, "must not be negative"),
+        ({"precision": "fp8"}, "precision must be"),
+    ],
+)
+def test_bad_settings_are_refused(settings, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        dataclasses.replace(CONFIG, **settings)
