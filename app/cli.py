@@ -376,7 +376,9 @@ def train(
     ctx: typer.Context,
     data: Annotated[list[Path], typer.Option(help="Folder of training images; repeat it for several.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="New folder for the run.")] = None,
-    arch: Annotated[Path | None, typer.Option(help="Architecture as JSON, to train from scratch.")] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="Architecture to train from scratch: a JSON file, or a name such as paper-b1.")
+    ] = None,
     start: Annotated[str | None, typer.Option("--from", help="Model whose training goes on.")] = None,
     scale: Annotated[
         int | None,
@@ -417,7 +419,6 @@ def train(
     if resume is None and (output is None or (steps is None) == (minutes is None)):
         raise typer.BadParameter("a new run needs --output, and exactly one of --steps and --minutes")
     from trinas.data import load_photographs
-    from trinas.space import ArchSpec
     from trinas.store import load_model
     from trinas.train import check_new_run, resume_training, train_network
 
@@ -445,7 +446,7 @@ def train(
             raise typer.BadParameter(str(error)) from None
         check_new_run(run_dir)
         model = load_model(start) if start else None
-        spec = _rescaled(model, scale) if model else ArchSpec.from_json(_read_text(arch))
+        spec = _rescaled(model, scale) if model else _named_or_read(arch)
         photographs = load_photographs(data)
         train_network(spec, photographs, config, run_dir, start=model, on_progress=_print_training, stop=stop)
     if sys.stderr.isatty():
@@ -517,13 +518,14 @@ def search(
     if resume is None and max_params is None and max_macs is None and max_ms_per_mp is None:
         raise typer.BadParameter("give a budget: --max-params, --max-macs or --max-ms-per-mp")
     from trinas.config import Budgets, SearchConfig
-    from trinas.search import resume_search, search_network
+    from trinas.search import check_resumable, resume_search, search_network
     from trinas.train import check_new_run
 
     stop = _stop_on_signals()
     started = time.perf_counter()
     if resume is not None:
         run_dir = resume
+        check_resumable(run_dir)
         network = resume_search(resume, _search_images(data), on_event=_print_search, stop=stop)
     else:
         try:
@@ -859,8 +861,14 @@ def _stop_on_signals() -> threading.Event:
     return stop
 
 
-def _read_text(path: Path | None) -> str:
-    assert path is not None
+def _named_or_read(arch: str | None) -> "ArchSpec":
+    from trinas.space import PAPER_NETWORKS, ArchSpec, named_spec
+
+    assert arch is not None
+    return named_spec(arch) if arch in PAPER_NETWORKS else ArchSpec.from_json(_read_text(Path(arch)))
+
+
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

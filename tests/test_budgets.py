@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -120,20 +121,31 @@ def test_an_impossible_budget_names_the_smallest_network():
     check_possible(CostModel(space), Budgets(params=smallest.params, macs=smallest.macs))
 
 
-def test_the_controller_presses_until_the_target_is_reached_and_lets_go():
-    controller = BudgetController(Budgets(params=100), {"params": 400})
-    assert controller.targets(0)["params"] == pytest.approx(400)
-    assert controller.targets(0.2)["params"] < 400
-    assert controller.targets(0.4)["params"] == controller.targets(1)["params"] < 100
-    cost = torch.tensor(400.0, dtype=torch.float64, requires_grad=True)
-    assert controller.penalty({"params": cost}, 0) < 1e-9
-    pressed = [float(controller.penalty({"params": cost}, 0.5).detach()) for _ in range(5)]
-    assert pressed == sorted(pressed)
-    assert pressed[0] > 0
-    cheap = torch.tensor(10.0, dtype=torch.float64)
-    for _ in range(50):
-        penalty = controller.penalty({"params": cheap}, 0.5)
-    assert penalty == 0
+def test_the_controller_s_target_goes_from_the_supernet_s_cost_to_the_budget():
+    controller = BudgetController(Budgets(params=100), start=math.log(4))
+    assert controller.target(0) == math.log(4)
+    assert math.log(4) > controller.target(0.2) > controller.target(0.4) == controller.target(1)
+    assert math.log(0.9) < controller.target(1) < 0
+
+
+@pytest.mark.parametrize(("cost", "sign"), [(400.0, 1), (10.0, -1)])
+def test_the_controller_presses_ever_harder_towards_its_target(cost, sign):
+    controller = BudgetController(Budgets(params=100), start=0.0)
+    costs = {"params": torch.tensor(cost, dtype=torch.float64, requires_grad=True), "macs": torch.tensor(1e12)}
+    pressures = []
+    for _ in range(5):
+        (pressure,) = torch.autograd.grad(controller.penalty(costs, 0.5), costs["params"])
+        pressures.append(sign * float(pressure))
+    assert pressures == sorted(pressures)
+    assert pressures[0] > 0
+
+
+def test_only_the_tightest_budget_presses():
+    controller = BudgetController(Budgets(params=100, macs=1000), start=0.0)
+    costs = {name: torch.tensor(cost, requires_grad=True) for name, cost in (("params", 90.0), ("macs", 2000.0))}
+    controller.penalty(costs, 1).backward()
+    assert costs["macs"].grad > 0
+    assert costs["params"].grad == 0
 
 
 def test_the_space_suits_the_tightest_budget():

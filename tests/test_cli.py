@@ -16,6 +16,7 @@ from PIL import Image as PillowImage
 from trinas_app.cli import cli
 from typer.testing import CliRunner
 
+import trinas.data
 from trinas.errors import TrinasError
 from trinas.formats import FORMAT_NAMES
 from trinas.store import load_model
@@ -244,6 +245,13 @@ def test_quiet_prints_failures_only(photos, tmp_path, tiny_model_dir):
         (["train", "--data", ".", "--from", "trinas-xs-x4", "-o", "run", "--steps", "1"], "no images here to learn"),
         (["train", "--data", ".", "--arch", "a.json", "-o", "run", "--steps", "1"], "a.json: cannot be read"),
         (["train", "--data", ".", "--from", "trinas-xs-x4", "-o", ".", "--steps", "1"], "exists already"),
+        (["train", "--data", ".", "--arch", "paper-b1", "-o", "run", "--steps", "1"], "no images here to learn"),
+        (["search", "--data", ".", "--max-params", "50k"], "no images here to learn"),
+        (["search", "--max-params", "50k", "-o", "."], "exists already"),
+        (["search", "--max-params", "1k"], r"no network .* has at most 1,000 parameters: the smallest has 3,728"),
+        (["search", "--max-params", "50k", "--max-macs", "1M"], "at most 1e\\+06 multiply-adds: the smallest has"),
+        (["search", "--max-params", "30k", "--space", "paper-b"], "x4 and trunk width 64 has at most 30,000"),
+        (["search", "--resume", "run"], "run: no search was stopped here"),
     ],
 )
 def test_mistakes_are_one_clear_line(arguments, complaint, tmp_path, monkeypatch):
@@ -271,6 +279,14 @@ def test_mistakes_are_one_clear_line(arguments, complaint, tmp_path, monkeypatch
         ["train", "--data", ".", "--from", "trinas-xs-x4", "-o", "run", "--minutes", "nan"],
         ["train", "--data", ".", "--from", "trinas-xs-x4", "-o", "run", "--steps", "9", "--learning-rate", "-1"],
         ["train", "--data", ".", "--resume", "run", "--steps", "9"],
+        ["search"],
+        ["search", "--max-params", "many"],
+        ["search", "--max-params", "-5"],
+        ["search", "--max-params", "50k", "-s", "5"],
+        ["search", "--max-params", "50k", "--steps", "9", "--minutes", "9"],
+        ["search", "--max-params", "50k", "--steps", "9,9"],
+        ["search", "--max-params", "50k", "--minutes", "nan"],
+        ["search", "--resume", "run", "--max-params", "50k"],
     ],
 )
 def test_options_out_of_range_are_refused(arguments):
@@ -538,6 +554,66 @@ def test_help_needs_neither_torch_nor_gradio():
 def test_the_library_needs_no_gradio():
     code = "import sys, trinas\n[getattr(trinas, name) for name in trinas.__all__]\nassert 'gradio' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def small_search(*arguments):
+    sizes = ("--trunk-width", "8", "--cells", "2", "--slots", "2", "-s", "2", "--max-params", "3k")
+    return run("search", *sizes, "--device", "cpu", "--precision", "fp32", *arguments)
+
+
+def test_a_search_gives_a_model_that_enlarges(tmp_path, monkeypatch):
+    """Without photographs, into the default folder, named after the wish."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trinas.data, "GENERATED_IMAGES", 4)
+    monkeypatch.setattr(trinas.data, "GENERATED_SIDE_PX", 100)
+    result = small_search("--steps", "2,3,2")
+    assert result.exit_code == 0, result.output
+    assert "Learning from generated images" in result.stderr
+    assert "search 3/3  t 1.00" in result.stderr
+    assert "use it with --model searched-x2-3k" in result.stderr
+    assert {path.name for path in Path("searched-x2-3k").iterdir()} >= {
+        "model.safetensors", "config.json", "README.md", "report.json", "events.jsonl", "metrics.jsonl", "curve.png",
+    }  # fmt: skip
+    save("photo.png", generated_photograph(20, 30))
+    assert run("photo.png", "--model", "searched-x2-3k").exit_code == 0
+    with PillowImage.open("upscaled/photo_x2.png") as enlarged:
+        assert enlarged.size == (60, 40)
+    with pytest.raises(TrinasError, match="searched-x2-3k: exists already"):
+        CliRunner().invoke(cli, ["search", "-s", "2", "--max-params", "3k"], catch_exceptions=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_search_goes_on_to_the_same_end(number, tmp_path):
+    """Real processes, really stopped."""
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    for seed in range(4):
+        save(photographs / f"{seed}.png", generated_photograph(100, 100, seed))
+
+    def search(*arguments):
+        command = [sys.executable, "-m", "trinas_app", "search", "--data", photographs, *arguments]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+
+    sizes = ("--trunk-width", "8", "--cells", "2", "--slots", "2", "-s", "2", "--max-params", "3k")
+    settings = (*sizes, "--steps", "8,80,8", "--precision", "fp32", "--device", "cpu", "-o")
+    straight = search(*settings, tmp_path / "straight")
+    straight.communicate()
+    assert straight.returncode == 0
+    stopped = search(*settings, tmp_path / "run/straight")
+    for line in stopped.stderr:
+        if line.startswith("search 20/"):
+            break
+    stopped.send_signal(number)
+    _, last_words = stopped.communicate()
+    assert stopped.returncode == 130
+    assert f"--resume {tmp_path / 'run/straight'} --data {photographs}" in last_words
+    resumed = search("--resume", tmp_path / "run/straight")
+    resumed.communicate(timeout=120)
+    assert resumed.returncode == 0
+    for name in ("model.safetensors", "config.json"):
+        assert (tmp_path / "run/straight" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
 
 
 @pytest.mark.slow

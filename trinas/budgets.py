@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -186,38 +186,40 @@ def check_possible(model: CostModel, budgets: Budgets) -> None:
 
 @dataclass
 class BudgetController:
-    """Dual ascent on log(cost / target), the target coming down from the supernet's cost to the budget.
+    """Dual ascent on log(cost / target) of the tightest budget.
+
+    The target goes from the supernet's cost to the budget. It presses from both sides: a budget that is left unused is quality given away, and what the loss alone asks of a
+    supernet that is hardly trained is to make it smaller.
 
     Attributes:
-        starts: cost name -> what the mixtures cost at t = 0.
-        multipliers: cost name -> weight of log(cost) in the loss of the scores, at least 0.
+        start: log(cost / budget) of the tightest budget at t = 0.
+        multiplier: weight of log(cost / target) in the loss of the scores; negative where more is wanted.
     """
 
     budgets: Budgets
-    starts: dict[str, float]
-    multipliers: dict[str, float] = field(default_factory=dict)
-    step_size: float = 0.01
-    """How far a multiplier moves per update and unit of log(cost / target)."""
-    damping: float = 0.3
+    start: float
+    multiplier: float = 0.0
+    step_size: float = 0.003
+    """How far the multiplier moves per update and unit of log(cost / target)."""
+    damping: float = 0.1
     """Weight of the present excess beside the multiplier: without it the cost swings around its target."""
 
-    def targets(self, t: float) -> dict[str, float]:
-        """Cost name -> what the mixtures may cost at this t."""
-        done = min(1.0, t / ANNEALED_BY)
-        return {
-            name: math.exp((1 - done) * math.log(max(self.starts[name], limit)) + done * math.log(AIM * limit))
-            for name, limit in self.budgets.given().items()
-        }
-
     def penalty(self, costs: dict[str, Tensor], t: float) -> Tensor:
-        """What to add to the logarithm of the loss; the multipliers move on by one update."""
-        total = torch.zeros((), dtype=torch.float64)
-        for name, target in self.targets(t).items():
-            excess = math.log(float(costs[name].detach()) / target)
-            multiplier = max(0.0, self.multipliers.get(name, 0.0) + self.step_size * excess)
-            self.multipliers[name] = multiplier
-            total = total + max(0.0, multiplier + self.damping * excess) * costs[name].log()
-        return total
+        """What to add to the logarithm of the loss; the multiplier moves on by one update."""
+        tightest = tightest_excess(costs, self.budgets)
+        excess = float(tightest.detach()) - self.target(t)
+        self.multiplier += self.step_size * excess
+        return (self.multiplier + self.damping * excess) * tightest
+
+    def target(self, t: float) -> float:
+        """log(cost / budget) of the tightest budget that is aimed at."""
+        done = min(1.0, t / ANNEALED_BY)
+        return (1 - done) * self.start + done * math.log(AIM)
+
+
+def tightest_excess(costs: dict[str, Tensor], budgets: Budgets) -> Tensor:
+    """log(cost / budget) of the budget for which that is the largest."""
+    return torch.stack([(costs[name] / limit).log() for name, limit in budgets.given().items()]).max()
 
 
 def fit(choice: Choice, scores: "Scores", model: CostModel, budgets: Budgets) -> Choice:

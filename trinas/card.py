@@ -28,12 +28,11 @@ def model_card(
         "",
         "## Architecture",
         "",
-        f"Family `{spec.family}`, trunk width {spec.trunk_width}; cells, as primitive:width:",
+        f"Family `{spec.family}`; what each step hands on is behind the colon.",
         "",
-        *(
-            f"{number}. " + ", ".join(f"{slot.primitive}:{slot.width}" for slot in cell.slots)
-            for number, cell in enumerate(spec.cells, start=1)
-        ),
+        "```",
+        *diagram(spec),
+        "```",
         "",
         "## Figures",
         "",
@@ -52,6 +51,22 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def diagram(spec: ArchSpec) -> list[str]:
+    """The network from input to output, a line a step, with the channels that it hands on."""
+    lines = ["input: 3", f"  head conv3x3: {spec.trunk_width}"]
+    number = 0
+    for stage in spec.path():
+        if isinstance(stage, int):
+            lines.append(f"  nearest x{stage}, conv3x3: {spec.trunk_width}")
+            continue
+        number += 1
+        lines.append(f"  cell {number}: " + " -> ".join(f"{slot.primitive}:{slot.width}" for slot in stage.slots))
+    lines += [f"  conv3x3: {spec.trunk_width}"] * spec.plain_convs
+    if spec.upsample_after:
+        return [*lines, "  tail conv3x3: 3", "output: 3"]
+    return [*lines, f"  tail conv3x3: {3 * spec.scale**2}", f"  pixel shuffle x{spec.scale}: 3", "output: 3"]
 
 
 def _figures(scale: int, figures: Mapping[str, Mapping[str, float]]) -> list[str]:

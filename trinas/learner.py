@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trinas.budgets import BudgetController, CostModel
+from trinas.budgets import BudgetController, CostModel, tightest_excess
 from trinas.config import SearchConfig
 from trinas.device import autocast
 from trinas.sparse import largest_radius
@@ -23,7 +23,9 @@ class Learner:
         # Rates are given with each step; betas are the paper's.
         self.weight_optimizer = torch.optim.Adam(supernet.weight_parameters(), lr=0.0, betas=(0.9, 0.999))
         self.score_optimizer = torch.optim.Adam(supernet.arch_parameters(), lr=0.0, betas=(0.5, 0.999))
-        self.controller = BudgetController(config.budgets, self.expected(0))
+        with torch.no_grad():
+            expected = costs.expected(supernet.mixtures(0))
+        self.controller = BudgetController(config.budgets, float(tightest_excess(expected, config.budgets)))
 
     def expected(self, t: float) -> dict[str, float]:
         """What the mixtures at this t are expected to cost."""
@@ -90,8 +92,8 @@ class Learner:
             "supernet": self.supernet.state_dict(),
             "weight_optimizer": self.weight_optimizer.state_dict(),
             "score_optimizer": self.score_optimizer.state_dict(),
-            "starts": self.controller.starts,
-            "multipliers": self.controller.multipliers,
+            "cost_start": self.controller.start,
+            "multiplier": self.controller.multiplier,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -99,7 +101,7 @@ class Learner:
         self.supernet.load_state_dict(state["supernet"])
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.score_optimizer.load_state_dict(state["score_optimizer"])
-        self.controller.starts, self.controller.multipliers = state["starts"], state["multipliers"]
+        self.controller.start, self.controller.multiplier = state["cost_start"], state["multiplier"]
 
 
 @torch.no_grad()

@@ -179,6 +179,16 @@ def resume_search(
     return _Search(run, photographs, run_dir, on_event, stop or threading.Event(), started).run_stages()
 
 
+def check_resumable(run_dir: Path) -> None:
+    """Refuse a folder without a search to go on with, before its images are loaded.
+
+    Raises:
+        RunError: there is none.
+    """
+    if not (run_dir / STATE_FILE).is_file():
+        raise RunError(f"{run_dir}: no search was stopped here; nothing to resume")
+
+
 def check_data(photographs: Sequence[Photograph], space: SearchSpace, config: SearchConfig) -> None:
     """Refuse images that a search cannot learn from.
 
