@@ -134,7 +134,7 @@ def test_the_controller_presses_ever_harder_towards_its_target(cost, sign):
     costs = {"params": torch.tensor(cost, dtype=torch.float64, requires_grad=True), "macs": torch.tensor(1e12)}
     pressures = []
     for _ in range(5):
-        (pressure,) = torch.autograd.grad(controller.penalty(costs, 0.5), costs["params"])
+        (pressure,) = torch.autograd.grad(controller.penalty(costs, costs, 0.5), costs["params"])
         pressures.append(sign * float(pressure))
     assert pressures == sorted(pressures)
     assert pressures[0] > 0
@@ -143,7 +143,7 @@ def test_the_controller_presses_ever_harder_towards_its_target(cost, sign):
 def test_only_the_tightest_budget_presses():
     controller = BudgetController(Budgets(params=100, macs=1000), start=0.0)
     costs = {name: torch.tensor(cost, requires_grad=True) for name, cost in (("params", 90.0), ("macs", 2000.0))}
-    controller.penalty(costs, 1).backward()
+    controller.penalty(costs, costs, 1).backward()
     assert costs["macs"].grad > 0
     assert costs["params"].grad == 0
 

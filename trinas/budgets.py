@@ -204,10 +204,17 @@ class BudgetController:
     damping: float = 0.1
     """Weight of the present excess beside the multiplier: without it the cost swings around its target."""
 
-    def penalty(self, costs: dict[str, Tensor], t: float) -> Tensor:
-        """What to add to the logarithm of the loss; the multiplier moves on by one update."""
+    def penalty(self, costs: dict[str, Tensor], chosen: dict[str, Tensor], t: float) -> Tensor:
+        """What to add to the logarithm of the loss; the multiplier moves on by one update.
+
+        Args:
+            costs: expected of the mixtures at t; the gradient goes through these.
+            chosen: of the candidates that lead at present. The nearer t is to 1, the more of the decisions can no
+                longer be moved, and the more it is these that count.
+        """
         tightest = tightest_excess(costs, self.budgets)
-        excess = float(tightest.detach()) - self.target(t)
+        leading = tightest_excess(chosen, self.budgets)
+        excess = float(torch.lerp(tightest, leading, t).detach()) - self.target(t)
         self.multiplier += self.step_size * excess
         return (self.multiplier + self.damping * excess) * tightest
 

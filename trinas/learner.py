@@ -62,8 +62,11 @@ class Learner:
         scores = self.supernet.arch_parameters()
         mixtures = self.supernet.mixtures(t)
         costs = self.costs.expected(mixtures)
+        with torch.no_grad():
+            chosen = self.costs.expected(self.supernet.mixtures(1))
+        penalty = self.controller.penalty(costs, chosen, t)
         # Logarithms, so that a multiplier weighs relative costs against relative losses.
-        objective = self._loss(batch, mixtures).log() + self.controller.penalty(costs, t).to(self.device).float()
+        objective = self._loss(batch, mixtures).log() + penalty.to(self.device).float()
         if self.config.order_weight:
             objective = objective + self.config.order_weight * max(0.0, 1 - 2 * t) * order_term(self.supernet)
         gradients = torch.autograd.grad(objective, scores)

@@ -59,6 +59,9 @@ TIMED_STEPS = 6
 MOST_SHRINKS = 5
 """How often a network that takes longer than its parts promised is made smaller."""
 
+SAFE_SHARE = 0.95
+"""Of the time that is left, what fine-tuning plans with: its speed is judged by a few steps."""
+
 L2_SHARE = 0.15
 """Share of the fine-tuning, at its end, that minimises the squared error."""
 
@@ -442,7 +445,7 @@ class _Search:
         steps: int | None = None
         minutes: float | None = None
         if config.minutes is not None:
-            minutes = max(config.minutes - self.seconds / 60, 0.05 * config.minutes)
+            minutes = max(SAFE_SHARE * (config.minutes - self.seconds / 60), 0.05 * config.minutes)
         elif isinstance(config.steps, tuple):
             steps = config.steps[FINE_TUNE]
         else:
