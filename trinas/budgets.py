@@ -188,8 +188,8 @@ def check_possible(model: CostModel, budgets: Budgets) -> None:
 class BudgetController:
     """Dual ascent on log(cost / target) of the tightest budget.
 
-    The target goes from the supernet's cost to the budget. It presses from both sides: a budget that is left unused is quality given away, and what the loss alone asks of a
-    supernet that is hardly trained is to make it smaller.
+    The target goes from the supernet's cost to the budget. It presses from both sides: a budget that is left unused is
+    quality given away, and what the loss alone asks of a supernet that is hardly trained is to become smaller.
 
     Attributes:
         start: log(cost / budget) of the tightest budget at t = 0.
