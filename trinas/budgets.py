@@ -56,6 +56,7 @@ class CostModel:
             self.base["ms_per_mp"] = base_ms
         nodes = [space.nodes[index] for index in space.cell_nodes]
         positions = torch.tensor([node.factor**2 for node in nodes], dtype=torch.float64)
+        self._entries = {name: table.tolist() for name, table in self.tables.items()}
         self._positions = {name: torch.ones_like(positions) if name == "params" else positions for name in self.tables}
         paths = [set(space.path_to(candidate)) for candidate in space.candidates]
         self._below = torch.tensor([[float(index in path) for path in paths] for index in space.cell_nodes]).double()
@@ -96,8 +97,8 @@ class CostModel:
             row = self.space.cell_nodes.index(index)
             widths = [full, *choice.widths[row], full]
             for primitive, w_in, w_out in zip(choice.primitives[row], widths, widths[1:], strict=False):
-                for name, table in self.tables.items():
-                    costs[name] += float(table[primitive, w_in, w_out] * self._positions[name][row])
+                for name, entries in self._entries.items():
+                    costs[name] += entries[primitive][w_in][w_out] * float(self._positions[name][row])
         return costs
 
 
@@ -180,8 +181,12 @@ def check_possible(model: CostModel, budgets: Budgets) -> None:
         if costs.get(name, 0.0) > limit:
             raise BudgetError(
                 f"no network of the space {model.space.name} at x{model.space.scale} and trunk width "
-                f"{model.space.trunk_width} has at most {limit:,.4g} {UNITS[name]}: the smallest has {costs[name]:,.4g}"
+                f"{model.space.trunk_width} has at most {_number(limit)} {UNITS[name]}: the smallest has {_number(costs[name])}"
             )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 @dataclass
