@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -525,7 +526,7 @@ def search(
     started = time.perf_counter()
     if resume is not None:
         run_dir = resume
-        check_resumable(run_dir)
+        check_resumable(run_dir, generated=not data)
         network = resume_search(resume, _search_images(data), on_event=_print_search, stop=stop)
     else:
         try:
@@ -554,8 +555,9 @@ def search(
     if sys.stderr.isatty():
         typer.echo("", err=True)
     if network is None:
-        folders = "".join(f" --data {folder}" for folder in data or [])
-        typer.echo(f"Stopped; go on with: trinas-upscale search --resume {run_dir}{folders}", err=True)
+        folders = [word for folder in data or [] for word in ("--data", str(folder))]
+        again = shlex.join(["trinas-upscale", "search", "--resume", str(run_dir), *folders])
+        typer.echo(f"Stopped; go on with: {again}", err=True)
         raise typer.Exit(130)
     typer.echo(f"Done in {_duration(time.perf_counter() - started)}; use it with --model {run_dir}", err=True)
 
@@ -771,13 +773,13 @@ def _search_space(
 ) -> "SearchSpace":
     """The space that suits the budgets, with the sizes that are given put in; refuses budgets that nothing meets."""
     from trinas.budgets import CostModel, check_possible, space_for
-    from trinas.device import pick_device, pick_precision
+    from trinas.device import chosen_precision, pick_device
     from trinas.latency import spec_ms_per_mp
     from trinas.space import SearchSpace
 
     def ms_per_mp(spec: "ArchSpec") -> float:
         device = pick_device(config.device)
-        precision = config.precision if config.precision != "auto" else pick_precision(device, spec.trunk_width)
+        precision = chosen_precision(config.precision, device, spec.trunk_width)
         return spec_ms_per_mp(spec, device, precision)
 
     space = space_for(name, scale, config.budgets, ms_per_mp)
@@ -831,6 +833,8 @@ def _short(number: float) -> str:
 
 
 def _duration(seconds: float) -> str:
+    if isnan(seconds):
+        return "unknown time"
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes} min {seconds:02d} s"
 
@@ -838,7 +842,7 @@ def _duration(seconds: float) -> str:
 def _print_training(progress: "Progress") -> None:
     """One line that is renewed on a terminal; elsewhere a line per validation."""
     on_terminal = sys.stderr.isatty()
-    if not (on_terminal or progress.validated):
+    if not (on_terminal or progress.validated) or isnan(progress.steps_per_second):
         return
     quality = "" if isnan(progress.psnr) else f"PSNR {progress.psnr:.3f} dB (best {progress.best_psnr:.3f})  "
     line = (

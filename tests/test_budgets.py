@@ -11,6 +11,7 @@ from trinas.budgets import (
     BudgetController,
     CostModel,
     Scores,
+    cheapest_choice,
     check_possible,
     fit,
     largest_choice,
@@ -111,6 +112,31 @@ def test_the_least_harmful_change_is_made():
     fitted = fit(choice, Scores([0.0], [[calm, keen]], widths), model, budgets)
     assert fitted.primitives[0][1] == residual
     assert fitted.primitives[0][0] != residual
+
+
+@given(tasks(), st.sampled_from(["params", "macs", "ms_per_mp"]))
+def test_nothing_is_cheaper_than_the_cheapest(task, name):
+    space, model, _, seed = task
+    least = model.of(cheapest_choice(model, name))[name]
+    assert least <= model.of(smallest_choice(space))[name]
+    supernet = Supernet(space)
+    for parameter, scores in zip(supernet.arch_parameters(), random_scores(space, seed), strict=True):
+        parameter.data.copy_(scores)
+    assert least <= model.of(supernet.choice())[name]
+
+
+def test_the_cheapest_in_time_need_not_be_the_smallest():
+    """Padding costs time: where narrow slots are slow, wide ones are the cheapest."""
+    space = SearchSpace("edge", 4, 16, 1, 2, 0)
+    slot_ms = torch.full((len(space.primitives), 4, 4), 9.0, dtype=torch.float64)
+    slot_ms[0, 3, 3] = 1.0
+    model = CostModel(space, slot_ms, base_ms=1.0)
+    assert cheapest_choice(model, "ms_per_mp").widths == ((3,),)
+    budgets = Budgets(ms_per_mp=model.of(cheapest_choice(model, "ms_per_mp"))["ms_per_mp"])
+    check_possible(model, budgets)
+    scores = Scores([0.0], [[[0.0] * 6] * 2], [[[5.0, 4.0, 3.0, 2.0]]])
+    choice = fit(smallest_choice(space), scores, model, budgets)
+    assert model.of(choice)["ms_per_mp"] <= budgets.ms_per_mp
 
 
 def test_an_impossible_budget_names_the_smallest_network():

@@ -99,7 +99,7 @@ def test_edge_primitives_follow_their_formulas(name, formula, c_in, c_out):
         ("residual", lambda m, x, identity: F.relu(identity + conv_of(m.conv2, F.relu(conv_of(m.conv1, x))))),
         (
             "dws",
-            lambda m, x, identity: (
+            lambda m, x, identity: F.relu(
                 identity + conv_of(m.project, F.relu(conv_of(m.depthwise, F.relu(conv_of(m.expand, x)))))
             ),
         ),

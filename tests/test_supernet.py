@@ -55,6 +55,59 @@ def test_the_masked_supernet_approaches_the_derived_network(name, scale, seed):
     torch.testing.assert_close(derived, mixed, rtol=0, atol=1e-6)
 
 
+def explicit_slot(space, modules, features, shares, p_in, p_out):
+    """A slot by the rules of derivation, every channel there and masked: what slices and folded kernels stand for."""
+    keeps = torch.arange(space.trunk_width) < torch.tensor(space.widths)[:, None]
+    m_in, m_out = (((p[:, None] * keeps).sum(0))[:, None, None] for p in (p_in, p_out))
+    same = (p_in * p_out).sum()
+
+    def hidden(mask, times):
+        return mask.repeat_interleave(times, 0)
+
+    def identity(module):
+        return same * features + (1 - same) * module.identity.projection(features)
+
+    total = 0
+    for name, module, share in zip(space.primitives, modules, shares, strict=True):
+        match space.family, name:
+            case "edge", "residual":
+                output = features + module.conv2(module.act(module.conv1(features)) * m_out)
+            case "edge", "mixer5" | "mixer7":
+                mixed = module.act(module.expand(module.depthwise(features) * m_in)) * hidden(m_in, 2)
+                output = features + module.project(mixed)
+            case "paper", "residual":
+                output = module.conv2(module.conv1(features).relu() * m_out)
+                output = (identity(module) + output).relu()
+            case "paper", "dws":
+                mixed = module.depthwise(module.expand(features).relu()).relu() * hidden(m_in, 4)
+                output = (identity(module) + module.project(mixed)).relu()
+            case _:
+                output = module(features)
+        total = total + share * output
+    return total * m_out
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("t", [0.0, 0.3, 0.6, 1.0])
+def test_a_cell_computes_the_masked_sum_of_its_primitives(name, t):
+    """In between, where masks and identities are true mixtures."""
+    supernet = busy_supernet(name, 2, cells=1)
+    with torch.no_grad():
+        supernet.width_scores.mul_(0.1)
+        supernet.primitive_scores.mul_(0.1)
+        mixtures = supernet.mixtures(t)
+        features = torch.randn(1, 24, 4, 5, dtype=torch.float64)
+        cell, full = supernet.trunk.nodes[0], torch.zeros(len(supernet.space.widths), dtype=torch.float64)
+        full[-1] = 1
+        chain, widths = features, [full, *mixtures.widths[0], full]
+        for slot, shares, p_in, p_out in zip(cell.slots, mixtures.primitives[0], widths, widths[1:], strict=False):
+            chain = explicit_slot(supernet.space, slot, chain, shares, p_in, p_out)
+        expected = features + 0.2 * chain if supernet.space.family == "paper" else chain
+        masks = mixtures.widths[0] @ supernet.trunk.keeps
+        computed = cell(features, mixtures.primitives[0], mixtures.widths[0], masks)
+    torch.testing.assert_close(computed, expected)
+
+
 @pytest.mark.parametrize(("name", "scale"), SPACES_AND_SCALES)
 def test_expected_cost_of_a_choice_is_the_exact_cost_of_its_network(name, scale):
     supernet = busy_supernet(name, scale)

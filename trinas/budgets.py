@@ -1,4 +1,4 @@
-"""Budgets: what a mixture is expected to cost, a controller that presses it down, and the fit that guarantees it."""
+"""Budgets: what a mixture is expected to cost, a controller that presses it there, and the fit that guarantees it."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ class CostModel:
             slot_ms: (K, W, W) of `latency.slot_table`, where time has a budget.
             base_ms: ms per output megapixel of the network without cells.
         """
-        self.space = space
+        self.space, self.slot_ms, self.base_ms = space, slot_ms, base_ms
         bare = spec_cost(space.bare_spec)
         per_output_px = 1 / space.scale**2
         self.tables = {
@@ -71,8 +71,8 @@ class CostModel:
 
     def rescaled(self, factor: float) -> "CostModel":
         """The same with measured times `factor` times as long."""
-        slot_ms = self.tables["ms_per_mp"] * self.space.scale**2
-        return CostModel(self.space, slot_ms * factor, self.base["ms_per_mp"] * factor)
+        assert self.slot_ms is not None
+        return CostModel(self.space, self.slot_ms * factor, self.base_ms * factor)
 
     def expected(self, mixtures: Mixtures) -> dict[str, Tensor]:
         """Cost name -> float64 scalar, differentiable in the mixtures."""
@@ -94,7 +94,7 @@ class CostModel:
         for index in self.space.path_to(choice.node):
             if self.space.nodes[index].step is not None:
                 continue
-            row = self.space.cell_nodes.index(index)
+            row = self.space.row_of(index)
             widths = [full, *choice.widths[row], full]
             for primitive, w_in, w_out in zip(choice.primitives[row], widths, widths[1:], strict=False):
                 for name, entries in self._entries.items():
@@ -118,11 +118,13 @@ ROOM = 2.5
 """How much larger than the tightest budget allows the largest network of an edge space is: room to choose."""
 
 
-def space_for(name: str, scale: int, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], float]) -> SearchSpace:
+def space_for(
+    name: str, scale: int, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], float] | None = None
+) -> SearchSpace:
     """The space of that name that suits the budgets: for `edge` a size is chosen, the paper's have one.
 
     Args:
-        ms_per_mp: measures a network; called only where time has a budget.
+        ms_per_mp: measures a network; needed only where time has a budget.
     Raises:
         SpecError: there is no such space or scale.
     """
@@ -141,12 +143,15 @@ def space_for(name: str, scale: int, budgets: Budgets, ms_per_mp: Callable[[Arch
     return chosen
 
 
-def _fullness(space: SearchSpace, choice: Choice, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], float]) -> float:
+def _fullness(
+    space: SearchSpace, choice: Choice, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], float] | None
+) -> float:
     """Cost of a network as a share of the budget that is the tightest for it."""
     spec = space.spec(choice)
     cost = spec_cost(spec)
     costs = {"params": float(cost.params), "macs": cost.macs}
     if budgets.ms_per_mp is not None:
+        assert ms_per_mp is not None
         costs["ms_per_mp"] = ms_per_mp(spec)
     return max(costs[name] / limit for name, limit in budgets.given().items())
 
@@ -170,18 +175,44 @@ def _same_everywhere(space: SearchSpace, node: int, primitive: int, width: int) 
     return Choice(node, ((primitive,) * space.slots,) * cells, ((width,) * (space.slots - 1),) * cells)
 
 
+def cheapest_choice(model: CostModel, name: str) -> Choice:
+    """The network of the space with the least of one cost.
+
+    For measured time that need not be the smallest one: padding a narrow slot's channels takes time as well.
+    """
+    space, table = model.space, model.tables[name]
+    best, primitives = (tensor.tolist() for tensor in table.min(0))
+    full = len(space.widths) - 1
+    # The cheapest way to each width, slot by slot: all that comes before a slot matters only through its width.
+    ways: dict[int, tuple[float, tuple[int, ...]]] = {full: (0.0, ())}
+    for slot in range(space.slots):
+        ends = [full] if slot == space.slots - 1 else range(len(space.widths))
+        ways = {
+            w_out: min((cost + best[w_in][w_out], (*way, w_out)) for w_in, (cost, way) in ways.items())
+            for w_out in ends
+        }
+    widths = ways[full][1]
+    names = tuple(primitives[w_in][w_out] for w_in, w_out in zip((full, *widths), widths, strict=False))
+    cells = len(space.cell_nodes)
+    choices = (Choice(node, (names,) * cells, (widths[:-1],) * cells) for node in space.candidates)
+    return min(choices, key=lambda choice: model.of(choice)[name])
+
+
 def check_possible(model: CostModel, budgets: Budgets) -> None:
     """Refuse budgets that not even the smallest network of a space meets; a model without times says nothing of those.
 
     Raises:
         BudgetError: names budget and network.
     """
-    costs = model.of(smallest_choice(model.space))
     for name, limit in budgets.given().items():
-        if costs.get(name, 0.0) > limit:
+        if name not in model.tables:
+            continue
+        least = model.of(cheapest_choice(model, name))[name]
+        if least > limit:
             raise BudgetError(
                 f"no network of the space {model.space.name} at x{model.space.scale} and trunk width "
-                f"{model.space.trunk_width} has at most {_number(limit)} {UNITS[name]}: the smallest has {_number(costs[name])}"
+                f"{model.space.trunk_width} has at most {_number(limit)} {UNITS[name]}: "
+                f"the smallest has {_number(least)}"
             )
 
 
@@ -242,6 +273,8 @@ def fit(choice: Choice, scores: "Scores", model: CostModel, budgets: Budgets) ->
 
     Returns:
         A choice that meets every budget.
+    Raises:
+        BudgetError: none was found; only several budgets together, or measured times, can make that happen.
     """
     limits = budgets.given()
 
@@ -254,8 +287,9 @@ def fit(choice: Choice, scores: "Scores", model: CostModel, budgets: Budgets) ->
     while (over := excess(model.of(choice))) > 0:
         moves = [(over - excess(model.of(move)), harm, move) for move, harm in _moves(choice, scores, model.space)]
         useful = [(harm / saved, move) for saved, harm, move in moves if saved > 0]
-        if not useful:  # measured times need not fall with width: one last move is known to fit
-            return smallest_choice(model.space)
+        if not useful:
+            choice = _last_resort(model, budgets)
+            break
         choice = min(useful, key=lambda entry: entry[0])[1]
     while (full := fullness(model.of(choice))) < FULL:
         moves = [(fullness(model.of(move)), harm, move) for move, harm in _moves(choice, scores, model.space)]
@@ -264,6 +298,16 @@ def fit(choice: Choice, scores: "Scores", model: CostModel, budgets: Budgets) ->
             break
         choice = min(fitting, key=lambda entry: entry[0])[1]
     return choice
+
+
+def _last_resort(model: CostModel, budgets: Budgets) -> Choice:
+    """Where no single change helps, as measured times need not fall with width: the extremes of the space."""
+    limits = budgets.given()
+    for choice in (smallest_choice(model.space), *(cheapest_choice(model, name) for name in limits)):
+        if all(model.of(choice)[name] <= limit for name, limit in limits.items()):
+            return choice
+    listed = ", ".join(f"{_number(limit)} {UNITS[name]}" for name, limit in limits.items())
+    raise BudgetError(f"no network of the space {model.space.name} was found that has at most {listed}")
 
 
 @dataclass(frozen=True)
@@ -281,7 +325,7 @@ def _moves(choice: Choice, scores: Scores, space: SearchSpace) -> Iterator[tuple
     for node, score in zip(space.candidates, scores.path, strict=True):
         if node != choice.node:
             yield replace(choice, node=node), here - score
-    rows = [space.cell_nodes.index(index) for index in space.path_to(choice.node) if space.nodes[index].step is None]
+    rows = [space.row_of(index) for index in space.path_to(choice.node) if space.nodes[index].step is None]
     for row in rows:
         for slot, current in enumerate(choice.primitives[row]):
             of_slot = scores.primitives[row][slot]

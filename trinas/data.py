@@ -20,8 +20,8 @@ VALIDATION_IMAGES = 24
 """Held out of training, where there are at least ten times as many."""
 
 
-GENERATED_IMAGES, GENERATED_SIDE_PX = 160, 256
-"""How many images are generated where there are no photographs, and how large."""
+GENERATED_IMAGES, GENERATED_SIDE_PX, GENERATED_FOLDER = 100, 256, "generated"
+"""How many images are generated where there are no photographs, how large, and what their folder is called."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,16 @@ def check_sizes(photographs: Sequence[Photograph], side_px: int) -> None:
                 f"{photo.path}: {width}x{height} is smaller than a training patch of {side_px}; "
                 "remove it or train with smaller patches"
             )
+
+
+def centre_crops(photographs: Sequence[Photograph], side_px: int) -> list[Photograph]:
+    """The middle of each photograph, as much of a square of `side_px` as it holds."""
+    crops = []
+    for photo in photographs:
+        top, left = (max(0, size - side_px) // 2 for size in photo.pixels.shape[:2])
+        pixels = photo.pixels[top : top + side_px, left : left + side_px]
+        crops.append(Photograph(photo.path, pixels, _digest(pixels)))
+    return crops
 
 
 def image_pairs(photographs: Sequence[Photograph], scale: int) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:

@@ -40,6 +40,11 @@ def pick_precision(device: torch.device, trunk_width: int) -> str:
     return "bf16" if trunk_width >= BF16_MIN_WIDTH and has_native_bf16(device) else "fp32"
 
 
+def chosen_precision(wish: str, device: torch.device, trunk_width: int) -> str:
+    """Turn auto, fp32 or bf16 into one of the latter two."""
+    return pick_precision(device, trunk_width) if wish == "auto" else wish
+
+
 def has_native_bf16(device: torch.device) -> bool:
     """Whether the hardware multiplies bf16 numbers itself; emulated, they are far slower than fp32."""
     if device.type == "cuda":

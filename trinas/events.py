@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trinas.errors import RunError
+from trinas.files import write_atomically
 
 STAGES = ("warm-up", "search", "fine-tune")
 
@@ -34,7 +35,7 @@ class Progress:
     costs: dict[str, float]  # expected, by name
     budgets: dict[str, float]
     steps_per_second: float
-    seconds_left: float  # of this stage
+    seconds_left: float  # of the run where it was given time, else of this stage; NaN while unknown
 
 
 @dataclass(frozen=True)
@@ -58,45 +59,38 @@ Event = StageStarted | Progress | ArchitectureChosen | Finished
 
 
 class EventLog:
-    """Hands events on, and writes all but unvalidated progress to a file, a JSON object a line."""
+    """Hands events on, and writes all but unvalidated progress to a file, a JSON object a line.
 
-    def __init__(self, path: Path, on_event: Callable[[Event], None]) -> None:
-        self._path, self._on_event = path, on_event
+    Attributes:
+        count: lines that are written.
+    """
 
-    def rewind(self, stage: int, step: int) -> None:
-        """Drop what a run that goes on from here will tell again.
-
-        Raises:
-            RunError: the file cannot be written.
+    def __init__(self, path: Path, on_event: Callable[[Event], None], count: int) -> None:
         """
-        if not self._path.exists():
-            return
-        kept = [line for line in self._lines() if (line["at"][0], line["at"][1]) <= (stage, step)]
-        self._write("".join(json.dumps(line) + "\n" for line in kept), "w")
+        Args:
+            count: lines of an earlier part of the run that hold; what came after them will be told again.
+        Raises:
+            RunError: the file cannot be read or written.
+        """
+        self._path, self._on_event, self.count = path, on_event, count
+        if count or path.exists():
+            try:
+                lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:count]
+                write_atomically(path, "".join(lines).encode())
+            except OSError as error:
+                raise RunError(f"{path}: cannot be read and written ({error.strerror})") from None
 
-    def __call__(self, event: Event, stage: int, step: int) -> None:
-        """Tell of an event at a step of a stage (an index of STAGES)."""
+    def __call__(self, event: Event) -> None:
         if not isinstance(event, Progress) or event.validated:
             fields = {name: _plain(value) for name, value in asdict(event).items()}
-            line = {"event": type(event).__name__, "at": [stage, step], **fields}
-            self._write(json.dumps(line) + "\n", "a")
-        self._on_event(event)
-
-    def _lines(self) -> list[dict[str, Any]]:
-        lines = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
+            line = json.dumps({"event": type(event).__name__, **fields}) + "\n"
             try:
-                lines.append(json.loads(line))
-            except json.JSONDecodeError:
-                break  # the process ended while it wrote this line
-        return lines
-
-    def _write(self, text: str, mode: str) -> None:
-        try:
-            with self._path.open(mode, encoding="utf-8") as file:
-                file.write(text)
-        except OSError as error:
-            raise RunError(f"{self._path}: cannot be written ({error.strerror}); resume once it can") from None
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(line)
+            except OSError as error:
+                raise RunError(f"{self._path}: cannot be written ({error.strerror}); resume once it can") from None
+            self.count += 1
+        self._on_event(event)
 
 
 def _plain(value: object) -> object:

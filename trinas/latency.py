@@ -48,7 +48,7 @@ def slot_table(space: SearchSpace, device: torch.device, precision: str) -> Tens
         stored = json.loads(path.read_text(encoding="utf-8"))
         if stored["key"] == json.loads(json.dumps(key)):
             return torch.tensor(stored["ms_per_mp"], dtype=torch.float64)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         pass  # not measured yet, or not readable: measured anew
     table = _measured_table(space, device, precision)
     try:

@@ -165,7 +165,7 @@ class PaperResidual(nn.Module):
 
 
 class PaperDws(nn.Module):
-    """identity(x) + W1' ReLU(DW3 ReLU(W1 x)), hidden width 4 w_in"""
+    """ReLU(identity(x) + W1' ReLU(DW3 ReLU(W1 x))), hidden width 4 w_in"""
 
     def __init__(self, c_in: int, c_out: int, projected: bool) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class PaperDws(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         branch = self.project(F.relu(self.depthwise(F.relu(self.expand(features)))))
-        return self.identity(features) + branch
+        return F.relu(self.identity(features) + branch)
 
 
 class UpsamplingStep(nn.Module):

@@ -13,6 +13,9 @@ from trinas.device import autocast
 from trinas.sparse import largest_radius
 from trinas.supernet import Mixtures, Supernet
 
+SMALLEST_LOSS = 1e-6
+"""Below it, as on a batch of even patches, the logarithm of a loss says nothing any more."""
+
 
 class Learner:
     """A supernet and what moves its weights and scores: two optimisers and the budgets' controller."""
@@ -66,12 +69,14 @@ class Learner:
             chosen = self.costs.expected(self.supernet.mixtures(1))
         penalty = self.controller.penalty(costs, chosen, t)
         # Logarithms, so that a multiplier weighs relative costs against relative losses.
-        objective = self._loss(batch, mixtures).log() + penalty.to(self.device).float()
-        if self.config.order_weight:
-            objective = objective + self.config.order_weight * max(0.0, 1 - 2 * t) * order_term(self.supernet)
+        objective = self._loss(batch, mixtures).clamp(min=SMALLEST_LOSS).log() + penalty.float().to(self.device)
         gradients = torch.autograd.grad(objective, scores)
         before = [tensor.detach().clone() for tensor in scores]
         frozen = [decided(*pair, t) for pair in zip(mixtures.tensors(), gradients, strict=True)]
+        if self.config.order_weight:  # only now: it must not wake decisions that are taken
+            weight = self.config.order_weight * max(0.0, 1 - 2 * t)
+            pull = torch.autograd.grad(order_term(self.supernet), self.supernet.path_scores)[0]
+            gradients = (gradients[0] + weight * pull, *gradients[1:])
         for tensor, gradient, still in zip(scores, gradients, frozen, strict=True):
             tensor.grad = gradient.masked_fill(still, 0)
         self.score_optimizer.step()
@@ -132,6 +137,8 @@ def decided(mixture: Tensor, gradient: Tensor, t: float) -> Tensor:
     norm = (t * largest_radius(count)) ** 2 + 1 / count
     pair = (mixture > 0).sum(-1, keepdim=True) == 2
     held = mixture.square().sum(-1, keepdim=True) < norm * (1 + 1e-5)
+    if t == 0:  # nothing is held apart yet: two equal candidates are merely undecided
+        held = torch.zeros_like(held)
     return (pair & held) | (gradient == 0).all(-1, keepdim=True)
 
 

@@ -18,8 +18,17 @@ from torch import Tensor
 from trinas.budgets import CostModel, Scores, check_possible, fit, largest_choice
 from trinas.checkpoint import load_state, save_state
 from trinas.config import Budgets, SearchConfig, TrainConfig
-from trinas.data import Patches, Photograph, check_sizes, fingerprint, image_pairs, split
-from trinas.device import pick_device, pick_precision, synchronize
+from trinas.data import (
+    GENERATED_FOLDER,
+    Patches,
+    Photograph,
+    centre_crops,
+    check_sizes,
+    fingerprint,
+    image_pairs,
+    split,
+)
+from trinas.device import chosen_precision, pick_device, synchronize
 from trinas.errors import BudgetError, DataError, RunError
 from trinas.evaluate import Pixels
 from trinas.events import STAGES, ArchitectureChosen, Event, EventLog, Finished, Progress, StageStarted
@@ -47,8 +56,9 @@ HOLD = 0.15
 SCORE_RATE, SCORE_TRAVEL = 3e-4, 4.0
 """Adam's rate for scores, and the least that rate times steps is to be."""
 
-VALIDATIONS, VALIDATION_IMAGES = 8, 8
-"""Per stage of the supernet, and of how many images: a dense supernet is slow."""
+VALIDATIONS, VALIDATED_IMAGES, VALIDATED_SIDE_PX = 8, 8, 64
+"""Per stage of the supernet, and on what: the middle of so many images, of so many low-resolution pixels a side, since
+a dense supernet is slow."""
 
 REPORT_EVERY = 10
 """Steps between reports."""
@@ -59,7 +69,7 @@ TIMED_STEPS = 6
 MOST_SHRINKS = 5
 """How often a network that takes longer than its parts promised is made smaller."""
 
-SAFE_SHARE = 0.95
+SAFE_SHARE = 0.92
 """Of the time that is left, what fine-tuning plans with: its speed is judged by a few steps."""
 
 L2_SHARE = 0.15
@@ -75,16 +85,16 @@ class Run:
     space: SearchSpace
     config: SearchConfig
     learner: Learner
-    slot_ms: Tensor | None  # (K, W, W), where time has a budget
-    base_ms: float
+    folders: list[str]  # of the training images
     stage: int = WARM_UP
     counts: list[int] = field(default_factory=list)  # steps of each stage that has begun
     step: int = 0  # of the stage
     seconds: float = 0.0  # at the last save
     psnr: float = math.nan
     speeds: list[dict[str, float]] = field(default_factory=list)  # step times on the way: t, seconds
+    told: int = 0  # lines of the events' file that hold
 
-    PLAIN = ("stage", "counts", "step", "seconds", "psnr", "speeds")
+    PLAIN = ("stage", "counts", "step", "seconds", "psnr", "speeds", "told")
 
     @property
     def t(self) -> float:
@@ -102,8 +112,9 @@ class Run:
             "precision": self.learner.precision,
             "threads": torch.get_num_threads(),
             "data": data,
-            "slot_ms": self.slot_ms,
-            "base_ms": self.base_ms,
+            "folders": self.folders,
+            "slot_ms": self.learner.costs.slot_ms,
+            "base_ms": self.learner.costs.base_ms,
             "learner": self.learner.state(),
             **{name: getattr(self, name) for name in self.PLAIN},
         }
@@ -139,7 +150,7 @@ def search_network(
     check_new_run(run_dir)
     started = time.perf_counter()
     device = pick_device(config.device)
-    precision = config.precision if config.precision != "auto" else pick_precision(device, space.trunk_width)
+    precision = chosen_precision(config.precision, device, space.trunk_width)
     check_data(photographs, space, config)
     load_teacher(config.teacher, space.scale, device)
     check_possible(CostModel(space), config.budgets)
@@ -150,7 +161,7 @@ def search_network(
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{run_dir}: cannot be made ({error.strerror})") from None
-    run = Run(space, config, learner, slot_ms, base_ms)
+    run = Run(space, config, learner, sorted({str(photo.path.parent) for photo in photographs}))
     return _Search(run, photographs, run_dir, on_event, stop or threading.Event(), started).run_stages()
 
 
@@ -170,26 +181,34 @@ def resume_search(
         RunError: there is no such run, its state is damaged, or the images are others.
     """
     started = time.perf_counter()
+    check_resumable(run_dir)
     state = load_state(run_dir / STATE_FILE)
     if state["data"] != fingerprint(photographs):
         raise RunError(f"{run_dir}: was started with other training images; name the same folders to resume")
     torch.set_num_threads(state["threads"])
     config = SearchConfig(**state["config"] | {"budgets": Budgets(**state["config"]["budgets"])})
-    space, slot_ms, base_ms = SearchSpace(**state["space"]), state["slot_ms"], state["base_ms"]
-    learner = _learner(space, config, slot_ms, base_ms, state["precision"], pick_device(config.device))
+    space, device = SearchSpace(**state["space"]), pick_device(config.device)
+    learner = _learner(space, config, state["slot_ms"], state["base_ms"], state["precision"], device)
     learner.load(state["learner"])
-    run = Run(space, config, learner, slot_ms, base_ms, **{name: state[name] for name in Run.PLAIN})
+    run = Run(space, config, learner, state["folders"], **{name: state[name] for name in Run.PLAIN})
     return _Search(run, photographs, run_dir, on_event, stop or threading.Event(), started).run_stages()
 
 
-def check_resumable(run_dir: Path) -> None:
-    """Refuse a folder without a search to go on with, before its images are loaded.
+def check_resumable(run_dir: Path, *, generated: bool | None = None) -> None:
+    """Refuse a folder without a search to go on with, before images are loaded or generated.
 
+    Args:
+        generated: whether the images to go on with are generated ones; None: not known yet.
     Raises:
-        RunError: there is none.
+        RunError: there is no search, or it was started with other images.
     """
     if not (run_dir / STATE_FILE).is_file():
         raise RunError(f"{run_dir}: no search was stopped here; nothing to resume")
+    folders = load_state(run_dir / STATE_FILE)["folders"]
+    if generated and folders != [GENERATED_FOLDER]:
+        raise RunError(f"{run_dir}: was started with images of {', '.join(folders)}; name their folders with --data")
+    if generated is False and folders == [GENERATED_FOLDER]:
+        raise RunError(f"{run_dir}: was started with generated images; resume it without --data")
 
 
 def check_data(photographs: Sequence[Photograph], space: SearchSpace, config: SearchConfig) -> None:
@@ -259,9 +278,7 @@ class _Search:
         self.run, self.learner, self.config = run, run.learner, run.config
         self.photographs, self.run_dir, self.stop = photographs, run_dir, stop
         self.data = fingerprint(photographs)
-        self.log = EventLog(run_dir / EVENTS_FILE, on_event)
-        if run.stage < FINE_TUNE:
-            self.log.rewind(run.stage, run.step)
+        self.tell = EventLog(run_dir / EVENTS_FILE, on_event, run.told)
         self._counted_from = started - run.seconds
 
     @property
@@ -273,7 +290,8 @@ class _Search:
         run = self.run
         if run.stage < FINE_TUNE:
             learning, held_out = split(self.photographs)
-            validation = image_pairs(held_out[:VALIDATION_IMAGES], run.space.scale)
+            middles = centre_crops(held_out[:VALIDATED_IMAGES], VALIDATED_SIDE_PX * run.space.scale)
+            validation = image_pairs(middles, run.space.scale)
             teacher = load_teacher(self.config.teacher, run.space.scale, self.learner.device)
             halves = [
                 Patches(half, run.space.scale, self.config.patch_px, self.learner.device, teacher)
@@ -285,16 +303,17 @@ class _Search:
                 run.stage, run.step = run.stage + 1, 0
             choice = self._fitting_choice()
             self.learner.supernet.choose(choice)
+            self.tell(ArchitectureChosen(run.space.spec(choice).to_dict(), self.learner.costs.of(choice)))
             self._save()
-            self._tell(ArchitectureChosen(run.space.spec(choice).to_dict(), self.learner.costs.of(choice)))
         return self._fine_tune()
 
     def _run_stage(self, halves: Sequence[Patches], validation: Pairs) -> bool:
         """Warm-up or search; False if it was stopped on the way."""
         run, stage = self.run, STAGES[self.run.stage]
         if len(run.counts) == run.stage:
-            run.counts.append(self._count_steps(halves))
-            self._tell(StageStarted(stage, run.counts[run.stage]))
+            run.counts.append(self._count_steps(halves, validation))
+            self.tell(StageStarted(stage, run.counts[run.stage]))
+            self._save()  # from here on resuming uses this count
         steps = run.counts[run.stage]
         validate_every = math.ceil(steps / VALIDATIONS)
         stopwatch = Stopwatch()
@@ -306,22 +325,19 @@ class _Search:
                 run.step += 1
                 stopping = self.stop.is_set()
                 validating = run.step % validate_every == 0 or run.step == steps
-                reporting = run.step % REPORT_EVERY == 0 or validating or stopping
-                if reporting and not loss.isfinite():
+                if not loss.isfinite():
                     raise RunError(f"{self.run_dir}: step {run.step} of {stage}: the loss is no longer a number")
 
-            # 2. Validate the mixture, save the state.
+            # 2. Validate the mixture.
             step_seconds = stopwatch.seconds_per_lap
             if validating:
-                run.psnr = self._validation_psnr(validation)
+                run.psnr = self._validation_psnr(validation, t)
                 if run.stage == SEARCH:
                     run.speeds.append({"t": t, "seconds": step_seconds})
                 stopwatch = Stopwatch()
-            if validating or stopping:
-                self._save()
 
-            # 3. Report.
-            if reporting:
+            # 3. Report, save the state.
+            if run.step % REPORT_EVERY == 0 or validating or stopping:
                 progress = Progress(
                     stage=stage,
                     step=run.step,
@@ -333,19 +349,31 @@ class _Search:
                     costs=costs,
                     budgets=self.config.budgets.given(),
                     steps_per_second=1 / step_seconds,
-                    seconds_left=(steps - run.step) * step_seconds,
+                    seconds_left=self._seconds_left((steps - run.step) * step_seconds),
                 )
-                self._tell(progress)
+                self.tell(progress)
+            if validating or stopping:
+                self._save()
             if stopping:
                 return False
         return True
 
-    def _count_steps(self, halves: Sequence[Patches]) -> int:
-        """Steps of the stage that begins: given, a share of the given, or as many as its share of the time holds."""
-        if isinstance(self.config.steps, tuple):
-            return self.config.steps[self.run.stage]
-        if self.config.steps is not None:
-            return max(1, round(SHARES[self.run.stage] * self.config.steps))
+    def _given_steps(self, stage: int) -> int | None:
+        """Steps of a stage where they are given, or a share of what is given; None where time is."""
+        steps = self.config.steps
+        if steps is None or isinstance(steps, tuple):
+            return steps and steps[stage]
+        return max(1, round(SHARES[stage] * steps))
+
+    def _seconds_left(self, of_stage: float) -> float:
+        """Of the whole run where it was given time, but never less than this stage needs."""
+        minutes = self.config.minutes
+        return of_stage if minutes is None else max(of_stage, 60 * minutes - self.seconds)
+
+    def _count_steps(self, halves: Sequence[Patches], validation: Pairs) -> int:
+        """Steps of the stage that begins: given, or as many as its share of the time holds, validations included."""
+        if (given := self._given_steps(self.run.stage)) is not None:
+            return given
         assert self.config.minutes is not None
         trial = copy.deepcopy(self.run)
         trial.counts.append(10**6)  # so long a stage that its rates hardly move anything
@@ -357,11 +385,14 @@ class _Search:
             take_step(trial, halves, t=0.0)
             synchronize(self.learner.device)
         step_seconds = (time.perf_counter() - began) / TIMED_STEPS
-        return max(1, int(60 * self.config.minutes * SHARES[self.run.stage] / step_seconds))
+        began = time.perf_counter()
+        self._validation_psnr(validation, 0.0)
+        validating = VALIDATIONS * (time.perf_counter() - began)
+        return max(1, int((60 * self.config.minutes * SHARES[self.run.stage] - validating) / step_seconds))
 
-    def _validation_psnr(self, validation: Pairs) -> float:
+    def _validation_psnr(self, validation: Pairs, t: float) -> float:
         with torch.no_grad():
-            mixtures = self.learner.supernet.mixtures(self.run.t)
+            mixtures = self.learner.supernet.mixtures(t)
         return validation_psnr(self.learner.supernet, validation, mixtures)
 
     def _fitting_choice(self) -> Choice:
@@ -372,8 +403,13 @@ class _Search:
         """
         learner, limit = self.learner, self.config.budgets.ms_per_mp
         scores = Scores(*(tensor.tolist() for tensor in learner.supernet.arch_parameters()))
-        for _ in range(MOST_SHRINKS + 1):
-            choice = fit(learner.supernet.choice(), scores, learner.costs, self.config.budgets)
+        for attempt in range(MOST_SHRINKS + 1):
+            try:
+                choice = fit(learner.supernet.choice(), scores, learner.costs, self.config.budgets)
+            except BudgetError:
+                if attempt == 0:
+                    raise
+                break  # not even the smallest one, judged by what was measured
             if limit is None:
                 return choice
             spec = self.run.space.spec(choice)
@@ -383,7 +419,7 @@ class _Search:
             learner.costs = learner.costs.rescaled(measured / learner.costs.of(choice)["ms_per_mp"])
         raise BudgetError(
             f"{self.run_dir}: the network still takes {measured:.1f} ms per megapixel of output after it was made "
-            f"smaller {MOST_SHRINKS} times, the budget is {limit:g}; is something else running on this machine?"
+            f"smaller {attempt} times, the budget is {limit:g}; is something else running on this machine?"
         )
 
     def _fine_tune(self) -> Network | None:
@@ -395,10 +431,9 @@ class _Search:
         def tell(progress: TrainingProgress) -> None:
             nonlocal finished
             finished = progress.step == progress.steps
-            run.step = progress.step
             if len(run.counts) == FINE_TUNE:
                 run.counts.append(progress.steps)
-                self._tell(StageStarted(STAGES[FINE_TUNE], progress.steps))
+                self.tell(StageStarted(STAGES[FINE_TUNE], progress.steps))
             told = Progress(
                 stage=STAGES[FINE_TUNE],
                 step=progress.step,
@@ -412,8 +447,10 @@ class _Search:
                 steps_per_second=progress.steps_per_second,
                 seconds_left=progress.seconds_left,
             )
-            self._tell(told)
-            run.psnr = progress.best_psnr
+            self.tell(told)
+            run.step, run.psnr = progress.step, progress.best_psnr
+            if progress.validated or progress.step == 0 or self.stop.is_set():
+                self._save()
 
         if (self.run_dir / TRAINING_FILE).exists():
             network = resume_training(self.run_dir, self.photographs, on_progress=tell, stop=self.stop)
@@ -423,8 +460,10 @@ class _Search:
             network = begin_training(start.config.spec, self.photographs, config, self.run_dir, start, tell, self.stop)
         if not finished:
             return None
-        self._write_report(network, costs)
-        self._tell(Finished(run.psnr, costs, self.seconds))
+        if not (self.run_dir / REPORT_FILE).exists():
+            self._write_report(network, costs)
+            self.tell(Finished(run.psnr, costs, self.seconds))
+            self._save()
         return network
 
     def _start(self, choice: Choice) -> Model:
@@ -442,17 +481,11 @@ class _Search:
 
     def _tuning_config(self) -> TrainConfig:
         config = self.config
-        steps: int | None = None
         minutes: float | None = None
         if config.minutes is not None:
             minutes = max(SAFE_SHARE * (config.minutes - self.seconds / 60), 0.05 * config.minutes)
-        elif isinstance(config.steps, tuple):
-            steps = config.steps[FINE_TUNE]
-        else:
-            assert config.steps is not None
-            steps = max(1, round(SHARES[FINE_TUNE] * config.steps))
         return TrainConfig(
-            steps=steps,
+            steps=self._given_steps(FINE_TUNE),
             minutes=minutes,
             l2_share=L2_SHARE,
             teacher=config.teacher,
@@ -476,7 +509,7 @@ class _Search:
             "step_seconds": run.speeds,
             "seconds": round(self.seconds),
             "data": {
-                "folders": sorted({photo.path.parent.name for photo in self.photographs}),
+                "folders": sorted({Path(folder).name for folder in run.folders}),
                 "images": len(self.photographs),
                 "sha256": self.data,
             },
@@ -489,13 +522,13 @@ class _Search:
                 "python": platform.python_version(),
             },
         }
-        write_atomically(self.run_dir / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
-
-    def _tell(self, event: Event) -> None:
-        self.log(event, self.run.stage, self.run.step)
+        try:
+            write_atomically(self.run_dir / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
+        except OSError as error:
+            raise RunError(f"{self.run_dir}: cannot be written ({error.strerror}); resume once it can") from None
 
     def _save(self) -> None:
-        self.run.seconds = self.seconds
+        self.run.seconds, self.run.told = self.seconds, self.tell.count
         try:
             save_state(self.run_dir / STATE_FILE, self.run.state(self.data))
         except OSError as error:

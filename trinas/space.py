@@ -268,6 +268,10 @@ class SearchSpace:
         """Indices of the nodes that are cells, each with slots of its own."""
         return tuple(index for index, node in enumerate(self.nodes) if node.step is None)
 
+    def row_of(self, node: int) -> int:
+        """Where a cell's decisions are among those of all cells."""
+        return self.cell_nodes.index(node)
+
     def path_to(self, node: int) -> tuple[int, ...]:
         """Indices of the nodes from the head to `node`, both ends of the way included."""
         path: list[int] = []
@@ -291,7 +295,7 @@ class SearchSpace:
             if self.nodes[index].step is not None:
                 steps.append(len(cells))
                 continue
-            row = self.cell_nodes.index(index)
+            row = self.row_of(index)
             widths = [*(self.widths[width] for width in choice.widths[row]), self.trunk_width]
             names = [self.primitives[primitive] for primitive in choice.primitives[row]]
             cells.append(CellSpec(tuple(SlotSpec(*slot) for slot in zip(names, widths, strict=True))))

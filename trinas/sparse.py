@@ -80,7 +80,7 @@ def survival(mixture: Tensor, below: Tensor) -> Tensor:
     Returns:
         (D,) from 1 down; 0 exactly where nothing is left below.
     """
-    return below @ mixture
+    return (below * mixture).sum(-1)  # no matrix product: autocast would round it
 
 
 def _pushed_out(scores: Tensor, norm: float) -> tuple[Tensor, Tensor]:
@@ -100,8 +100,9 @@ def _pushed_out(scores: Tensor, norm: float) -> tuple[Tensor, Tensor]:
     factors = left / spreads.masked_fill(spreads == 0, 1).sqrt()
     lowest = 1 / counts + factors * (offsets - means)
     fits = (norm * counts >= 1) & (lowest > 0) & (spreads > 0) & (tied | ~hopeless)
-    survivors = (fits * counts).amax(-1, keepdim=True).long().clamp(min=1)
-    factor, mean = factors.gather(-1, survivors - 1), means.gather(-1, survivors - 1)
+    survivors = (fits * counts).amax(-1, keepdim=True).clamp(min=1)
+    last = survivors.long() - 1
+    factor, mean = factors.gather(-1, last), means.gather(-1, last)
     mixture = 1 / survivors + factor * (offsets - mean)
     return torch.where(counts <= survivors, mixture, 0).clamp(min=0), order
 

@@ -6,8 +6,8 @@ just as well be multiplied where it is read, so hidden channels are masked in th
 reads them. And e * x + (1 - e) * projection(x) is one 1x1 convolution with the kernel e * I + (1 - e) * P.
 """
 
+import threading
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,6 @@ class Supernet(Frame):
         space: what it holds.
         path_scores: (candidates,), raw; likewise primitive_scores (cells, slots, K), width_scores
             (cells, slots - 1, W).
-        checkpoints: recompute a cell's features in the backward pass: less memory, a third more time.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -100,7 +99,11 @@ class Supernet(Frame):
 
 
 class PathTree(nn.Module):
-    """The trunk of a supernet: a cell or an upsampling step for every node of the tree of paths."""
+    """The trunk of a supernet: a cell or an upsampling step for every node of the tree of paths.
+
+    Attributes:
+        checkpoints: recompute a cell's features in the backward pass: less memory, a third more time.
+    """
 
     below: Tensor
     keeps: Tensor
@@ -126,7 +129,8 @@ class PathTree(nn.Module):
         Returns:
             (N, trunk_width, H, W), or at full resolution where upsampling is searched.
         """
-        masks = mixtures.widths @ self.keeps
+        # Sums of products and not matrix products here and below: those autocast would round.
+        masks = (mixtures.widths[..., None] * self.keeps).sum(-2)
         alive = (survival(mixtures.path, self.below) > 0).tolist()
         shares = dict(zip(self.space.candidates, mixtures.path.tolist(), strict=True))
         outputs: dict[int, Tensor] = {}
@@ -147,7 +151,7 @@ class PathTree(nn.Module):
         module = self.nodes[index]
         if not isinstance(module, Cells):
             return module(features)
-        row = self.space.cell_nodes.index(index)
+        row = self.space.row_of(index)
         arguments = features, mixtures.primitives[row], mixtures.widths[row], masks[row]
         if self.checkpoints and torch.is_grad_enabled():
             return checkpoint(module, *arguments, use_reentrant=False)
@@ -160,7 +164,7 @@ class PathTree(nn.Module):
             place.load_state_dict(module.state_dict())
             return
         assert isinstance(place, nn.Sequential)
-        primitives = choice.primitives[self.space.cell_nodes.index(index)]
+        primitives = choice.primitives[self.space.row_of(index)]
         for derived, slot, primitive in zip(place, module.slots, primitives, strict=True):
             shapes = {name: tensor.shape for name, tensor in derived.state_dict().items()}
             assert isinstance(slot, nn.ModuleList)
@@ -222,7 +226,8 @@ class Cells(nn.Module):
     def _run(self, name: str, module: nn.Module, features: Tensor, w_in: Width, w_out: Width) -> Tensor:
         family = self.space.family
         same = _share_of_equal(w_in, w_out, self.space.widths)
-        skeleton, shapes = _skeleton(family, name, w_in.live, w_out.live, not (isinstance(same, float) and same == 1))
+        projected = not (isinstance(same, float) and same == 1)
+        skeleton, shapes = _skeleton(family, name, w_in.live, w_out.live, projected)
         weights = _first_channels(module, shapes)
         for conv, (side, times) in HIDDEN_WIDTHS.get((family, name), {}).items():
             mask = (w_in if side == "in" else w_out).mask
@@ -243,17 +248,30 @@ def _share_of_equal(w_in: Width, w_out: Width, widths: tuple[int, ...]) -> Tenso
         return w_out.mixture[widths.index(w_in.live)]
     if w_out.mixture is None:
         return w_in.mixture[widths.index(w_out.live)]
-    return w_in.mixture @ w_out.mixture
+    return (w_in.mixture * w_out.mixture).sum()
 
 
-@lru_cache(maxsize=4096)
-def _skeleton(
-    family: str, name: str, c_in: int, c_out: int, projected: bool
-) -> tuple[nn.Module, dict[str, torch.Size]]:
+Skeleton = tuple[nn.Module, dict[str, torch.Size]]
+
+
+class _Skeletons(threading.local):
+    """Per thread, since a module is not to be run with two threads' weights at once."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[object, ...], Skeleton] = {}
+
+
+_skeletons = _Skeletons()
+
+
+def _skeleton(family: str, name: str, c_in: int, c_out: int, projected: bool) -> Skeleton:
     """A primitive without weights, to be run with given ones, and their shapes."""
-    with torch.device("meta"):
-        module = build_primitive(family, name, c_in, c_out, projected)
-    return module, {name: tensor.shape for name, tensor in module.state_dict().items()}
+    key = family, name, c_in, c_out, projected
+    if key not in _skeletons.known:
+        with torch.device("meta"):
+            module = build_primitive(family, name, c_in, c_out, projected)
+        _skeletons.known[key] = module, {name: tensor.shape for name, tensor in module.state_dict().items()}
+    return _skeletons.known[key]
 
 
 def _first_channels(module: nn.Module, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from trinas.checkpoint import load_state, save_state
 from trinas.config import TrainConfig
 from trinas.data import Patches, Photograph, check_sizes, fingerprint, image_pairs, split
-from trinas.device import autocast, pick_device, pick_precision, synchronize
+from trinas.device import autocast, chosen_precision, pick_device, synchronize
 from trinas.errors import ModelError, RunError
 from trinas.evaluate import Pixels, psnr_y
 from trinas.files import write_atomically
@@ -50,7 +50,7 @@ class Progress:
     step: int
     steps: int
     steps_per_second: float
-    seconds_left: float
+    seconds_left: float  # NaN before the first step, as is the speed
     loss: float  # running mean of the absolute (in the L2 share: root mean squared, mostly luma's) error
     psnr: float  # last validation, dB on Y; NaN before the first
     best_psnr: float
@@ -119,7 +119,7 @@ def train_network(
         run_dir: new folder; holds the state, metrics.jsonl, curve.png and, as a model folder, the best weights.
         start: go on from this model's weights instead of fresh ones; with another scale, from its trunk's,
             under a fresh tail.
-        on_progress: called every 20 steps and after each validation.
+        on_progress: called before the first step, every 20 steps and after each validation.
         stop: set it to end after the current step, with the state saved.
     Returns:
         The best network so far, collapsed, on the CPU.
@@ -143,7 +143,7 @@ def begin_training(
     """`train_network` in a folder that may hold other parts of the same run already."""
     device = pick_device(config.device)
     network, averaged, optimizer = _prepare(spec, config, device, start.network if start else None)
-    precision = config.precision if config.precision != "auto" else pick_precision(device, spec.trunk_width)
+    precision = chosen_precision(config.precision, device, spec.trunk_width)
     started_from = {"name": start.config.name, **start.config.training} if start else {}
     run = Run(config, spec, config.steps or 0, device, precision, started_from, network, averaged, optimizer)
     return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
@@ -248,8 +248,11 @@ def _train(
         raise RunError(f"{run_dir}: cannot be made ({error.strerror})") from None
     take_step = TrainStep(run.network, run.averaged, run.optimizer, config, run.precision)
 
-    if run.step == 0 and run.started_from:
-        _validate(run, validation)  # what the start is worth, so that nothing worse is ever kept
+    if run.step == 0:
+        if run.started_from:
+            _validate(run, validation)  # what the start is worth, so that nothing worse is ever kept
+        _save(run, run_dir, data, photographs)  # from here on resuming uses this number of steps
+    on_progress(_progress(run, math.nan, validated=False))
     saved = reported = time.perf_counter()
     reported_step = run.step
     while run.step < run.steps:
@@ -269,10 +272,7 @@ def _train(
         if validating or stopping:
             run.seconds += time.perf_counter() - saved
             saved = time.perf_counter()
-            try:
-                _save(run, run_dir, data, photographs)
-            except OSError as error:
-                raise RunError(f"{run_dir}: cannot be written ({error.strerror}); resume once it can") from None
+            _save(run, run_dir, data, photographs)
 
         # 3. Report.
         if run.step % REPORT_EVERY == 0 or validating or stopping:
@@ -429,6 +429,13 @@ def _validate(run: Run, validation: Sequence[tuple[Pixels, Pixels]]) -> None:
 
 
 def _save(run: Run, run_dir: Path, data: str, photographs: Sequence[Photograph]) -> None:
+    try:
+        _write(run, run_dir, data, photographs)
+    except OSError as error:
+        raise RunError(f"{run_dir}: cannot be written ({error.strerror}); resume once it can") from None
+
+
+def _write(run: Run, run_dir: Path, data: str, photographs: Sequence[Photograph]) -> None:
     save_state(run_dir / STATE_FILE, run.state(data))
     if not run.metrics:
         return
