@@ -93,11 +93,13 @@ def list_devices() -> list[DeviceInfo]:
 
 
 @contextmanager
-def memory_shortage_named() -> Iterator[None]:
-    """Torch's words for too little memory, on the CPU and on GPUs, as our own."""
+def memory_shortage_named(
+    kind: type[TrinasError] = UpscaleError, words: str = "for this picture; a smaller --tile or -s takes less"
+) -> Iterator[None]:
+    """Torch's error for too little memory, on the CPU and on GPUs, as one of ours."""
     try:
         yield
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
-            raise UpscaleError("memory is too small for this picture; a smaller --tile or -s takes less") from None
+            raise kind(f"memory is too small {words}") from None
         raise

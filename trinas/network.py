@@ -59,7 +59,7 @@ class Frame(nn.Module):
             (N, 3, scale * H, scale * W), about [0, 1]: not clamped.
         """
         with torch.autocast(low.device.type, enabled=False):
-            features = self.head(low)
+            features = self.head(self._centred(low))
         features = self.trunk(features, *choices)
         with torch.autocast(low.device.type, enabled=False):
             output = self._finished(self.tail(features.to(low.dtype)), low)
@@ -75,7 +75,11 @@ class Frame(nn.Module):
             (N, 3 * scale**2, H, W), or (N, 3, scale * H, scale * W) where upsampling steps take the shuffle's
             place; in the precision of `low`.
         """
-        return self._finished(self.tail(self.trunk(self.head(low), *choices)).to(low.dtype), low)
+        return self._finished(self.tail(self.trunk(self.head(self._centred(low)), *choices)).to(low.dtype), low)
+
+    def _centred(self, low: Tensor) -> Tensor:
+        # Without biases a network maps 0 to 0, which tanh makes a medium grey: that has to be what 0 stands for.
+        return 2 * low - 1 if self.family == "paper" else low
 
     def _finished(self, output: Tensor, low: Tensor) -> Tensor:
         if self.family == "paper":

@@ -28,7 +28,7 @@ from trinas.data import (
     image_pairs,
     split,
 )
-from trinas.device import chosen_precision, pick_device, synchronize
+from trinas.device import chosen_precision, memory_shortage_named, pick_device, synchronize
 from trinas.errors import BudgetError, DataError, RunError
 from trinas.evaluate import Pixels
 from trinas.events import STAGES, ArchitectureChosen, Event, EventLog, Finished, Progress, StageStarted
@@ -286,6 +286,7 @@ class _Search:
         """Time this run has had, earlier parts of it included."""
         return time.perf_counter() - self._counted_from
 
+    @memory_shortage_named(RunError, "for this search; a smaller space (--trunk-width, --cells) takes less")
     def run_stages(self) -> Network | None:
         run = self.run
         if run.stage < FINE_TUNE:
