@@ -120,7 +120,7 @@ def test_a_paper_network_follows_its_formula():
     cell = CellSpec((SlotSpec("conv3x3", 6),))
     network = busy_network(ArchSpec("paper", 4, 6, (cell, cell), (1, 2)))
     low = torch.rand(1, 3, 5, 4)
-    features = conv_of(network.head, low)
+    features = conv_of(network.head, 2 * low - 1)
     for number in range(2):
         first, step = network.trunk[2 * number], network.trunk[2 * number + 1]
         features = features + 0.2 * first[0](features)
