@@ -70,6 +70,8 @@ class Learner:
         penalty = self.controller.penalty(costs, chosen, t)
         # Logarithms, so that a multiplier weighs relative costs against relative losses.
         objective = self._loss(batch, mixtures).clamp(min=SMALLEST_LOSS).log() + penalty.float().to(self.device)
+        if not objective.isfinite():  # the weights have gone astray, which their next loss shows; scores stay
+            return {name: float(cost.detach()) for name, cost in costs.items()}
         gradients = torch.autograd.grad(objective, scores)
         before = [tensor.detach().clone() for tensor in scores]
         frozen = [decided(*pair, t) for pair in zip(mixtures.tensors(), gradients, strict=True)]
