@@ -502,16 +502,28 @@ def search(
         SpaceName, typer.Option(help="What to choose among; see docs/search.md.", rich_help_panel=SPACE)
     ] = SpaceName.EDGE,
     trunk_width: Annotated[
-        int | None, typer.Option(min=1, help="Channels between cells, the most.", rich_help_panel=SPACE)
+        int | None,
+        typer.Option(
+            min=1, help="Channels between cells, the most. [default: by the budgets; paper: 64]", rich_help_panel=SPACE
+        ),
     ] = None,
-    cells: Annotated[int | None, typer.Option(min=1, help="Cells on a path, the most.", rich_help_panel=SPACE)] = None,
-    slots: Annotated[int | None, typer.Option(min=1, help="Primitives in a cell.", rich_help_panel=SPACE)] = None,
+    cells: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Cells on a path, the most. [default: by the budgets; paper: 5]", rich_help_panel=SPACE
+        ),
+    ] = None,
+    slots: Annotated[
+        int | None,
+        typer.Option(min=1, help="Primitives in a cell. [default: 3; paper: 5]", rich_help_panel=SPACE),
+    ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.AUTO,
 ) -> None:
     """Find and train a network that keeps within your budgets, ready for `--model`.
 
-    Ctrl-C saves the state and ends; `--resume` goes on as if nothing had happened.
+    While it searches, expected costs may exceed the budgets; the network never does. Ctrl-C saves the state and
+    ends; `--resume` goes on as if nothing had happened.
     """
     given = {name for name in ctx.params if _is_given(ctx, name)}
     if resume is not None and given - {"resume", "data"}:
@@ -527,10 +539,11 @@ def search(
     if resume is not None:
         run_dir = resume
         check_resumable(run_dir, generated=not data)
+        typer.echo(f"Going on with {run_dir}", err=True)
         network = resume_search(resume, _search_images(data), on_event=_print_search, stop=stop)
     else:
         try:
-            budgets = Budgets(_amount(max_params), _amount(max_macs), max_ms_per_mp)
+            budgets = Budgets(_amount(max_params, "--max-params"), _amount(max_macs, "--max-macs"), max_ms_per_mp)
             if steps is None and minutes is None:
                 minutes = DEFAULT_SEARCH_MINUTES
             config = SearchConfig(
@@ -733,8 +746,8 @@ def _leave_at_once(code: int) -> None:
     os._exit(code)
 
 
-def _amount(text: str | None) -> float | None:
-    """A number with a suffix k, M or G.
+def _amount(text: str | None, option: str) -> float | None:
+    """A number with a suffix k, M or G, or none.
 
     Raises:
         ValueError: it is none.
@@ -745,7 +758,7 @@ def _amount(text: str | None) -> float | None:
     try:
         return float(text if factor == 1 else text[:-1]) * factor
     except ValueError:
-        raise ValueError(f"{text!r} is no number such as 500k, 1.2M or 3G") from None
+        raise ValueError(f"{option}: {text!r} is no number such as 500k, 1.2M or 3G") from None
 
 
 def _step_counts(text: str | None) -> int | tuple[int, int, int] | None:
@@ -817,8 +830,9 @@ def _print_search(event: "Event") -> None:
                 f"{name} {_short(event.costs[name])} of {_short(limit)}" for name, limit in event.budgets.items()
             )
             quality = "" if isnan(event.psnr) else f"PSNR {event.psnr:.2f} dB  "
+            expected = f"t {event.t:.2f}  expected {costs}" if event.stage == "search" else costs
             line = (
-                f"{event.stage} {event.step:,}/{event.steps:,}  t {event.t:.2f}  {costs}  loss {event.loss:.4f}  "
+                f"{event.stage} {event.step:,}/{event.steps:,}  {expected}  loss {event.loss:.4f}  "
                 f"{quality}{_duration(event.seconds_left)} left"
             )
             typer.echo(f"{start}{line}", err=True, nl=not on_terminal)
@@ -859,6 +873,7 @@ def _stop_on_signals() -> threading.Event:
     def handle(number: int, frame: object) -> None:
         stop.set()
         signal.signal(number, signal.SIG_DFL)
+        typer.echo("Stopping after this step, with the state saved; once more ends at once.", err=True)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)

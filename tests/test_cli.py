@@ -569,7 +569,7 @@ def test_a_search_gives_a_model_that_enlarges(tmp_path, monkeypatch):
     result = small_search("--steps", "2,3,2")
     assert result.exit_code == 0, result.output
     assert "Learning from generated images" in result.stderr
-    assert "search 3/3  t 1.00" in result.stderr
+    assert "search 3/3  t 1.00  expected params" in result.stderr
     assert "use it with --model searched-x2-3k" in result.stderr
     assert {path.name for path in Path("searched-x2-3k").iterdir()} >= {
         "model.safetensors", "config.json", "README.md", "report.json", "events.jsonl", "metrics.jsonl", "curve.png",

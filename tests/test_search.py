@@ -220,7 +220,11 @@ def test_minutes_become_steps_that_resuming_keeps(photographs, tmp_path):
     [
         ({"budgets": Budgets(params=400)}, BudgetError, "the smallest has"),
         ({"budgets": Budgets(params=3000, macs=1e6)}, BudgetError, "multiply-adds: the smallest has"),
-        ({"patch_px": 64}, DataError, "112x112 is smaller than a training patch of 128"),
+        (
+            {"patch_px": 64},
+            DataError,
+            "training patch of 128x128, as are 5 more of the 6 images",
+        ),
         ({"teacher": "nobody"}, ModelError, "nobody: no such model"),
     ],
 )

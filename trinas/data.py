@@ -43,6 +43,8 @@ def load_photographs(folders: Sequence[Path]) -> list[Photograph]:
     """
     by_digest: dict[str, Photograph] = {}
     for folder in folders:
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder")
         paths = [path for path in sorted(folder.rglob("*")) if is_image_file(path)]
         if not paths:
             raise DataError(f"{folder}: no images here to learn from (looked for {' '.join(IMAGE_SUFFIXES)})")
@@ -97,15 +99,15 @@ def check_sizes(photographs: Sequence[Photograph], side_px: int) -> None:
     """Refuse photographs that a square of `side_px` does not fit into.
 
     Raises:
-        DataError: names the first of them.
+        DataError: says how many they are, and names the first of them.
     """
-    for photo in photographs:
-        height, width = photo.pixels.shape[:2]
-        if min(height, width) < side_px:
-            raise DataError(
-                f"{photo.path}: {width}x{height} is smaller than a training patch of {side_px}; "
-                "remove it or train with smaller patches"
-            )
+    small = [photo for photo in photographs if min(photo.pixels.shape[:2]) < side_px]
+    if small:
+        height, width = small[0].pixels.shape[:2]
+        raise DataError(
+            f"{small[0].path}: {width}x{height} is smaller than a training patch of {side_px}x{side_px}, as are "
+            f"{len(small) - 1} more of the {len(photographs)} images; leave them out"
+        )
 
 
 def centre_crops(photographs: Sequence[Photograph], side_px: int) -> list[Photograph]:

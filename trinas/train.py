@@ -439,7 +439,7 @@ def _write(run: Run, run_dir: Path, data: str, photographs: Sequence[Photograph]
     save_state(run_dir / STATE_FILE, run.state(data))
     if not run.metrics:
         return
-    lines = "".join(json.dumps(line) + "\n" for line in run.metrics)
+    lines = "".join(json.dumps(_plain(line)) + "\n" for line in run.metrics)
     write_atomically(run_dir / METRICS_FILE, lines.encode())
     points = [(line["step"], line["psnr"]) for line in run.metrics]
     curve = line_plot(points, f"Validation PSNR on Y, dB (best {run.best_psnr:.3f})", "steps")
@@ -456,6 +456,11 @@ def _write(run: Run, run_dir: Path, data: str, photographs: Sequence[Photograph]
     if run.started_from:
         training["started_from"] = run.started_from
     save_model(run_dir, _best_network(run), ModelConfig(run_dir.name, run.spec, "unspecified", training))
+
+
+def _plain(numbers: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no word for what is not a number: null."""
+    return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
 
 
 def _best_network(run: Run) -> Network:
