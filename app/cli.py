@@ -873,7 +873,8 @@ def _stop_on_signals() -> threading.Event:
     def handle(number: int, frame: object) -> None:
         stop.set()
         signal.signal(number, signal.SIG_DFL)
-        typer.echo("Stopping after this step, with the state saved; once more ends at once.", err=True)
+        # Not typer.echo: the signal may have come in the middle of another one.
+        os.write(2, b"\nStopping after this step, with the state saved; once more ends at once.\n")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)
