@@ -1,5 +1,7 @@
 import dataclasses
 import math
+import zlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +12,6 @@ from trinas.budgets import (
     ROOM,
     BudgetController,
     CostModel,
-    Scores,
     cheapest_choice,
     check_possible,
     fit,
@@ -30,6 +31,11 @@ def random_scores(space, seed):
     cells, slots = len(space.cell_nodes), space.slots
     shapes = (len(space.candidates),), (cells, slots, len(space.primitives)), (cells, slots - 1, len(space.widths))
     return [torch.randn(shape, generator=generator) for shape in shapes]
+
+
+def some_loss(choice):
+    """Any number that depends on the choice alone."""
+    return zlib.crc32(repr(choice).encode()) / 2**32
 
 
 def made_up_slot_ms(space, seed):
@@ -65,8 +71,7 @@ def test_no_derived_network_exceeds_a_budget(task):
     with torch.no_grad():
         for parameter, scores in zip(supernet.arch_parameters(), random_scores(space, seed), strict=True):
             parameter.copy_(scores)
-    scores = Scores(*(parameter.tolist() for parameter in supernet.arch_parameters()))
-    choice = fit(supernet.choice(), scores, model, budgets)
+    choice = fit(supernet.choice(), some_loss, model, budgets)
     supernet.choose(choice)
     network = supernet.derive(supernet.choice())
     costs = {**dataclasses.asdict(spec_cost(network.spec)), "ms_per_mp": model.of(choice)["ms_per_mp"]}
@@ -86,7 +91,7 @@ def test_a_network_of_the_edge_space_uses_its_budget(scale, limit):
         supernet = Supernet(space)
         for parameter, values in zip(supernet.arch_parameters(), scores, strict=True):
             parameter.data.copy_(values)
-        choice = fit(supernet.choice(), Scores(*(values.tolist() for values in scores)), model, budgets)
+        choice = fit(supernet.choice(), some_loss, model, budgets)
         assert 0.7 * budgets.params <= spec_cost(space.spec(choice)).params <= budgets.params
 
 
@@ -94,24 +99,37 @@ def test_a_choice_within_its_budgets_and_near_them_stays():
     space = SearchSpace("edge", 4, 16, 2, 3, 1)
     choice = largest_choice(space)
     params = spec_cost(space.spec(choice)).params
-    scores = Scores(*(values.tolist() for values in random_scores(space, 0)))
-    assert fit(choice, scores, CostModel(space), Budgets(params=params)) == choice
-    assert fit(choice, scores, CostModel(space), Budgets(params=params / 0.95)) == choice
+    assert fit(choice, some_loss, CostModel(space), Budgets(params=params)) == choice
+    assert fit(choice, some_loss, CostModel(space), Budgets(params=params / 0.95)) == choice
 
 
-def test_the_least_harmful_change_is_made():
-    """Of two equal slots the one whose scores care less gives way."""
+@pytest.mark.parametrize("loved", [0, 1])
+def test_the_least_harmful_change_is_made(loved):
+    """Of two equal slots the one whose change costs less quality gives way."""
     space = SearchSpace("edge", 4, 16, 1, 2, 0)
-    choice = largest_choice(space)
-    model = CostModel(space)
+    choice, model = largest_choice(space), CostModel(space)
     residual = space.primitives.index("residual")
-    calm, keen = [0.0] * len(space.primitives), [0.0] * len(space.primitives)
-    calm[residual], keen[residual] = 0.1, 5.0
-    widths = [[[-50.0, -50.0, -50.0, 0.0]]]
-    budgets = Budgets(params=model.of(choice)["params"] - 1)
-    fitted = fit(choice, Scores([0.0], [[calm, keen]], widths), model, budgets)
-    assert fitted.primitives[0][1] == residual
-    assert fitted.primitives[0][0] != residual
+
+    def loss(tried):
+        narrowed = 100 * (choice.widths[0][0] - tried.widths[0][0])
+        return narrowed + sum((5 if slot == loved else 1) * (tried.primitives[0][slot] != residual) for slot in (0, 1))
+
+    shrunk = fit(choice, loss, model, Budgets(params=model.of(choice)["params"] - 1))
+    assert shrunk.widths == choice.widths
+    assert [name == residual for name in shrunk.primitives[0]] == [slot == loved for slot in (0, 1)]
+
+
+def test_room_that_is_left_goes_where_it_helps_most():
+    """From a bottleneck of 4 channels: widening it is worth more than anything else."""
+    space = SearchSpace("edge", 4, 16, 1, 2, 0)
+    conv = space.primitives.index("conv3x3")
+    narrow = replace(largest_choice(space), primitives=((conv, conv),), widths=((0,),))
+    wide = replace(narrow, widths=((3,),))
+    model = CostModel(space)
+    budgets = Budgets(params=model.of(wide)["params"])
+    fitted = fit(narrow, lambda tried: -float(tried.widths[0][0]), model, budgets)
+    assert fitted.primitives == narrow.primitives
+    assert fitted.widths[0][0] >= 2
 
 
 @given(tasks(), st.sampled_from(["params", "macs", "ms_per_mp"]))
@@ -134,8 +152,7 @@ def test_the_cheapest_in_time_need_not_be_the_smallest():
     assert cheapest_choice(model, "ms_per_mp").widths == ((3,),)
     budgets = Budgets(ms_per_mp=model.of(cheapest_choice(model, "ms_per_mp"))["ms_per_mp"])
     check_possible(model, budgets)
-    scores = Scores([0.0], [[[0.0] * 6] * 2], [[[5.0, 4.0, 3.0, 2.0]]])
-    choice = fit(smallest_choice(space), scores, model, budgets)
+    choice = fit(smallest_choice(space), some_loss, model, budgets)
     assert model.of(choice)["ms_per_mp"] <= budgets.ms_per_mp
 
 

@@ -30,7 +30,7 @@ def test_radius_is_exactly_how_far_an_impulse_travels(spec):
     network = Network(spec).double()
     for parameter in network.parameters():
         torch.nn.init.constant_(parameter, 1 / parameter[0].numel())  # large enough to show, too small to saturate
-    low = torch.rand(1, 3, 1, side, dtype=torch.float64).requires_grad_()
+    low = (0.5 + torch.rand(1, 3, 1, side, dtype=torch.float64) / 2).requires_grad_()  # none below 0 once it is centred
     # How the middle input pixel's outputs depend on each input pixel of its row.
     middle = network(low)[:, :, :, radius * spec.scale : (radius + 1) * spec.scale]
     reach = torch.autograd.grad(middle.sum(), low)[0].abs().sum(dim=(0, 1, 2))

@@ -209,6 +209,8 @@ def test_any_choice_can_be_chosen(name):
     for choice in (smallest_choice(supernet.space), largest_choice(supernet.space)):
         supernet.choose(choice)
         assert supernet.choice() == choice
+        for ours, projected in zip(supernet.mixtures_of(choice).tensors(), supernet.mixtures(1).tensors(), strict=True):
+            assert torch.equal(ours, projected)
     before = [scores.detach().clone() for scores in supernet.arch_parameters()]
     supernet.choose(supernet.choice())
     assert all(torch.equal(*pair) for pair in zip(before, supernet.arch_parameters(), strict=True))

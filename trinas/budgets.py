@@ -265,12 +265,14 @@ def tightest_excess(costs: dict[str, Tensor], budgets: Budgets) -> Tensor:
     return torch.stack([(costs[name] / limit).log() for name, limit in budgets.given().items()]).max()
 
 
-def fit(choice: Choice, scores: "Scores", model: CostModel, budgets: Budgets) -> Choice:
-    """Bring a choice within its budgets by the least harmful changes, and use what they leave.
+def fit(choice: Choice, loss: Callable[[Choice], float], model: CostModel, budgets: Budgets) -> Choice:
+    """Bring a choice within its budgets by the least harmful changes, and use what they leave for the most helpful.
 
-    Harm is what the scores say: how much lower the new candidate's score is, per unit of log(cost) that it moves.
-    One candidate of one decision changes at a time. `check_possible` must have passed.
+    One decision changes at a time, widths by one candidate: the one for which the loss rises least, or falls most, per
+    unit of log(cost). `check_possible` must have passed.
 
+    Args:
+        loss: of the supernet at a choice.
     Returns:
         A choice that meets every budget.
     Raises:
@@ -285,18 +287,18 @@ def fit(choice: Choice, scores: "Scores", model: CostModel, budgets: Budgets) ->
         return max(costs[name] / limit for name, limit in limits.items())
 
     while (over := excess(model.of(choice))) > 0:
-        moves = [(over - excess(model.of(move)), harm, move) for move, harm in _moves(choice, scores, model.space)]
-        useful = [(harm / saved, move) for saved, harm, move in moves if saved > 0]
+        saving = [(over - excess(model.of(move)), move) for move in _moves(choice, model.space)]
+        now, useful = loss(choice), [(saved, move) for saved, move in saving if saved > 0]
         if not useful:
             choice = _last_resort(model, budgets)
             break
-        choice = min(useful, key=lambda entry: entry[0])[1]
+        choice = min(useful, key=lambda entry: (loss(entry[1]) - now) / entry[0])[1]
     while (full := fullness(model.of(choice))) < FULL:
-        moves = [(fullness(model.of(move)), harm, move) for move, harm in _moves(choice, scores, model.space)]
-        fitting = [(harm / math.log(filled / full), move) for filled, harm, move in moves if full < filled <= 1]
+        filling = [(fullness(model.of(move)), move) for move in _moves(choice, model.space)]
+        now, fitting = loss(choice), [(math.log(filled / full), move) for filled, move in filling if full < filled <= 1]
         if not fitting:
             break
-        choice = min(fitting, key=lambda entry: entry[0])[1]
+        choice = min(fitting, key=lambda entry: (loss(entry[1]) - now) / entry[0])[1]
     return choice
 
 
@@ -310,35 +312,21 @@ def _last_resort(model: CostModel, budgets: Budgets) -> Choice:
     raise BudgetError(f"no network of the space {model.space.name} was found that has at most {listed}")
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Raw scores as nested lists, shaped like those of a supernet."""
-
-    path: list[float]
-    primitives: list[list[list[float]]]
-    widths: list[list[list[float]]]
-
-
-def _moves(choice: Choice, scores: Scores, space: SearchSpace) -> Iterator[tuple[Choice, float]]:
-    """Every choice that differs in one decision of its path, widths by one candidate, and how much lower it scores."""
-    here = scores.path[space.candidates.index(choice.node)]
-    for node, score in zip(space.candidates, scores.path, strict=True):
+def _moves(choice: Choice, space: SearchSpace) -> Iterator[Choice]:
+    """Every choice that differs in one decision of its path, in widths by one candidate."""
+    for node in space.candidates:
         if node != choice.node:
-            yield replace(choice, node=node), here - score
+            yield replace(choice, node=node)
     rows = [space.row_of(index) for index in space.path_to(choice.node) if space.nodes[index].step is None]
     for row in rows:
         for slot, current in enumerate(choice.primitives[row]):
-            of_slot = scores.primitives[row][slot]
             for candidate in range(len(space.primitives)):
                 if candidate != current:
-                    moved = replace(choice, primitives=_changed(choice.primitives, row, slot, candidate))
-                    yield moved, of_slot[current] - of_slot[candidate]
+                    yield replace(choice, primitives=_changed(choice.primitives, row, slot, candidate))
         for slot, current in enumerate(choice.widths[row]):
-            of_slot = scores.widths[row][slot]
             for candidate in (current - 1, current + 1):
                 if 0 <= candidate < len(space.widths):
-                    moved = replace(choice, widths=_changed(choice.widths, row, slot, candidate))
-                    yield moved, of_slot[current] - of_slot[candidate]
+                    yield replace(choice, widths=_changed(choice.widths, row, slot, candidate))
 
 
 def _changed(rows: tuple[tuple[int, ...], ...], row: int, slot: int, value: int) -> tuple[tuple[int, ...], ...]:

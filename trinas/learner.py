@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from trinas.budgets import BudgetController, CostModel, tightest_excess
 from trinas.config import SearchConfig
 from trinas.device import autocast
+from trinas.space import Choice
 from trinas.sparse import largest_radius
 from trinas.supernet import Mixtures, Supernet
 
@@ -50,6 +51,11 @@ class Learner:
             mixtures = self.supernet.mixtures(t)
         loss = self._learn_weights(weight_batch, mixtures, self.config.weight_rate)
         return loss, self._learn_scores(score_batch, t, score_rate)
+
+    @torch.no_grad()
+    def loss_of(self, batch: tuple[Tensor, Tensor], choice: Choice) -> float:
+        """Mean absolute error of the supernet at a choice."""
+        return float(self._loss(batch, self.supernet.mixtures_of(choice)))
 
     def _learn_weights(self, batch: tuple[Tensor, Tensor], mixtures: Mixtures, rate: float) -> Tensor:
         self.weight_optimizer.param_groups[0]["lr"] = rate

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trinas.budgets import CostModel, Scores, check_possible, fit, largest_choice
+from trinas.budgets import CostModel, check_possible, fit, largest_choice
 from trinas.checkpoint import load_state, save_state
 from trinas.config import Budgets, SearchConfig, TrainConfig
 from trinas.data import (
@@ -302,7 +303,7 @@ class _Search:
                 if not self._run_stage(halves, validation):
                     return None
                 run.stage, run.step = run.stage + 1, 0
-            choice = self._fitting_choice()
+            choice = self._fitting_choice(halves[1])
             self.learner.supernet.choose(choice)
             self.tell(ArchitectureChosen(run.space.spec(choice).to_dict(), self.learner.costs.of(choice)))
             self._save()
@@ -396,17 +397,20 @@ class _Search:
             mixtures = self.learner.supernet.mixtures(t)
         return validation_psnr(self.learner.supernet, validation, mixtures)
 
-    def _fitting_choice(self) -> Choice:
+    def _fitting_choice(self, patches: Patches) -> Choice:
         """The highest scores' choice, brought within the budgets; where time has one, the whole network is timed.
+
+        Changes are judged by their loss on one fixed batch of the scores' half.
 
         Raises:
             BudgetError: its time cannot be brought below the budget.
         """
         learner, limit = self.learner, self.config.budgets.ms_per_mp
-        scores = Scores(*(tensor.tolist() for tensor in learner.supernet.arch_parameters()))
+        batch = patches.batch(self.config.seed, sum(self.run.counts), self.config.batch_size)
+        loss = lru_cache(maxsize=None)(lambda choice: learner.loss_of(batch, choice))
         for attempt in range(MOST_SHRINKS + 1):
             try:
-                choice = fit(learner.supernet.choice(), scores, learner.costs, self.config.budgets)
+                choice = fit(learner.supernet.choice(), loss, learner.costs, self.config.budgets)
             except BudgetError:
                 if attempt == 0:
                     raise

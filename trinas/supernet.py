@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from trinas.layers import HIDDEN_WIDTHS, PAPER_RESIDUAL_SCALE, UpsamplingStep, build_primitive
@@ -74,6 +75,16 @@ class Supernet(Frame):
         path = int(self.path_scores.argmax())
         primitives, widths = (scores.argmax(-1).tolist() for scores in (self.primitive_scores, self.width_scores))
         return Choice(self.space.candidates[path], tuple(map(tuple, primitives)), tuple(map(tuple, widths)))
+
+    def mixtures_of(self, choice: Choice) -> Mixtures:
+        """The mixtures that are this choice."""
+        path = self.space.candidates.index(choice.node)
+        chosen = (path, choice.primitives, choice.widths)
+        one_hot = (
+            F.one_hot(torch.tensor(index, dtype=torch.long).view(scores.shape[:-1]), scores.shape[-1]).to(scores)
+            for index, scores in zip(chosen, self.arch_parameters(), strict=True)
+        )
+        return Mixtures(*one_hot)
 
     @torch.no_grad()
     def choose(self, choice: Choice) -> None:
