@@ -132,6 +132,17 @@ def test_room_that_is_left_goes_where_it_helps_most():
     assert fitted.widths[0][0] >= 2
 
 
+def test_what_costs_nothing_is_taken_where_it_helps():
+    """A `skip` can hand on more channels for free, also where a budget is full."""
+    space = SearchSpace("edge", 4, 16, 1, 3, 0)
+    skip, conv = (space.primitives.index(name) for name in ("skip", "conv3x3"))
+    narrow = replace(largest_choice(space), primitives=((conv, skip, skip),), widths=((1, 0),))
+    model = CostModel(space)
+    budgets = Budgets(params=model.of(narrow)["params"])
+    fitted = fit(narrow, lambda tried: -float(tried.widths[0][1]), model, budgets)
+    assert fitted == replace(narrow, widths=((1, 3),))
+
+
 @given(tasks(), st.sampled_from(["params", "macs", "ms_per_mp"]))
 def test_nothing_is_cheaper_than_the_cheapest(task, name):
     space, model, _, seed = task

@@ -269,7 +269,7 @@ def fit(choice: Choice, loss: Callable[[Choice], float], model: CostModel, budge
     """Bring a choice within its budgets by the least harmful changes, and use what they leave for the most helpful.
 
     One decision changes at a time, widths by one candidate: the one for which the loss rises least, or falls most, per
-    unit of log(cost). `check_possible` must have passed.
+    unit of log(cost). What costs nothing and lowers the loss comes first. `check_possible` must have passed.
 
     Args:
         loss: of the supernet at a choice.
@@ -293,13 +293,18 @@ def fit(choice: Choice, loss: Callable[[Choice], float], model: CostModel, budge
             choice = _last_resort(model, budgets)
             break
         choice = min(useful, key=lambda entry: (loss(entry[1]) - now) / entry[0])[1]
-    while (full := fullness(model.of(choice))) < FULL:
-        filling = [(fullness(model.of(move)), move) for move in _moves(choice, model.space)]
-        now, fitting = loss(choice), [(math.log(filled / full), move) for filled, move in filling if full < filled <= 1]
-        if not fitting:
-            break
+    while True:
+        full, now = fullness(model.of(choice)), loss(choice)
+        filling = [(fullness(model.of(move)) / full, move) for move in _moves(choice, model.space)]
+        # First what costs nothing: the next channels of a `skip` are free.
+        free = [move for growth, move in filling if growth == 1 and loss(move) < now]
+        if free:
+            choice = min(free, key=loss)
+            continue
+        fitting = [(math.log(growth), move) for growth, move in filling if growth > 1 and growth * full <= 1]
+        if full >= FULL or not fitting:
+            return choice
         choice = min(fitting, key=lambda entry: (loss(entry[1]) - now) / entry[0])[1]
-    return choice
 
 
 def _last_resort(model: CostModel, budgets: Budgets) -> Choice:
