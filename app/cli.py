@@ -414,9 +414,7 @@ def train(
         raise typer.BadParameter("give exactly one of --arch, --from and --resume")
     if scale is not None and start is None:
         raise typer.BadParameter("--scale goes with --from; an --arch says its own")
-    given = {name for name in ctx.params if _is_given(ctx, name)}
-    if resume is not None and given - {"resume", "data"}:
-        raise typer.BadParameter("a resumed run keeps its settings: give only --resume and --data")
+    _check_resumed(ctx, resume)
     if resume is None and (output is None or (steps is None) == (minutes is None)):
         raise typer.BadParameter("a new run needs --output, and exactly one of --steps and --minutes")
     from trinas.data import load_photographs
@@ -525,9 +523,7 @@ def search(
     While it searches, expected costs may exceed the budgets; the network never does. Ctrl-C saves the state and
     ends; `--resume` goes on as if nothing had happened.
     """
-    given = {name for name in ctx.params if _is_given(ctx, name)}
-    if resume is not None and given - {"resume", "data"}:
-        raise typer.BadParameter("a resumed run keeps its settings: give only --resume and --data")
+    _check_resumed(ctx, resume)
     if resume is None and max_params is None and max_macs is None and max_ms_per_mp is None:
         raise typer.BadParameter("give a budget: --max-params, --max-macs or --max-ms-per-mp")
     from trinas.config import Budgets, SearchConfig
@@ -586,6 +582,13 @@ def main() -> None:
     except TrinasError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
+
+
+def _check_resumed(ctx: typer.Context, resume: Path | None) -> None:
+    """Refuse settings beside --resume: a run has its own."""
+    given = {name for name in ctx.params if _is_given(ctx, name)}
+    if resume is not None and given - {"resume", "data"}:
+        raise typer.BadParameter("a resumed run keeps its settings: give only --resume and --data")
 
 
 def _is_given(ctx: typer.Context, name: str) -> bool:

@@ -151,10 +151,7 @@ class SearchConfig:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("give exactly one of steps and minutes")
-        for name in ("minutes", "batch_size", "patch_px", "weight_rate", "score_rate", "clip_norm"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < inf:
-                raise ValueError(f"{name} must be positive, got {value:g}")
+        _check_positive(self, "minutes", "batch_size", "patch_px", "weight_rate", "score_rate", "clip_norm")
         counts = self.steps if isinstance(self.steps, tuple) else (1 if self.steps is None else self.steps,)
         if len(counts) not in (1, 3) or min(counts) < 1:
             raise ValueError(f"steps must be one positive number or three, got {self.steps}")
@@ -201,10 +198,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("give exactly one of steps and minutes")
-        for name in ("steps", "minutes", "batch_size", "patch_px", "learning_rate", "clip_norm", "validate_every"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < inf:
-                raise ValueError(f"{name} must be positive, got {value:g}")
+        _check_positive(
+            self, "steps", "minutes", "batch_size", "patch_px", "learning_rate", "clip_norm", "validate_every"
+        )
         for name in ("seed", "warmup_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
@@ -213,6 +209,14 @@ class TrainConfig:
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay:g}")
         _check_precision(self.precision)
+
+
+def _check_positive(config: object, *names: str) -> None:
+    """Refuse numbers that are not positive and finite; None is no number."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 < value < inf:
+            raise ValueError(f"{name} must be positive, got {value:g}")
 
 
 def _check_precision(precision: str) -> None:

@@ -19,7 +19,11 @@ SMALLEST_LOSS = 1e-6
 
 
 class Learner:
-    """A supernet and what moves its weights and scores: two optimisers and the budgets' controller."""
+    """A supernet and what moves its weights and scores: two optimisers and the budgets' controller.
+
+    Attributes:
+        start_costs: what the mixtures cost at t = 0 before any score has moved, by name.
+    """
 
     def __init__(self, supernet: Supernet, config: SearchConfig, costs: CostModel, precision: str) -> None:
         self.supernet, self.config, self.costs, self.precision = supernet, config, costs, precision
@@ -29,12 +33,8 @@ class Learner:
         self.score_optimizer = torch.optim.Adam(supernet.arch_parameters(), lr=0.0, betas=(0.5, 0.999))
         with torch.no_grad():
             expected = costs.expected(supernet.mixtures(0))
+        self.start_costs = {name: float(cost) for name, cost in expected.items()}
         self.controller = BudgetController(config.budgets, float(tightest_excess(expected, config.budgets)))
-
-    def expected(self, t: float) -> dict[str, float]:
-        """What the mixtures at this t are expected to cost."""
-        with torch.no_grad():
-            return {name: float(cost) for name, cost in self.costs.expected(self.supernet.mixtures(t)).items()}
 
     def warm_up(self, batch: tuple[Tensor, Tensor], step: int, rate: float) -> Tensor:
         """One step of the weights at t = 0, widths in turn at their largest, at their smallest and at random.

@@ -548,7 +548,7 @@ def take_step(run: Run, halves: Sequence[Patches], t: float | None = None) -> tu
     for_weights = halves[0].batch(config.seed, number, config.batch_size)
     if run.stage == WARM_UP:
         rate = config.weight_rate * (run.step + 1) / run.counts[WARM_UP]
-        return learner.warm_up(for_weights, run.step, rate), learner.expected(0)
+        return learner.warm_up(for_weights, run.step, rate), learner.start_costs
     for_scores = halves[1].batch(config.seed, number, config.batch_size)
     score_rate = config.score_rate or max(SCORE_RATE, SCORE_TRAVEL / run.counts[SEARCH])
     return learner.search(for_weights, for_scores, t, score_rate)
