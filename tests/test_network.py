@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from trinas.layers import build_primitive, shared_prefix
 from trinas.network import Network
-from trinas.space import ArchSpec, CellSpec, SlotSpec
+from trinas.space import PAPER_NETWORKS, ArchSpec, CellSpec, SlotSpec, named_spec
 from trinas.store import collapsed_weights
 
 
@@ -134,3 +134,14 @@ def test_the_shared_prefix_crops_or_pads_with_zeros():
     padded = shared_prefix(features, 6)
     assert torch.equal(padded[:, :4], features)
     assert (padded[:, 4:] == 0).all()
+
+
+@pytest.mark.parametrize("name", sorted(PAPER_NETWORKS))
+def test_a_paper_network_starts_near_the_enlarged_input(name):
+    torch.manual_seed(0)
+    low = torch.rand(1, 3, 12, 12)
+    with torch.no_grad():
+        high = Network(named_spec(name))(low)
+    nearest = F.interpolate(low, scale_factor=4, mode="nearest")
+    assert (high - nearest).abs().mean() < 0.05
+    assert (high - nearest).mean((2, 3)).abs().max() < 0.01

@@ -8,6 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 PAPER_RESIDUAL_SCALE = 0.2
+"""How much of its chain a cell of the paper's spaces adds to its input."""
+
+STEP_SLOPE = 0.2
+"""What upsampling steps leave of negative features."""
+
 SMALL_START = 0.1
 """Residual branches start this much smaller than usual: at full size they train badly in small networks."""
 
@@ -186,11 +191,11 @@ class UpsamplingStep(nn.Module):
     def __init__(self, width: int, factor: int) -> None:
         super().__init__()
         self.factor = factor
-        self.conv = Conv(width, width, 3, bias=False)
+        self.conv = colour_keeping_conv(width)
 
     def forward(self, features: Tensor) -> Tensor:
         upsampled = F.interpolate(features, scale_factor=self.factor, mode="nearest")
-        return F.leaky_relu(self.conv(upsampled), 0.2)
+        return F.leaky_relu(self.conv(upsampled), STEP_SLOPE)
 
 
 HIDDEN_WIDTHS: dict[tuple[str, str], dict[str, tuple[str, int]]] = {
@@ -240,6 +245,29 @@ def start_small(conv: Conv) -> None:
     """Shrink a residual branch's last convolution, so that its block starts near the identity."""
     with torch.no_grad():
         conv.weight.mul_(SMALL_START)
+
+
+def colour_keeping_conv(width: int) -> Conv:
+    """A 3x3 convolution that starts by handing on the first six channels.
+
+    With red, green, blue and their negatives in these a rectified activation loses nothing of a picture.
+    """
+    conv = Conv(width, width, 3, bias=False)
+    start_with_colours(conv, torch.diag((torch.arange(width) < 6).float()))
+    return conv
+
+
+def start_with_colours(conv: Conv, mixing: Tensor) -> None:
+    """Make the outputs that have a row in `mixing` start as that mixture of the inputs, at the kernel's centre.
+
+    Args:
+        mixing: (c_out, c_in); rows of zeros leave an output's weights as they are.
+    """
+    rows = mixing.any(1)
+    centre = conv.kernel_size[0] // 2
+    with torch.no_grad():
+        conv.weight[rows] = 0
+        conv.weight[rows, :, centre, centre] = mixing[rows]
 
 
 def start_at_zero(conv: Conv) -> None:

@@ -1,0 +1,323 @@
+"""Does the search earn its keep? Searched, random and hand-made networks under one budget and in equal time.
+
+    python benchmarks/search_value.py run DATA RUNS --budgets 25k 100k 12ms --minutes 6 --seeds 1
+    python benchmarks/search_value.py ablate DATA RUNS --budgets 25k --minutes 6 --seeds 1
+    python benchmarks/search_value.py table DATA RUNS --minutes 6
+
+DATA is laid out as docs/data.md says. Every entry has the same wall-clock minutes on one thread, search and training
+together; two entries run side by side, so nothing else should run on a machine with two cores. A budget is of
+parameters (25k) or of milliseconds per megapixel of output on one thread (12ms), at x4. An entry whose folder is
+finished is not run again, so a stopped benchmark goes on where it stood.
+
+- `searched`: the search with its defaults.
+- `random-1` to `-4`: drawn evenly from the same space until one uses 70 to 100 % of the budget, trained all the time.
+- `chain`: 3x3 convolutions, all as wide as half the space's trunk rounded up to 8, as many as the budget holds.
+- `best of random`: of the four the one that validates best after a quarter of the time; what the other three cost
+  is not charged to it.
+
+Ablations are the search with one thing changed, see `ABLATIONS`.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+SCALE = 4
+RANDOM_NETWORKS = 4
+LEAST_USE = 0.7
+SIDE_BY_SIDE = 2
+ABLATIONS = (
+    "softmax",
+    "sparsemax",
+    "ordered",
+    "sampled-widths",
+    "fixed-depth",
+    "fixed-primitives",
+    "fixed-widths",
+)
+"""softmax, sparsemax: in place of sparsestmax at every t. ordered: with the order term. sampled-widths: weights learn
+with one width per slot, drawn from the mixture. fixed-*: all cells, all 3x3 convolutions, all full widths: the budget
+is then met by the two other levels."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["run", "ablate", "table", "entry"])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--budgets", nargs="+", default=["25k", "100k"])
+    parser.add_argument("--minutes", type=float, default=6)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--entries", nargs="+", help="only these")
+    arguments = parser.parse_args()
+    if arguments.what == "entry":
+        run_entry(
+            arguments.entries[0], arguments.budgets[0], arguments.seeds[0], arguments.minutes, arguments.data,
+            folder_of(arguments.runs, arguments.budgets[0], arguments.entries[0], arguments.seeds[0]),
+        )  # fmt: skip
+        return
+    if arguments.what != "table":
+        every = ("searched", "chain", *(f"random-{number + 1}" for number in range(RANDOM_NETWORKS)))
+        entries = arguments.entries or (ABLATIONS if arguments.what == "ablate" else every)
+        run_all(entries, arguments)
+    print_table(arguments.data, arguments.runs, arguments.minutes)
+
+
+def run_all(entries: tuple[str, ...], arguments: argparse.Namespace) -> None:
+    """Each entry in a process of its own, so many at a time; an entry that fails is told and left out."""
+    tasks = [(entry, budget, seed) for seed in arguments.seeds for budget in arguments.budgets for entry in entries]
+
+    def run(task: tuple[str, str, int]) -> None:
+        entry, budget, seed = task
+        folder = folder_of(arguments.runs, budget, entry, seed)
+        if (folder / "result.json").exists():
+            return
+        command = [
+            sys.executable, __file__, "entry", str(arguments.data), str(arguments.runs), "--entries", entry,
+            "--budgets", budget, "--seeds", str(seed), "--minutes", str(arguments.minutes),
+        ]  # fmt: skip
+        done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+        said = "done" if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+        print(f"{budget} {entry} seed {seed}: {said}", file=sys.stderr, flush=True)
+
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        list(pool.map(run, tasks))
+
+
+def folder_of(runs: Path, budget: str, entry: str, seed: int) -> Path:
+    return runs / f"{budget}-{entry}-{seed}"
+
+
+def run_entry(entry: str, budget: str, seed: int, minutes: float, data: Path, folder: Path) -> None:
+    """Search or train; result.json holds what the table needs."""
+    import torch
+
+    from trinas.budgets import space_for
+    from trinas.config import Budgets, SearchConfig, TrainConfig
+    from trinas.data import load_photographs
+    from trinas.latency import spec_ms_per_mp
+    from trinas.search import L2_SHARE, search_network
+    from trinas.train import train_network
+
+    budgets = (
+        Budgets(ms_per_mp=float(budget[:-2])) if budget.endswith("ms") else Budgets(params=float(budget[:-1]) * 1e3)
+    )
+
+    def ms_per_mp(spec: Any) -> float:
+        return spec_ms_per_mp(spec, torch.device("cpu"), "fp32")
+
+    def use(spec: Any) -> float:
+        from trinas.cost import spec_cost
+
+        if budgets.params:
+            return spec_cost(spec).params / budgets.params
+        return ms_per_mp(spec) / budgets.ms_per_mp
+
+    space = space_for("edge", SCALE, budgets, ms_per_mp)
+    photographs = load_photographs([data / "train" / "bsds400"])
+    began = time.perf_counter()
+    if entry == "chain" or entry.startswith("random"):
+        spec = chain(space, use) if entry == "chain" else random_spec(space, use, seed, int(entry[-1]))
+        config = TrainConfig(minutes=minutes, l2_share=L2_SHARE, seed=seed, validate_every=200)
+        network = train_network(spec, photographs, config, folder)
+    else:
+        config = SearchConfig(budgets, minutes=minutes, seed=seed)
+        with changed(entry):
+            if entry == "ordered":
+                config = replace(config, order_weight=1e-5)
+            network = search_network(space, photographs, config, folder)
+    seconds = time.perf_counter() - began
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    result = {
+        "budget": budget,
+        "entry": entry,
+        "seed": seed,
+        "minutes": minutes,
+        "seconds": round(seconds),
+        "spec": network.spec.to_dict(),
+        "curve": [[line["step"], line["psnr"]] for line in metrics],
+    }
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+def random_spec(space: Any, use: Callable[[Any], float], seed: int, number: int) -> Any:
+    """An even draw of every decision that uses the budget."""
+    import numpy as np
+
+    from trinas.space import Choice
+
+    random = np.random.default_rng((seed, number))
+    cells = len(space.cell_nodes)
+    while True:
+        choice = Choice(
+            space.candidates[random.integers(len(space.candidates))],
+            tuple(map(tuple, random.integers(len(space.primitives), size=(cells, space.slots)).tolist())),
+            tuple(map(tuple, random.integers(len(space.widths), size=(cells, space.slots - 1)).tolist())),
+        )
+        spec = space.spec(choice)
+        if LEAST_USE <= use(spec) <= 1:
+            return spec
+
+
+def chain(space: Any, use: Callable[[Any], float]) -> Any:
+    """The longest chain of 3x3 convolutions that the budget holds."""
+    from trinas.space import ArchSpec, CellSpec, SlotSpec
+
+    width = 8 * math.ceil(space.trunk_width / 2 / 8)
+
+    def of(length: int) -> Any:
+        return ArchSpec("edge", SCALE, width, (CellSpec((SlotSpec("conv3x3", width),) * length),))
+
+    length = 1
+    while use(of(length + 1)) <= 1:
+        length += 1
+    return of(length)
+
+
+@contextmanager
+def changed(entry: str) -> Iterator[None]:
+    """The search with one thing changed, for the time of the block."""
+    import torch
+    from torch.nn import functional as F
+
+    from trinas import budgets, learner, supernet
+
+    def keep_moves(allowed: Callable[[Any, Any], bool]) -> Callable[..., Iterator[Any]]:
+        return lambda choice, space: (move for move in moves(choice, space) if allowed(choice, move))
+
+    moves = budgets._moves
+    projection, decided, weights_step = supernet.sparsestmax, learner.decided, learner.Learner._learn_weights
+    start = supernet.Supernet.__init__
+
+    def fix(level: str) -> Callable[..., None]:
+        """Scores so far apart that nothing moves them."""
+
+        def begin(self: Any, space: Any) -> None:
+            start(self, space)
+            with torch.no_grad():
+                scores = getattr(self, level)
+                chosen = space.primitives.index("conv3x3") if level == "primitive_scores" else scores.shape[-1] - 1
+                scores[..., chosen] = 1e3
+
+        return begin
+
+    def sampled(self: Any, batch: Any, mixtures: Any, rate: float) -> Any:
+        shares = mixtures.widths
+        drawn = torch.multinomial(shares.flatten(0, -2), 1).view(shares.shape[:-1])
+        return weights_step(self, batch, replace(mixtures, widths=F.one_hot(drawn, shares.shape[-1]).to(shares)), rate)
+
+    try:
+        match entry:
+            case "softmax":
+                supernet.sparsestmax = lambda scores, radius: (
+                    projection(scores, radius)
+                    if scores.shape[-1] == 1 or one_hot(radius, scores)
+                    else scores.softmax(-1)
+                )
+            case "sparsemax":
+                supernet.sparsestmax = lambda scores, radius: projection(
+                    scores, radius if one_hot(radius, scores) else 0.0
+                )
+            case "sampled-widths":
+                learner.Learner._learn_weights = sampled
+            case "fixed-depth":
+                supernet.Supernet.__init__ = fix("path_scores")
+                budgets._moves = keep_moves(lambda old, new: old.node == new.node)
+            case "fixed-primitives":
+                supernet.Supernet.__init__ = fix("primitive_scores")
+                budgets._moves = keep_moves(lambda old, new: old.primitives == new.primitives)
+            case "fixed-widths":
+                supernet.Supernet.__init__ = fix("width_scores")
+                budgets._moves = keep_moves(lambda old, new: old.widths == new.widths)
+        yield
+    finally:
+        budgets._moves, supernet.sparsestmax, learner.decided = moves, projection, decided
+        learner.Learner._learn_weights, supernet.Supernet.__init__ = weights_step, start
+
+
+def one_hot(radius: float, scores: Any) -> bool:
+    from trinas.sparse import largest_radius
+
+    return radius >= largest_radius(scores.shape[-1]) - 1e-9
+
+
+def print_table(data: Path, runs: Path, minutes: float) -> None:
+    """All that is finished, by budget and entry: means and, of several, standard deviations."""
+    results = [json.loads(path.read_text()) for path in sorted(runs.glob("*/result.json"))]
+    results = [result for result in results if result["minutes"] == minutes]
+    for result in results:
+        folder = folder_of(runs, result["budget"], result["entry"], result["seed"])
+        result |= measured(folder, data)
+        result["validation"] = max(psnr for _, psnr in result["curve"])
+    print("| budget | entry | networks | parameters | ms/MP | validation | Set14 | BSD100 | seconds |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for budget in sorted({result["budget"] for result in results}):
+        ours = [result for result in results if result["budget"] == budget]
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for result in ours:
+            rows.setdefault("random, mean" if result["entry"].startswith("random") else result["entry"], []).append(
+                result
+            )
+        for seed in {result["seed"] for result in rows.get("random, mean", [])}:
+            drawn = [result for result in rows["random, mean"] if result["seed"] == seed]
+            rows.setdefault("best of random", []).append(max(drawn, key=psnr_at_a_quarter))
+        for entry, members in rows.items():
+            columns = [
+                shown([member[name] for member in members], digits)
+                for name, digits in (
+                    ("params", 0), ("ms_per_mp", 1), ("validation", 3), ("Set14", 3), ("BSD100", 3), ("seconds", 0)
+                )
+            ]  # fmt: skip
+            print(f"| {budget} | {entry} | {len(members)} | {' | '.join(columns)} |")
+
+
+def psnr_at_a_quarter(result: dict[str, Any]) -> float:
+    steps = result["curve"][-1][0]
+    return min(result["curve"], key=lambda point: abs(point[0] - steps / 4))[1]
+
+
+def measured(folder: Path, data: Path) -> dict[str, float]:
+    """Test sets, size and time, kept beside the result."""
+    path = folder / "measured.json"
+    if not path.exists():
+        import torch
+
+        from trinas.config import UpscaleConfig
+        from trinas.cost import spec_cost
+        from trinas.evaluate import evaluate_model
+        from trinas.latency import network_ms_per_mp
+        from trinas.store import load_model
+        from trinas.upscale import Upscaler
+
+        model = load_model(str(folder))
+        upscaler = Upscaler(model, UpscaleConfig(device="cpu", precision="fp32"))
+        folders = {"Set14": f"Set14/HR_x{SCALE}", "BSD100": "BSD100"}
+        figures: dict[str, float] = {
+            name: evaluate_model(upscaler.rgb8, data / "benchmarks" / where, SCALE).psnr
+            for name, where in folders.items()
+        }
+        torch.set_num_threads(1)
+        figures["ms_per_mp"] = network_ms_per_mp(model.network, torch.device("cpu"), "fp32")
+        figures["params"] = spec_cost(model.config.spec).params
+        path.write_text(json.dumps(figures))
+    return json.loads(path.read_text())
+
+
+def shown(values: list[float], digits: int) -> str:
+    mean = f"{statistics.fmean(values):,.{digits}f}"
+    return mean if len(values) == 1 or digits < 3 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+if __name__ == "__main__":
+    main()
