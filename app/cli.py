@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from trinas.enlarge import Enlarger
     from trinas.evaluate import Figures, ImageFigures
     from trinas.events import Event
+    from trinas.network import Network
     from trinas.space import ArchSpec, SearchSpace
     from trinas.store import Model
     from trinas.train import Progress
@@ -531,7 +532,6 @@ def search(
     from trinas.train import check_new_run
 
     stop = _stop_on_signals()
-    started = time.perf_counter()
     if resume is not None:
         run_dir = resume
         check_resumable(run_dir, generated=not data)
@@ -561,6 +561,43 @@ def search(
         chosen = _search_space(space.value, scale, config, trunk_width, cells, slots)
         photographs = _search_images(data)
         network = search_network(chosen, photographs, config, run_dir, on_event=_print_search, stop=stop)
+    _end_search(network, run_dir, data)
+
+
+@cli.command()
+def reproduce(
+    report: Annotated[Path, typer.Argument(help="report.json of a finished search.")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of the photographs it learnt from; repeat it for several. [default: generated]"),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="New folder for the run. [default: the run's name, -again]")
+    ] = None,
+) -> None:
+    """Run a search again, step by step, to the same network (on a CPU of the same kind).
+
+    Exit code 1 if another network comes out. A stopped run goes on with `search --resume`.
+    """
+    from trinas.errors import RunError
+    from trinas.search import read_report, repeat_search
+    from trinas.train import check_new_run
+
+    found = read_report(report)
+    run_dir = output or Path(f"{report.resolve().parent.name}-again")
+    check_new_run(run_dir)
+    stop = _stop_on_signals()
+    network = repeat_search(found, _search_images(data), run_dir, on_event=_print_search, stop=stop)
+    _end_search(network, run_dir, data)
+    assert network is not None
+    if network.spec.to_dict() != found["spec"]:
+        versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+        raise RunError(f"{run_dir}: another network came out than in {report}, which was made with {versions}")
+    typer.echo("The same network.", err=True)
+
+
+def _end_search(network: "Network | None", run_dir: Path, data: list[Path] | None) -> None:
+    """Say how a search ended; a stopped one ends the program with exit code 130."""
     if sys.stderr.isatty():
         typer.echo("", err=True)
     if network is None:
@@ -568,7 +605,7 @@ def search(
         again = shlex.join(["trinas-upscale", "search", "--resume", str(run_dir), *folders])
         typer.echo(f"Stopped; go on with: {again}", err=True)
         raise typer.Exit(130)
-    typer.echo(f"Done in {_duration(time.perf_counter() - started)}; use it with --model {run_dir}", err=True)
+    typer.echo(f"Done; use it with --model {run_dir}, read about it in {run_dir / 'report.html'}", err=True)
 
 
 def _rescaled(model: "Model", scale: int | None) -> "ArchSpec":

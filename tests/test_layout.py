@@ -17,7 +17,8 @@ LAYERS = [
     {"store", "supernet", "latency"},
     {"upscale", "evaluate", "budgets"},
     {"enlarge", "compare", "train", "learner"},
-    {"batch", "search"},
+    {"batch", "report"},
+    {"search"},
     {"estimate"},
 ]
 

@@ -3,7 +3,7 @@
 import io
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from trinas.config import UpscaleConfig
 from trinas.cost import spec_cost
 from trinas.images import Image, in_srgb, rgb_of, to_levels
+from trinas.space import ArchSpec
 from trinas.store import Model
 from trinas.upscale import Upscaler, resize
 
@@ -50,7 +51,7 @@ def compare_models(image: Image, models: Sequence[Model], config: UpscaleConfig 
         UpscaleError: a network's result is not a picture of its input.
     """
     colour = rgb_of((in_srgb(image) or image).pixels)
-    places, scale = detailed_places(colour), models[0].scale
+    places, scale = sorted(detailed_places(colour)), models[0].scale
     crops = [colour[:, y : y + CROP_PX, x : x + CROP_PX] for y, x in places]
     bicubic = [resize(crop, crop.shape[1] * scale, crop.shape[2] * scale) for crop in crops]
     columns = [
@@ -62,14 +63,15 @@ def compare_models(image: Image, models: Sequence[Model], config: UpscaleConfig 
     return buffer.getvalue()
 
 
-def detailed_places(pixels: Tensor) -> list[tuple[int, int]]:
-    """Top left corners (y, x) of up to three squares of 96 pixels that do not overlap and hold the most detail.
+def detailed_places(pixels: Tensor, side_px: int = CROP_PX) -> list[tuple[int, int]]:
+    """Top left corners (y, x) of up to three squares that do not overlap and hold the most detail, the first first.
 
     Args:
         pixels: (3, H, W).
+        side_px: of a square.
     """
     gray = pixels.mean(dim=0)
-    side = min(CROP_PX, *gray.shape)
+    side = min(side_px, *gray.shape)
     detail = torch.zeros_like(gray)
     detail[1:] += gray.diff(dim=0).abs()
     detail[:, 1:] += gray.diff(dim=1).abs()
@@ -83,25 +85,41 @@ def detailed_places(pixels: Tensor) -> list[tuple[int, int]]:
             break
         places.append((row * step, column * step))
         sums[max(0, row - 3) : row + 4, max(0, column - 3) : column + 4] = -1
-    return sorted(places)
+    return places
+
+
+def enlarged_place(
+    enlarge: Callable[[Tensor], Tensor], pixels: Tensor, place: tuple[int, int], side_px: int, spec: ArchSpec
+) -> Tensor:
+    """A square of a picture enlarged with as much around it as the network sees, so that it is as in the whole picture.
+
+    Args:
+        enlarge: (3, h, w) to (3, scale * h, scale * w), by a network of the spec.
+        pixels: (3, H, W).
+        place: top left corner (y, x).
+    """
+    (y, x), scale, radius = place, spec.scale, spec_cost(spec).radius_px
+    top, left = max(0, y - radius), max(0, x - radius)
+    high = enlarge(pixels[:, top : y + side_px + radius, left : x + side_px + radius])
+    return high[:, (y - top) * scale :, (x - left) * scale :][:, : side_px * scale, : side_px * scale]
 
 
 def _contender(
     model: Model, colour: Tensor, places: Sequence[tuple[int, int]], config: UpscaleConfig | None
 ) -> Contender:
-    """Each place enlarged with as much around it as the network sees, so that it is as in the whole picture."""
-    upscaler, cost, scale = Upscaler(model, config), spec_cost(model.config.spec), model.scale
+    upscaler, spec = Upscaler(model, config), model.config.spec
     upscaler(Image(colour[:, :CROP_PX, :CROP_PX]))  # kernels are loaded once, whatever the picture
-    crops, fastest = [], math.inf
-    for y, x in places:
-        top, left = max(0, y - cost.radius_px), max(0, x - cost.radius_px)
-        low = colour[:, top : y + CROP_PX + cost.radius_px, left : x + CROP_PX + cost.radius_px]
+    fastest = math.inf
+
+    def enlarge(low: Tensor) -> Tensor:
+        nonlocal fastest
         start = time.perf_counter()
         high = upscaler(Image(low)).pixels
         fastest = min(fastest, (time.perf_counter() - start) / (high.shape[1] * high.shape[2]))
-        rows, columns = slice((y - top) * scale, None), slice((x - left) * scale, None)
-        crops.append(high[:, rows, columns][:, : CROP_PX * scale, : CROP_PX * scale])
-    details = f"x{scale}, {cost.params:,} parameters, {fastest * 1e6:.2f} s per output megapixel"
+        return high
+
+    crops = [enlarged_place(enlarge, colour, place, CROP_PX, spec) for place in places]
+    details = f"x{model.scale}, {spec_cost(spec).params:,} parameters, {fastest * 1e6:.2f} s per output megapixel"
     return Contender(model.config.name, details, crops)
 
 

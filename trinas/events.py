@@ -12,6 +12,8 @@ from trinas.files import write_atomically
 
 STAGES = ("warm-up", "search", "fine-tune")
 
+EVENTS_FILE = "events.jsonl"
+
 
 @dataclass(frozen=True)
 class StageStarted:
@@ -36,6 +38,7 @@ class Progress:
     budgets: dict[str, float]
     steps_per_second: float
     seconds_left: float  # of the run where it was given time, else of this stage; NaN while unknown
+    mixtures: dict[str, Any] | None = None  # of a validated step of the supernet: `Mixtures` as nested lists
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -31,20 +32,21 @@ from trinas.data import (
 )
 from trinas.device import chosen_precision, memory_shortage_named, pick_device, synchronize
 from trinas.errors import BudgetError, DataError, RunError
-from trinas.evaluate import Pixels
-from trinas.events import STAGES, ArchitectureChosen, Event, EventLog, Finished, Progress, StageStarted
+from trinas.evaluate import Pixels, psnr_y, upscale_bicubic
+from trinas.events import EVENTS_FILE, STAGES, ArchitectureChosen, Event, EventLog, Finished, Progress, StageStarted
 from trinas.files import write_atomically
 from trinas.latency import network_ms_per_mp, slot_table, spec_ms_per_mp
 from trinas.learner import Learner
 from trinas.network import Network
+from trinas.report import write_page
 from trinas.space import Choice, SearchSpace
 from trinas.store import Model, ModelConfig
 from trinas.supernet import Supernet
+from trinas.train import EXACT_PSNR, begin_training, check_new_run, load_teacher, resume_training, validation_psnr
 from trinas.train import STATE_FILE as TRAINING_FILE
 from trinas.train import Progress as TrainingProgress
-from trinas.train import begin_training, check_new_run, load_teacher, resume_training, validation_psnr
 
-STATE_FILE, EVENTS_FILE, REPORT_FILE = "search.pt", "events.jsonl", "report.json"
+STATE_FILE, REPORT_FILE = "search.pt", "report.json"
 
 WARM_UP, SEARCH, FINE_TUNE = range(3)  # indices of STAGES
 
@@ -80,12 +82,26 @@ Pairs = Sequence[tuple[Pixels, Pixels]]
 
 
 @dataclass
+class Times:
+    """What was measured because time has a budget."""
+
+    slot_ms: list[list[list[float]]] | None = None  # as `latency.slot_table`; None: time has no budget
+    base_ms: float = 0.0  # of the network without cells
+    slowdowns: list[float] = field(default_factory=list)  # measured over expected, of each network that was too slow
+
+    def costs(self, space: SearchSpace) -> CostModel:
+        slot_ms = None if self.slot_ms is None else torch.tensor(self.slot_ms, dtype=torch.float64)
+        return CostModel(space, slot_ms, self.base_ms)
+
+
+@dataclass
 class Run:
     """Everything a search is, between two steps; `state()` is what a resumed run starts from."""
 
     space: SearchSpace
     config: SearchConfig
     learner: Learner
+    times: Times
     folders: list[str]  # of the training images
     stage: int = WARM_UP
     counts: list[int] = field(default_factory=list)  # steps of each stage that has begun
@@ -94,8 +110,9 @@ class Run:
     psnr: float = math.nan
     speeds: list[dict[str, float]] = field(default_factory=list)  # step times on the way: t, seconds
     told: int = 0  # lines of the events' file that hold
+    repeats: bool = False  # `times` are those of an earlier search, nothing is measured
 
-    PLAIN = ("stage", "counts", "step", "seconds", "psnr", "speeds", "told")
+    PLAIN = ("stage", "counts", "step", "seconds", "psnr", "speeds", "told", "repeats")
 
     @property
     def t(self) -> float:
@@ -114,8 +131,7 @@ class Run:
             "threads": torch.get_num_threads(),
             "data": data,
             "folders": self.folders,
-            "slot_ms": self.learner.costs.slot_ms,
-            "base_ms": self.learner.costs.base_ms,
+            "times": asdict(self.times),
             "learner": self.learner.state(),
             **{name: getattr(self, name) for name in self.PLAIN},
         }
@@ -148,6 +164,49 @@ def search_network(
         DataError: the images are too few or too small.
         ModelError: there is no such teacher, or it has another scale.
     """
+    return _begin(space, photographs, config, run_dir, on_event, stop)
+
+
+def repeat_search(
+    report: dict[str, Any],
+    photographs: Sequence[Photograph],
+    run_dir: Path,
+    *,
+    on_event: Callable[[Event], None] = lambda event: None,
+    stop: threading.Event | None = None,
+) -> Network | None:
+    """Run a finished search again, with its steps, seed, threads and measured times: to the same network on a CPU.
+
+    Args and returns: as for `search_network`, with the very images of that search.
+    Raises:
+        RunError: the images are others, or as for `search_network`.
+    """
+    if report["data"]["sha256"] != fingerprint(photographs):
+        raise RunError(
+            f"the search learnt from {report['data']['images']} images of {', '.join(report['data']['folders'])} with "
+            f"other pixels than these {len(photographs)}; give the same ones"
+        )
+    torch.set_num_threads(report["threads"])
+    settings = report["settings"] | {
+        "budgets": Budgets(**report["settings"]["budgets"]),
+        "steps": tuple(report["steps"].values()),
+        "minutes": None,
+        "precision": report["precision"],
+    }
+    space = SearchSpace(**report["space"])
+    return _begin(space, photographs, SearchConfig(**settings), run_dir, on_event, stop, Times(**report["times"]))
+
+
+def _begin(
+    space: SearchSpace,
+    photographs: Sequence[Photograph],
+    config: SearchConfig,
+    run_dir: Path,
+    on_event: Callable[[Event], None],
+    stop: threading.Event | None,
+    known: Times | None = None,
+) -> Network | None:
+    """A new run; `known` are the times of the search that it repeats."""
     check_new_run(run_dir)
     started = time.perf_counter()
     device = pick_device(config.device)
@@ -155,14 +214,15 @@ def search_network(
     check_data(photographs, space, config)
     load_teacher(config.teacher, space.scale, device)
     check_possible(CostModel(space), config.budgets)
-    slot_ms, base_ms = _measured_parts(space, device, precision) if config.budgets.ms_per_mp else (None, 0.0)
-    learner = _learner(space, config, slot_ms, base_ms, precision, device)
+    times = known or (_measured_times(space, device, precision) if config.budgets.ms_per_mp else Times())
+    learner = _learner(space, config, times, precision, device)
     check_possible(learner.costs, config.budgets)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{run_dir}: cannot be made ({error.strerror})") from None
-    run = Run(space, config, learner, sorted({str(photo.path.parent) for photo in photographs}))
+    folders = sorted({str(photo.path.parent) for photo in photographs})
+    run = Run(space, config, learner, times, folders, repeats=known is not None)
     return _Search(run, photographs, run_dir, on_event, stop or threading.Event(), started).run_stages()
 
 
@@ -189,10 +249,32 @@ def resume_search(
     torch.set_num_threads(state["threads"])
     config = SearchConfig(**state["config"] | {"budgets": Budgets(**state["config"]["budgets"])})
     space, device = SearchSpace(**state["space"]), pick_device(config.device)
-    learner = _learner(space, config, state["slot_ms"], state["base_ms"], state["precision"], device)
+    times = Times(**state["times"])
+    learner = _learner(space, config, times, state["precision"], device)
     learner.load(state["learner"])
-    run = Run(space, config, learner, state["folders"], **{name: state[name] for name in Run.PLAIN})
+    run = Run(space, config, learner, times, state["folders"], **{name: state[name] for name in Run.PLAIN})
+    if run.stage == FINE_TUNE:  # the network is chosen
+        for slowdown in times.slowdowns:
+            learner.costs = learner.costs.rescaled(slowdown)
     return _Search(run, photographs, run_dir, on_event, stop or threading.Event(), started).run_stages()
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """What a finished search says of itself.
+
+    Raises:
+        RunError: there is no such file, or it is not a search's report.
+    """
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"data", "settings", "space", "spec", "steps", "threads", "precision", "times"} - set(report)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, TypeError):
+        missing = {"JSON"}
+    if missing:
+        raise RunError(f"{path}: is not the report of a search; it lacks {', '.join(sorted(missing))}")
+    return report
 
 
 def check_resumable(run_dir: Path, *, generated: bool | None = None) -> None:
@@ -223,27 +305,20 @@ def check_data(photographs: Sequence[Photograph], space: SearchSpace, config: Se
     check_sizes(photographs, max(config.patch_px, TrainConfig.patch_px) * space.scale)
 
 
-def _learner(
-    space: SearchSpace,
-    config: SearchConfig,
-    slot_ms: Tensor | None,
-    base_ms: float,
-    precision: str,
-    device: torch.device,
-) -> Learner:
+def _learner(space: SearchSpace, config: SearchConfig, times: Times, precision: str, device: torch.device) -> Learner:
     torch.manual_seed(config.seed)
     supernet = Supernet(space).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Learner(supernet, config, CostModel(space, slot_ms, base_ms), precision)
+    return Learner(supernet, config, times.costs(space), precision)
 
 
-def _measured_parts(space: SearchSpace, device: torch.device, precision: str) -> tuple[Tensor, float]:
-    """Times of slots and of the bare network, rescaled so that they add up to the time of the largest network."""
-    slot_ms = slot_table(space, device, precision)
-    base_ms = spec_ms_per_mp(space.bare_spec, device, precision)
+def _measured_times(space: SearchSpace, device: torch.device, precision: str) -> Times:
+    """Of slots and of the bare network, rescaled so that they add up to the time of the largest network."""
+    times = Times(slot_table(space, device, precision).tolist(), spec_ms_per_mp(space.bare_spec, device, precision))
     largest = largest_choice(space)
-    promised = CostModel(space, slot_ms, base_ms).of(largest)["ms_per_mp"]
-    factor = spec_ms_per_mp(space.spec(largest), device, precision) / promised
-    return slot_ms * factor, base_ms * factor
+    promised = times.costs(space).of(largest)["ms_per_mp"]
+    costs = times.costs(space).rescaled(spec_ms_per_mp(space.spec(largest), device, precision) / promised)
+    assert costs.slot_ms is not None
+    return Times(costs.slot_ms.tolist(), costs.base_ms)
 
 
 class Stopwatch:
@@ -332,8 +407,11 @@ class _Search:
 
             # 2. Validate the mixture.
             step_seconds = stopwatch.seconds_per_lap
+            mixtures = None
             if validating:
-                run.psnr = self._validation_psnr(validation, t)
+                with torch.no_grad():
+                    mixtures = self.learner.supernet.mixtures(t)
+                run.psnr = validation_psnr(self.learner.supernet, validation, mixtures)
                 if run.stage == SEARCH:
                     run.speeds.append({"t": t, "seconds": step_seconds})
                 stopwatch = Stopwatch()
@@ -352,6 +430,7 @@ class _Search:
                     budgets=self.config.budgets.given(),
                     steps_per_second=1 / step_seconds,
                     seconds_left=self._seconds_left((steps - run.step) * step_seconds),
+                    mixtures=None if mixtures is None else mixtures.rounded(),
                 )
                 self.tell(progress)
             if validating or stopping:
@@ -388,14 +467,10 @@ class _Search:
             synchronize(self.learner.device)
         step_seconds = (time.perf_counter() - began) / TIMED_STEPS
         began = time.perf_counter()
-        self._validation_psnr(validation, 0.0)
+        with torch.no_grad():
+            validation_psnr(self.learner.supernet, validation, self.learner.supernet.mixtures(0))
         validating = VALIDATIONS * (time.perf_counter() - began)
         return max(1, int((60 * self.config.minutes * SHARES[self.run.stage] - validating) / step_seconds))
-
-    def _validation_psnr(self, validation: Pairs, t: float) -> float:
-        with torch.no_grad():
-            mixtures = self.learner.supernet.mixtures(t)
-        return validation_psnr(self.learner.supernet, validation, mixtures)
 
     def _fitting_choice(self, patches: Patches) -> Choice:
         """The highest scores' choice, brought within the budgets; where time has one, the whole network is timed.
@@ -417,15 +492,25 @@ class _Search:
                 break  # not even the smallest one, judged by what was measured
             if limit is None:
                 return choice
-            spec = self.run.space.spec(choice)
-            measured = spec_ms_per_mp(spec, learner.device, learner.precision)
-            if measured <= limit:
+            slowdown = self._slowdown(choice, attempt)
+            if slowdown is None:
                 return choice
-            learner.costs = learner.costs.rescaled(measured / learner.costs.of(choice)["ms_per_mp"])
+            learner.costs = learner.costs.rescaled(slowdown)
+            if not self.run.repeats:
+                self.run.times.slowdowns.append(slowdown)
         raise BudgetError(
-            f"{self.run_dir}: the network still takes {measured:.1f} ms per megapixel of output after it was made "
-            f"smaller {attempt} times, the budget is {limit:g}; is something else running on this machine?"
+            f"{self.run_dir}: the network still takes more than {limit:g} ms per megapixel of output after it was made "
+            f"smaller {attempt} times; is something else running on this machine?"
         )
+
+    def _slowdown(self, choice: Choice, attempt: int) -> float | None:
+        """Measured over expected time of a network that is too slow; None if it is not."""
+        known, learner = self.run.times.slowdowns, self.learner
+        if self.run.repeats:
+            return known[attempt] if attempt < len(known) else None
+        measured = spec_ms_per_mp(self.run.space.spec(choice), learner.device, learner.precision)
+        assert self.config.budgets.ms_per_mp is not None
+        return measured / learner.costs.of(choice)["ms_per_mp"] if measured > self.config.budgets.ms_per_mp else None
 
     def _fine_tune(self) -> Network | None:
         run, budgets = self.run, self.config.budgets.given()
@@ -501,6 +586,7 @@ class _Search:
 
     def _write_report(self, network: Network, costs: dict[str, float]) -> None:
         run, learner = self.run, self.learner
+        held_out = image_pairs(split(self.photographs)[1], run.space.scale)
         measured = network_ms_per_mp(copy.deepcopy(network), learner.device, learner.precision)
         report = {
             "space": asdict(run.space),
@@ -510,7 +596,9 @@ class _Search:
             "results": costs,
             "spec": network.spec.to_dict(),
             "validation_psnr": run.psnr,
+            "bicubic_psnr": bicubic_psnr(held_out, run.space.scale),
             "ms_per_mp": {"expected": costs.get("ms_per_mp"), "measured": measured},
+            "times": asdict(run.times),
             "step_seconds": run.speeds,
             "seconds": round(self.seconds),
             "data": {
@@ -527,6 +615,7 @@ class _Search:
                 "python": platform.python_version(),
             },
         }
+        write_page(self.run_dir, report, network, *held_out[0])
         try:
             write_atomically(self.run_dir / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
         except OSError as error:
@@ -538,6 +627,11 @@ class _Search:
             save_state(self.run_dir / STATE_FILE, self.run.state(self.data))
         except OSError as error:
             raise RunError(f"{self.run_dir}: cannot be written ({error.strerror}); resume once it can") from None
+
+
+def bicubic_psnr(pairs: Pairs, scale: int) -> float:
+    """What enlarging without any network would have: mean PSNR on Y in dB, as `validation_psnr` counts."""
+    return fmean(min(psnr_y(upscale_bicubic(low, scale), high, scale), EXACT_PSNR) for low, high in pairs)
 
 
 def take_step(run: Run, halves: Sequence[Patches], t: float | None = None) -> tuple[Tensor, dict[str, float]]:

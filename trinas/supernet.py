@@ -7,7 +7,8 @@ reads them. And e * x + (1 - e) * projection(x) is one 1x1 convolution with the 
 """
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,13 @@ class Mixtures:
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.path, self.primitives, self.widths
+
+    def rounded(self) -> dict[str, Any]:
+        """As nested lists by name, to four digits; what is 0 stays 0, what is not never becomes 0."""
+        return {
+            level.name: torch.where(mixture > 0, mixture.clamp(min=1e-4), 0).double().round(decimals=4).tolist()
+            for level, mixture in zip(fields(self), self.tensors(), strict=True)
+        }
 
 
 class Supernet(Frame):
