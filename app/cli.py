@@ -90,6 +90,7 @@ class SpaceName(str, Enum):
     """Search spaces."""
 
     EDGE = "edge"
+    EDGE_ALL = "edge-all"
     PAPER_A = "paper-a"
     PAPER_B = "paper-b"
 

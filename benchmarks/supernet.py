@@ -30,7 +30,7 @@ def measure(t: float, name: str, scale: int, trunk_width: int, cells: int, slots
 
     from trinas.budgets import CostModel
     from trinas.config import Budgets, SearchConfig
-    from trinas.device import pick_precision
+    from trinas.device import training_precision
     from trinas.learner import Learner
     from trinas.space import SearchSpace
     from trinas.supernet import Supernet
@@ -41,7 +41,7 @@ def measure(t: float, name: str, scale: int, trunk_width: int, cells: int, slots
     for scores in supernet.arch_parameters():
         torch.nn.init.normal_(scores, std=0.05)
     config = SearchConfig(Budgets(params=1e9), steps=1)
-    precision = pick_precision(torch.device("cpu"), trunk_width)
+    precision = training_precision("auto", torch.device("cpu"))
     learner = Learner(supernet, config, CostModel(space), precision)
     side = config.patch_px
     low, high = torch.rand(batch_size, 3, side, side), torch.rand(batch_size, 3, scale * side, scale * side)

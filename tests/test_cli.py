@@ -572,12 +572,18 @@ def test_a_search_gives_a_model_that_enlarges(tmp_path, monkeypatch):
     assert "search 3/3  t 1.00  expected params" in result.stderr
     assert "use it with --model searched-x2-3k" in result.stderr
     assert {path.name for path in Path("searched-x2-3k").iterdir()} >= {
-        "model.safetensors", "config.json", "README.md", "report.json", "events.jsonl", "metrics.jsonl", "curve.png",
+        "model.safetensors", "config.json", "README.md", "report.json", "report.html", "events.jsonl", "metrics.jsonl",
+        "curve.png",
     }  # fmt: skip
     save("photo.png", generated_photograph(20, 30))
     assert run("photo.png", "--model", "searched-x2-3k").exit_code == 0
     with PillowImage.open("upscaled/photo_x2.png") as enlarged:
         assert enlarged.size == (60, 40)
+    again = run("reproduce", "searched-x2-3k/report.json")
+    assert again.exit_code == 0, again.output
+    assert "The same network." in again.stderr
+    weights = [Path(folder) / "model.safetensors" for folder in ("searched-x2-3k", "searched-x2-3k-again")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
     with pytest.raises(TrinasError, match="searched-x2-3k: exists already"):
         CliRunner().invoke(cli, ["search", "-s", "2", "--max-params", "3k"], catch_exceptions=False)
 

@@ -39,7 +39,7 @@ def test_the_sheet_shows_every_network_beside_bicubic(tiny_spec):
     pixels = torch.from_numpy(generated_photograph(200, 240)).permute(2, 0, 1) / 255
     sheet = opened(compare_models(Image(pixels), [model, model], config))
     enlarged = to_levels(Upscaler(model, config)(Image(pixels)).pixels, 8)
-    for row, (y, x) in enumerate(detailed_places(pixels)):
+    for row, (y, x) in enumerate(sorted(detailed_places(pixels))):
         crop = pixels[:, y : y + 96, x : x + 96]
         network = enlarged[2 * y : 2 * y + 192, 2 * x : 2 * x + 192].astype(int)
         for column, expected in enumerate((to_levels(resize(crop, 192, 192), 8).astype(int), network, network)):

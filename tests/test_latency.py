@@ -9,7 +9,7 @@ from trinas.network import Network
 from trinas.space import SearchSpace
 
 CPU = torch.device("cpu")
-SPACE = SearchSpace("edge", 2, 8, 1, 1, 0)
+SPACE = SearchSpace("edge-all", 2, 8, 1, 1, 0)
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from trinas.data import generated_photographs
 from trinas.errors import BudgetError, DataError, ModelError, RunError
 from trinas.events import STAGES, ArchitectureChosen, Finished, Progress, StageStarted
 from trinas.learner import Learner, decided, order_term, sandwich
-from trinas.search import resume_search, search_network
+from trinas.search import Times, read_report, repeat_search, resume_search, search_network
 from trinas.space import SearchSpace
 from trinas.sparse import largest_radius, sparsestmax
 from trinas.store import load_model
@@ -107,6 +107,10 @@ def test_events_tell_the_story_in_order(straight):
     assert chosen.costs["params"] == spec_cost(network.spec).params
     assert isinstance(events[-1], Finished)
     lines = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
+    for event in progress:
+        assert (event.mixtures is not None) == (event.validated and event.stage != "fine-tune")
+    last = of_search[-1].mixtures
+    assert [set(shares) for slots in last["primitives"] for shares in slots] == [{0.0, 1.0}] * 4
     kept = [event for event in events if not isinstance(event, Progress) or event.validated]
     assert [line["event"] for line in lines] == [type(event).__name__ for event in kept]
 
@@ -159,7 +163,7 @@ def test_every_budget_is_met(photographs, tmp_path, monkeypatch):
 def pretend_times(monkeypatch, measured):
     """Parts promise 4 ms each; whole networks take what `measured` says of their parameters."""
     promised = torch.full((len(EDGE.primitives), len(EDGE.widths), len(EDGE.widths)), 4.0, dtype=torch.float64)
-    monkeypatch.setattr(trinas.search, "_measured_parts", lambda *_: (promised, 0.0))
+    monkeypatch.setattr(trinas.search, "_measured_times", lambda *_: Times(promised.tolist()))
     timed = []
 
     def network_time(spec, device, precision):
@@ -176,6 +180,34 @@ def test_a_network_that_takes_longer_than_promised_is_made_smaller(photographs, 
     network = search_network(EDGE, photographs, config, tmp_path / "run")
     assert len(timed) > 1
     assert timed[-1] == spec_cost(network.spec).params / 500 <= 6.5
+    report = read_report(tmp_path / "run/report.json")
+    assert len(report["times"]["slowdowns"]) == len(timed) - 1
+    pretend_times(monkeypatch, lambda params: params / 50)  # a machine ten times as slow changes nothing
+    again = repeat_search(report, photographs, tmp_path / "again")
+    assert same_weights(again, network)
+    assert read_report(tmp_path / "again/report.json")["times"] == report["times"]
+
+
+def test_a_search_is_repeated_from_its_report(straight, photographs, tmp_path):
+    report = read_report(straight[0] / "report.json")
+    again = repeat_search(report, photographs, tmp_path / "again")
+    assert again.spec.to_dict() == report["spec"]
+    assert same_weights(again, straight[1])
+    with pytest.raises(RunError, match=r"learnt from 6 images of generated with other pixels than these 5"):
+        repeat_search(report, photographs[:5], tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"), [("{", "lacks JSON"), ('{"spec": 1}', r"lacks data, precision"), ("3", "lacks JSON")]
+)
+def test_what_is_no_report_is_named(content, complaint, tmp_path):
+    path = tmp_path / "report.json"
+    with pytest.raises(RunError, match=r"report\.json: cannot be read \(No such file"):
+        read_report(path)
+    path.write_text(content)
+    with pytest.raises(RunError, match=complaint):
+        read_report(path)
 
 
 def test_a_time_that_cannot_be_reached_ends_the_search(photographs, tmp_path, monkeypatch):
@@ -280,8 +312,11 @@ def test_weights_and_scores_are_moved_by_their_own_steps_only():
     assert all("scores" in name for name in only)
 
 
-def test_warm_up_takes_widths_at_their_extremes_and_at_random():
+def test_warm_up_takes_primitives_at_random_and_widths_at_their_extremes_too():
     supernet = busy_supernet("edge", 2)
+    drawn = torch.stack([sandwich(supernet, 0, step).primitives for step in range(30)])
+    assert (drawn.max(-1).values == 1).all()
+    assert (drawn.sum(0) > 0).all(), "each slot meets every primitive"
     largest, smallest, mixed = (sandwich(supernet, 0, step).widths for step in (0, 1, 2))
     assert (largest[..., -1] == 1).all()
     assert (smallest[..., 0] == 1).all()
@@ -327,7 +362,7 @@ def test_the_expected_cost_reaches_the_budget_from_either_side(limit):
     torch.manual_seed(0)
     learner = learner_of(Supernet(SearchSpace("edge", 2, 16, 2, 2, 1)), budgets=Budgets(params=limit))
     first = learner.start_costs["params"]
-    for _ in range(120):
+    for _ in range(240):
         learner.search(random_batch(), random_batch(), 0.45, 2e-2)
     last = float(learner.costs.expected(learner.supernet.mixtures(0.45))["params"].detach())
     assert abs(last - limit) < 0.5 * abs(first - limit)

@@ -10,7 +10,7 @@ from torch import Tensor
 from trinas.config import Budgets
 from trinas.cost import QUOTED_OUTPUT_PX, primitive_convs, spec_cost
 from trinas.errors import BudgetError
-from trinas.space import ArchSpec, Choice, SearchSpace
+from trinas.space import SPACES, ArchSpec, Choice, SearchSpace
 from trinas.sparse import survival
 from trinas.supernet import Mixtures
 
@@ -114,21 +114,21 @@ EDGE_SIZES = (
 PAPER_SIZE = (64, 5, 5)
 """Trunk width, cells and slots of the paper's spaces."""
 
-ROOM = 2.5
+ROOM = 1.2
 """How much larger than the tightest budget allows the largest network of an edge space is: room to choose."""
 
 
 def space_for(
     name: str, scale: int, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], float] | None = None
 ) -> SearchSpace:
-    """The space of that name that suits the budgets: for `edge` a size is chosen, the paper's have one.
+    """The space of that name that suits the budgets: for edge spaces a size is chosen, the paper's have one.
 
     Args:
         ms_per_mp: measures a network; needed only where time has a budget.
     Raises:
         SpecError: there is no such space or scale.
     """
-    if name != "edge":
+    if name in SPACES and SPACES[name].family == "paper":
         width, cells, slots = PAPER_SIZE
         return SearchSpace(name, scale, width, cells, slots, cells - 1)
     chosen: SearchSpace | None = None

@@ -131,7 +131,7 @@ class SearchConfig:
     """Patches per step of warm-up and search; a step of the latter takes two such batches."""
     patch_px: int = 32
     """Side of a square patch in low-resolution pixels, in warm-up and search."""
-    weight_rate: float = 2e-3
+    weight_rate: float = 1.5e-3
     """Rate of Adam for the weights, in warm-up and search."""
     score_rate: float | None = None
     """Rate of Adam for the scores. None: 3e-4, or more in a short search, so that rate x steps is at least 4."""
@@ -146,7 +146,7 @@ class SearchConfig:
     device: str = "auto"
     """auto, cpu, cuda (or cuda:1) or mps."""
     precision: str = "auto"
-    """auto, fp32 or bf16; auto takes bf16 for wide networks where the hardware has it."""
+    """auto, fp32 or bf16; auto takes bf16 where the hardware has it."""
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
@@ -193,7 +193,7 @@ class TrainConfig:
     device: str = "auto"
     """auto, cpu, cuda (or cuda:1) or mps."""
     precision: str = "auto"
-    """auto, fp32 or bf16; auto takes bf16 for wide networks where the hardware has it."""
+    """auto, fp32 or bf16; auto takes bf16 where the hardware has it."""
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):

@@ -45,6 +45,16 @@ def chosen_precision(wish: str, device: torch.device, trunk_width: int) -> str:
     return pick_precision(device, trunk_width) if wish == "auto" else wish
 
 
+def training_precision(wish: str, device: torch.device) -> str:
+    """Turn auto, fp32 or bf16 into one of the latter two, for training: auto takes bf16 wherever it is native.
+
+    Unlike a network that enlarges, one that learns gains by it at any width, and rounding does no harm to batches.
+    """
+    if wish != "auto":
+        return wish
+    return "bf16" if has_native_bf16(device) else "fp32"
+
+
 def has_native_bf16(device: torch.device) -> bool:
     """Whether the hardware multiplies bf16 numbers itself; emulated, they are far slower than fp32."""
     if device.type == "cuda":

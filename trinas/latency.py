@@ -34,6 +34,7 @@ def slot_table(space: SearchSpace, device: torch.device, precision: str) -> Tens
     """
     key = {
         "family": space.family,
+        "primitives": space.primitives,
         "widths": space.widths,
         "device": str(device),
         "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,7 +38,7 @@ class Learner:
         self.controller = BudgetController(config.budgets, float(tightest_excess(expected, config.budgets)))
 
     def warm_up(self, batch: tuple[Tensor, Tensor], step: int, rate: float) -> Tensor:
-        """One step of the weights at t = 0, widths in turn at their largest, at their smallest and at random.
+        """One step of the weights at t = 0, primitives at random, widths in turn at their largest, smallest and random.
 
         Returns the loss, still on the device. Source of the rule: Yu & Huang, ICCV 2019, arXiv:1903.05134.
         """
@@ -122,12 +123,22 @@ class Learner:
 
 @torch.no_grad()
 def sandwich(supernet: Supernet, seed: int, step: int) -> Mixtures:
-    """Mixtures of a warm-up step: one width each, in turn the largest, the smallest and a random one."""
+    """Mixtures of a warm-up step: in each slot a primitive at random, and the widths in turn at their largest, at their
+    smallest and at random.
+
+    One primitive costs a fraction of all, and learns to work on its own, as it will have to in the end.
+    """
     mixtures = supernet.mixtures(0)
+    random = np.random.default_rng((seed, step))
     count = mixtures.widths.shape[-1]
-    random = np.random.default_rng((seed, step)).integers(count, size=tuple(mixtures.widths.shape[:-1]))
-    chosen = (np.full_like(random, count - 1), np.zeros_like(random), random)[step % 3]
-    return Mixtures(mixtures.path, mixtures.primitives, F.one_hot(torch.from_numpy(chosen), count).to(mixtures.widths))
+    widths = random.integers(count, size=tuple(mixtures.widths.shape[:-1]))
+    widths = (np.full_like(widths, count - 1), np.zeros_like(widths), widths)[step % 3]
+    primitives = random.integers(mixtures.primitives.shape[-1], size=tuple(mixtures.primitives.shape[:-1]))
+    return Mixtures(mixtures.path, _one_hot(primitives, mixtures.primitives), _one_hot(widths, mixtures.widths))
+
+
+def _one_hot(chosen: NDArray[np.int64], like: Tensor) -> Tensor:
+    return F.one_hot(torch.from_numpy(chosen), like.shape[-1]).to(like)
 
 
 def decided(mixture: Tensor, gradient: Tensor, t: float) -> Tensor:

@@ -30,7 +30,7 @@ from trinas.data import (
     image_pairs,
     split,
 )
-from trinas.device import chosen_precision, memory_shortage_named, pick_device, synchronize
+from trinas.device import chosen_precision, memory_shortage_named, pick_device, synchronize, training_precision
 from trinas.errors import BudgetError, DataError, RunError
 from trinas.evaluate import Pixels, psnr_y, upscale_bicubic
 from trinas.events import EVENTS_FILE, STAGES, ArchitectureChosen, Event, EventLog, Finished, Progress, StageStarted
@@ -39,7 +39,7 @@ from trinas.latency import network_ms_per_mp, slot_table, spec_ms_per_mp
 from trinas.learner import Learner
 from trinas.network import Network
 from trinas.report import write_page
-from trinas.space import Choice, SearchSpace
+from trinas.space import SPACES, Choice, SearchSpace
 from trinas.store import Model, ModelConfig
 from trinas.supernet import Supernet
 from trinas.train import EXACT_PSNR, begin_training, check_new_run, load_teacher, resume_training, validation_psnr
@@ -50,7 +50,7 @@ STATE_FILE, REPORT_FILE = "search.pt", "report.json"
 
 WARM_UP, SEARCH, FINE_TUNE = range(3)  # indices of STAGES
 
-SHARES = (0.1, 0.35, 0.55)
+SHARES = (0.05, 0.2, 0.75)
 """Of all steps, or of the time, per stage."""
 
 HOLD = 0.15
@@ -191,7 +191,7 @@ def repeat_search(
         "budgets": Budgets(**report["settings"]["budgets"]),
         "steps": tuple(report["steps"].values()),
         "minutes": None,
-        "precision": report["precision"],
+        "precision": report["precision"]["training"],
     }
     space = SearchSpace(**report["space"])
     return _begin(space, photographs, SearchConfig(**settings), run_dir, on_event, stop, Times(**report["times"]))
@@ -210,12 +210,11 @@ def _begin(
     check_new_run(run_dir)
     started = time.perf_counter()
     device = pick_device(config.device)
-    precision = chosen_precision(config.precision, device, space.trunk_width)
     check_data(photographs, space, config)
     load_teacher(config.teacher, space.scale, device)
     check_possible(CostModel(space), config.budgets)
-    times = known or (_measured_times(space, device, precision) if config.budgets.ms_per_mp else Times())
-    learner = _learner(space, config, times, precision, device)
+    times = known or (_measured_times(space, config, device) if config.budgets.ms_per_mp else Times())
+    learner = _learner(space, config, times, training_precision(config.precision, device), device)
     check_possible(learner.costs, config.budgets)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -311,8 +310,9 @@ def _learner(space: SearchSpace, config: SearchConfig, times: Times, precision: 
     return Learner(supernet, config, times.costs(space), precision)
 
 
-def _measured_times(space: SearchSpace, device: torch.device, precision: str) -> Times:
+def _measured_times(space: SearchSpace, config: SearchConfig, device: torch.device) -> Times:
     """Of slots and of the bare network, rescaled so that they add up to the time of the largest network."""
+    precision = chosen_precision(config.precision, device, space.trunk_width)
     times = Times(slot_table(space, device, precision).tolist(), spec_ms_per_mp(space.bare_spec, device, precision))
     largest = largest_choice(space)
     promised = times.costs(space).of(largest)["ms_per_mp"]
@@ -356,6 +356,11 @@ class _Search:
         self.data = fingerprint(photographs)
         self.tell = EventLog(run_dir / EVENTS_FILE, on_event, run.told)
         self._counted_from = started - run.seconds
+
+    @property
+    def _running_precision(self) -> str:
+        """What the network will enlarge pictures in, which is what a budget of time is about."""
+        return chosen_precision(self.config.precision, self.learner.device, self.run.space.trunk_width)
 
     @property
     def seconds(self) -> float:
@@ -495,12 +500,13 @@ class _Search:
             slowdown = self._slowdown(choice, attempt)
             if slowdown is None:
                 return choice
+            measured = slowdown * learner.costs.of(choice)["ms_per_mp"]
             learner.costs = learner.costs.rescaled(slowdown)
             if not self.run.repeats:
                 self.run.times.slowdowns.append(slowdown)
         raise BudgetError(
-            f"{self.run_dir}: the network still takes more than {limit:g} ms per megapixel of output after it was made "
-            f"smaller {attempt} times; is something else running on this machine?"
+            f"{self.run_dir}: the network still takes {measured:.1f} ms per megapixel of output after it was made "
+            f"smaller {attempt} times, the budget is {limit:g}; is something else running on this machine?"
         )
 
     def _slowdown(self, choice: Choice, attempt: int) -> float | None:
@@ -508,7 +514,7 @@ class _Search:
         known, learner = self.run.times.slowdowns, self.learner
         if self.run.repeats:
             return known[attempt] if attempt < len(known) else None
-        measured = spec_ms_per_mp(self.run.space.spec(choice), learner.device, learner.precision)
+        measured = spec_ms_per_mp(self.run.space.spec(choice), learner.device, self._running_precision)
         assert self.config.budgets.ms_per_mp is not None
         return measured / learner.costs.of(choice)["ms_per_mp"] if measured > self.config.budgets.ms_per_mp else None
 
@@ -577,6 +583,7 @@ class _Search:
         return TrainConfig(
             steps=self._given_steps(FINE_TUNE),
             minutes=minutes,
+            learning_rate=SPACES[self.run.space.name].learning_rate,
             l2_share=L2_SHARE,
             teacher=config.teacher,
             seed=config.seed,
@@ -587,7 +594,7 @@ class _Search:
     def _write_report(self, network: Network, costs: dict[str, float]) -> None:
         run, learner = self.run, self.learner
         held_out = image_pairs(split(self.photographs)[1], run.space.scale)
-        measured = network_ms_per_mp(copy.deepcopy(network), learner.device, learner.precision)
+        measured = network_ms_per_mp(copy.deepcopy(network), learner.device, self._running_precision)
         report = {
             "space": asdict(run.space),
             "settings": asdict(self.config),
@@ -607,7 +614,7 @@ class _Search:
                 "sha256": self.data,
             },
             "device": str(learner.device),
-            "precision": learner.precision,
+            "precision": {"training": learner.precision, "running": self._running_precision},
             "threads": torch.get_num_threads(),
             "versions": {
                 "trinas-upscale": version("trinas-upscale"),

@@ -228,7 +228,7 @@ class SearchSpace:
     @property
     def primitives(self) -> tuple[str, ...]:
         """Candidates of the cell level."""
-        return PRIMITIVES[self.family]
+        return SPACES[self.name].primitives
 
     @cached_property
     def widths(self) -> tuple[int, ...]:
@@ -316,25 +316,30 @@ class SpaceKind:
     """What spaces of one name have in common."""
 
     family: str
+    primitives: tuple[str, ...]  # candidates of the cell level
     searches_upsampling: bool
+    learning_rate: float  # peak rate of Adam in the fine-tuning
 
 
 SPACES = {
-    "edge": SpaceKind("edge", searches_upsampling=False),
-    "paper-a": SpaceKind("paper", searches_upsampling=True),
-    "paper-b": SpaceKind("paper", searches_upsampling=False),
+    # Without residual blocks and mixers, with which results got worse (docs/search.md).
+    "edge": SpaceKind("edge", ("skip", "conv3x3", "gated"), searches_upsampling=False, learning_rate=5e-3),
+    "edge-all": SpaceKind("edge", PRIMITIVES["edge"], searches_upsampling=False, learning_rate=5e-3),
+    "paper-a": SpaceKind("paper", PRIMITIVES["paper"], searches_upsampling=True, learning_rate=2e-3),
+    "paper-b": SpaceKind("paper", PRIMITIVES["paper"], searches_upsampling=False, learning_rate=2e-3),
 }
 
 
 def candidate_widths(family: str, trunk_width: int) -> tuple[int, ...]:
     """Output widths that a slot may have, ascending.
 
-    Edge: every multiple of 8 up to the trunk width, of 4 where that is below 32. Paper: 1/3, 1/2, 2/3, 5/6 and
+    Edge: from half the trunk width on every multiple of 8, of 4 where that is below 32: narrower ones made bottlenecks
+    that cost a search nothing and its network much. Paper: 1/3, 1/2, 2/3, 5/6 and
     all of it, rounded half up to a multiple of 8. The trunk width is always among them.
     """
     if family == "edge":
         step = 4 if trunk_width < 32 else 8
-        widths = {*range(step, trunk_width + 1, step), trunk_width}
+        widths = {width for width in range(step, trunk_width, step) if 2 * width >= trunk_width} | {trunk_width}
     else:
         shares = ((1, 3), (1, 2), (2, 3), (5, 6))
         # Half up in whole numbers: round(w / 8) is (w / 4 + 1) // 2.

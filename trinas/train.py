@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from trinas.checkpoint import load_state, save_state
 from trinas.config import TrainConfig
 from trinas.data import Patches, Photograph, check_sizes, fingerprint, image_pairs, split
-from trinas.device import autocast, chosen_precision, pick_device, synchronize
+from trinas.device import autocast, pick_device, synchronize, training_precision
 from trinas.errors import ModelError, RunError
 from trinas.evaluate import Pixels, psnr_y
 from trinas.files import write_atomically
@@ -143,7 +143,7 @@ def begin_training(
     """`train_network` in a folder that may hold other parts of the same run already."""
     device = pick_device(config.device)
     network, averaged, optimizer = _prepare(spec, config, device, start.network if start else None)
-    precision = chosen_precision(config.precision, device, spec.trunk_width)
+    precision = training_precision(config.precision, device)
     started_from = {"name": start.config.name, **start.config.training} if start else {}
     run = Run(config, spec, config.steps or 0, device, precision, started_from, network, averaged, optimizer)
     return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
