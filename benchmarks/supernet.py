@@ -48,7 +48,7 @@ def measure(t: float, name: str, scale: int, trunk_width: int, cells: int, slots
     seconds = []
     for _ in range(STEPS):
         began = time.perf_counter()
-        learner.search((low, high), (low, high), t, 1e-9)
+        learner.search((low, high), (low, high), t, 2e-3, 1e-9)
         seconds.append(time.perf_counter() - began)
     print(min(seconds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 

@@ -175,11 +175,11 @@ def pretend_times(monkeypatch, measured):
 
 
 def test_a_network_that_takes_longer_than_promised_is_made_smaller(photographs, tmp_path, monkeypatch):
-    timed = pretend_times(monkeypatch, lambda params: params / 500)
+    timed = pretend_times(monkeypatch, lambda params: params / 330)
     config = dataclasses.replace(CONFIG, budgets=Budgets(params=5000, ms_per_mp=6.5), steps=(1, 2, 1))
     network = search_network(EDGE, photographs, config, tmp_path / "run")
     assert len(timed) > 1
-    assert timed[-1] == spec_cost(network.spec).params / 500 <= 6.5
+    assert timed[-1] == spec_cost(network.spec).params / 330 <= 6.5
     report = read_report(tmp_path / "run/report.json")
     assert len(report["times"]["slowdowns"]) == len(timed) - 1
     pretend_times(monkeypatch, lambda params: params / 50)  # a machine ten times as slow changes nothing
@@ -304,11 +304,10 @@ def test_weights_and_scores_are_moved_by_their_own_steps_only():
         return {name for name, tensor in supernet.state_dict().items() if not torch.equal(tensor, before[name])}
 
     assert not any("scores" in name for name in moved(lambda: learner.warm_up(random_batch(), 0, 1e-3)))
-    both = moved(lambda: learner.search(random_batch(), random_batch(), 0.1, 1e-2))
+    both = moved(lambda: learner.search(random_batch(), random_batch(), 0.1, 2e-3, 1e-2))
     assert "primitive_scores" in both
     assert "head.weight" in both
-    learner.config = dataclasses.replace(learner.config, weight_rate=1e-30)
-    only = moved(lambda: learner.search(random_batch(), random_batch(), 0.1, 1e-2))
+    only = moved(lambda: learner.search(random_batch(), random_batch(), 0.1, 1e-30, 1e-2))
     assert all("scores" in name for name in only)
 
 
@@ -342,7 +341,7 @@ def test_two_candidates_learn_while_nothing_holds_them_apart():
     assert supernet.path_scores.shape[-1] == supernet.width_scores.shape[-1] == 2
     torch.nn.init.normal_(supernet.tail.weight, std=0.1)
     before = [scores.detach().clone() for scores in supernet.arch_parameters()]
-    learner_of(supernet).search(random_batch(), random_batch(), 0.0, 1e-2)
+    learner_of(supernet).search(random_batch(), random_batch(), 0.0, 2e-3, 1e-2)
     for old, new in zip(before, supernet.arch_parameters(), strict=True):
         assert ((old - new).abs() > 1e-3).all()
 
@@ -351,9 +350,9 @@ def test_decisions_that_are_taken_keep_their_scores():
     """Adam would turn rounding errors into full steps, and momentum goes on after the gradient has ended."""
     supernet = busy_supernet("edge", 2, dtype=torch.float32)
     learner = learner_of(supernet, order_weight=0.1)
-    learner.search(random_batch(), random_batch(), 0.0, 1e-2)
+    learner.search(random_batch(), random_batch(), 0.0, 2e-3, 1e-2)
     before = [scores.detach().clone() for scores in supernet.arch_parameters()]
-    learner.search(random_batch(), random_batch(), 1.0, 1e-2)
+    learner.search(random_batch(), random_batch(), 1.0, 2e-3, 1e-2)
     assert all(torch.equal(*pair) for pair in zip(before, supernet.arch_parameters(), strict=True))
 
 
@@ -363,7 +362,7 @@ def test_the_expected_cost_reaches_the_budget_from_either_side(limit):
     learner = learner_of(Supernet(SearchSpace("edge", 2, 16, 2, 2, 1)), budgets=Budgets(params=limit))
     first = learner.start_costs["params"]
     for _ in range(240):
-        learner.search(random_batch(), random_batch(), 0.45, 2e-2)
+        learner.search(random_batch(), random_batch(), 0.45, 2e-3, 2e-2)
     last = float(learner.costs.expected(learner.supernet.mixtures(0.45))["params"].detach())
     assert abs(last - limit) < 0.5 * abs(first - limit)
     assert abs(last / limit - 1) < 0.25
@@ -382,7 +381,7 @@ def test_an_even_batch_does_no_harm():
     learner = learner_of(supernet)
     even = torch.full((2, 3, 8, 8), 0.5), torch.full((2, 3, 16, 16), 0.5)
     for t in (0.0, 0.5, 1.0):
-        loss, _ = learner.search(even, even, t, 1e-2)
+        loss, _ = learner.search(even, even, t, 2e-3, 1e-2)
         assert loss == 0
     assert all(parameter.isfinite().all() for parameter in supernet.parameters())
 

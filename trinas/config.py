@@ -131,8 +131,8 @@ class SearchConfig:
     """Patches per step of warm-up and search; a step of the latter takes two such batches."""
     patch_px: int = 32
     """Side of a square patch in low-resolution pixels, in warm-up and search."""
-    weight_rate: float = 1.5e-3
-    """Rate of Adam for the weights, in warm-up and search."""
+    weight_rate: float | None = None
+    """Rate of Adam for the weights, in warm-up and search. None: 0.024 by trunk width."""
     score_rate: float | None = None
     """Rate of Adam for the scores. None: 3e-4, or more in a short search, so that rate x steps is at least 4."""
     clip_norm: float = 5.0

@@ -45,12 +45,17 @@ class Learner:
         return self._learn_weights(batch, sandwich(self.supernet, self.config.seed, step), rate)
 
     def search(
-        self, weight_batch: tuple[Tensor, Tensor], score_batch: tuple[Tensor, Tensor], t: float, score_rate: float
+        self,
+        weight_batch: tuple[Tensor, Tensor],
+        score_batch: tuple[Tensor, Tensor],
+        t: float,
+        weight_rate: float,
+        score_rate: float,
     ) -> tuple[Tensor, dict[str, float]]:
         """One step of the weights, then one of the scores; return the former's loss and the expected costs."""
         with torch.no_grad():
             mixtures = self.supernet.mixtures(t)
-        loss = self._learn_weights(weight_batch, mixtures, self.config.weight_rate)
+        loss = self._learn_weights(weight_batch, mixtures, weight_rate)
         return loss, self._learn_scores(score_batch, t, score_rate)
 
     @torch.no_grad()

@@ -318,15 +318,14 @@ class SpaceKind:
     family: str
     primitives: tuple[str, ...]  # candidates of the cell level
     searches_upsampling: bool
-    learning_rate: float  # peak rate of Adam in the fine-tuning
 
 
 SPACES = {
     # Without residual blocks and mixers, with which results got worse (docs/search.md).
-    "edge": SpaceKind("edge", ("skip", "conv3x3", "gated"), searches_upsampling=False, learning_rate=5e-3),
-    "edge-all": SpaceKind("edge", PRIMITIVES["edge"], searches_upsampling=False, learning_rate=5e-3),
-    "paper-a": SpaceKind("paper", PRIMITIVES["paper"], searches_upsampling=True, learning_rate=2e-3),
-    "paper-b": SpaceKind("paper", PRIMITIVES["paper"], searches_upsampling=False, learning_rate=2e-3),
+    "edge": SpaceKind("edge", ("skip", "conv3x3", "gated"), searches_upsampling=False),
+    "edge-all": SpaceKind("edge", PRIMITIVES["edge"], searches_upsampling=False),
+    "paper-a": SpaceKind("paper", PRIMITIVES["paper"], searches_upsampling=True),
+    "paper-b": SpaceKind("paper", PRIMITIVES["paper"], searches_upsampling=False),
 }
 
 
