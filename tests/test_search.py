@@ -9,6 +9,7 @@ from test_supernet import busy_supernet
 from test_train import StopAfter, same_weights
 
 import trinas.search
+import trinas.train
 from trinas.budgets import CostModel, smallest_choice
 from trinas.config import Budgets, SearchConfig
 from trinas.cost import spec_cost
@@ -245,6 +246,22 @@ def test_minutes_become_steps_that_resuming_keeps(photographs, tmp_path):
     resume_search(tmp_path / "run", photographs)
     report = json.loads((tmp_path / "run/report.json").read_text())
     assert list(report["steps"].values())[:2] == counts
+
+
+def test_a_search_that_was_shortened_is_repeated_as_it_was(photographs, tmp_path, monkeypatch):
+    monkeypatch.setattr(trinas.train, "_count_steps", lambda *_: 10**6)
+    tuning = trinas.search._Search._tuning_config
+    monkeypatch.setattr(
+        trinas.search._Search, "_tuning_config", lambda self: dataclasses.replace(tuning(self), validate_every=2)
+    )
+    config = dataclasses.replace(CONFIG, steps=None, minutes=0.02)
+    network = search_network(EDGE, photographs, config, tmp_path / "run")
+    report = read_report(tmp_path / "run/report.json")
+    assert report["steps"]["fine-tune"] == 10**6
+    assert report["shortened"][-1][1] < 10**6
+    again = repeat_search(report, photographs, tmp_path / "again")
+    assert same_weights(again, network)
+    assert read_report(tmp_path / "again/report.json")["shortened"] == report["shortened"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 from conftest import busy_network, generated_photograph
 from PIL import Image as PillowImage
 
+import trinas.train
 from trinas.config import TrainConfig
 from trinas.data import load_photographs, split
 from trinas.errors import DataError, RunError
@@ -124,6 +125,23 @@ def test_minutes_become_steps(tiny_spec, photographs, tmp_path):
     train_network(tiny_spec, photographs, config, tmp_path / "run")
     state = torch.load(tmp_path / "run/state.pt", weights_only=True)
     assert state["step"] == state["steps"] >= 1, "how many depends on the machine"
+
+
+def test_a_run_that_would_miss_its_time_gets_fewer_steps_and_can_be_repeated(
+    tiny_spec, photographs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(trinas.train, "_count_steps", lambda *_: 10**6)
+    config = dataclasses.replace(CONFIG, steps=None, minutes=0.02, validate_every=3)
+    network = train_network(tiny_spec, photographs, config, tmp_path / "run")
+    state = torch.load(tmp_path / "run/state.pt", weights_only=True)
+    assert state["step"] == state["steps"] < 10**6
+    told = []
+    plan = tuple(map(tuple, state["shortened"]))
+    assert plan
+    repeated = dataclasses.replace(config, steps=10**6, minutes=None, shortened=plan)
+    again = train_network(tiny_spec, photographs, repeated, tmp_path / "again", on_progress=told.append)
+    assert same_weights(again, network)
+    assert told[-1].step == told[-1].steps == state["steps"]
 
 
 @pytest.mark.parametrize("squared", [False, True])

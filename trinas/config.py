@@ -126,7 +126,7 @@ class SearchConfig:
     steps: int | tuple[int, int, int] | None = None
     """Steps of all stages together, or of warm-up, search and fine-tuning. Give one of `steps` and `minutes`."""
     minutes: float | None = None
-    """Wall-clock time, turned into steps by timing a few of them when a stage starts."""
+    """Wall-clock time, turned into steps by timing a few of them when a stage starts; see `TrainConfig.minutes`."""
     batch_size: int = 8
     """Patches per step of warm-up and search; a step of the latter takes two such batches."""
     patch_px: int = 32
@@ -141,6 +141,8 @@ class SearchConfig:
     """Weight of a term that favours deep paths' scores; it fades out by t = 0.5."""
     teacher: str | None = None
     """A model whose output is the target instead of the photograph."""
+    shortened: tuple[tuple[int, int], ...] = ()
+    """As `TrainConfig.shortened`, of the fine-tuning."""
     seed: int = 0
     """Seed of the initial weights and of every batch."""
     device: str = "auto"
@@ -167,7 +169,10 @@ class TrainConfig:
     steps: int | None = None
     """Optimiser steps. Exactly one of `steps` and `minutes` is given."""
     minutes: float | None = None
-    """Wall-clock time, turned into steps by timing a few of them at the start."""
+    """Wall-clock time, turned into steps by timing a few of them at the start; where the machine turns out to be
+    slower, validations make them fewer."""
+    shortened: tuple[tuple[int, int], ...] = ()
+    """Only to repeat such a run: after which steps there were fewer, and how many in all."""
     batch_size: int = 16
     """Patches per step."""
     patch_px: int = 48

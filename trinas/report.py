@@ -178,7 +178,9 @@ def diagram(spec: ArchSpec) -> dict[str, Any]:
 
 def charts(report: dict[str, Any], events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Four charts over all steps of the run, each with a sentence that says how to read it."""
-    steps = report["steps"]
+    steps = dict(report["steps"])
+    if report["shortened"]:
+        steps[STAGES[-1]] = report["shortened"][-1][1]
     starts = {stage: sum(steps[before] for before in STAGES[:number]) for number, stage in enumerate(STAGES)}
     validated = [event for event in events if event["event"] == "Progress" and event["step"] > 0]
 

@@ -77,7 +77,7 @@ TIMED_STEPS = 6
 MOST_SHRINKS = 5
 """How often a network that takes longer than its parts promised is made smaller."""
 
-SAFE_SHARE = 0.92
+SAFE_SHARE = 0.95
 """Of the time that is left, what fine-tuning plans with: its speed is judged by a few steps."""
 
 L2_SHARE = 0.15
@@ -116,8 +116,9 @@ class Run:
     speeds: list[dict[str, float]] = field(default_factory=list)  # step times on the way: t, seconds
     told: int = 0  # lines of the events' file that hold
     repeats: bool = False  # `times` are those of an earlier search, nothing is measured
+    shortened: list[tuple[int, int]] = field(default_factory=list)  # as TrainConfig's, of the fine-tuning
 
-    PLAIN = ("stage", "counts", "step", "seconds", "psnr", "speeds", "told", "repeats")
+    PLAIN = ("stage", "counts", "step", "seconds", "psnr", "speeds", "told", "repeats", "shortened")
 
     @property
     def t(self) -> float:
@@ -196,6 +197,7 @@ def repeat_search(
         "budgets": Budgets(**report["settings"]["budgets"]),
         "steps": tuple(report["steps"].values()),
         "minutes": None,
+        "shortened": tuple(map(tuple, report["shortened"])),
         "precision": report["precision"]["training"],
     }
     space = SearchSpace(**report["space"])
@@ -271,7 +273,9 @@ def read_report(path: Path) -> dict[str, Any]:
     """
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"data", "settings", "space", "spec", "steps", "threads", "precision", "times"} - set(report)
+        missing = {"data", "settings", "shortened", "space", "spec", "steps", "threads", "precision", "times"} - set(
+            report
+        )
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, TypeError):
@@ -535,6 +539,8 @@ class _Search:
             if len(run.counts) == FINE_TUNE:
                 run.counts.append(progress.steps)
                 self.tell(StageStarted(STAGES[FINE_TUNE], progress.steps))
+            if progress.steps != (run.shortened[-1][1] if run.shortened else run.counts[FINE_TUNE]):
+                run.shortened.append((progress.step, progress.steps))
             told = Progress(
                 stage=STAGES[FINE_TUNE],
                 step=progress.step,
@@ -591,6 +597,7 @@ class _Search:
             learning_rate=min(MOST_TUNING_RATE, TUNING_RATE / self.run.space.trunk_width),
             l2_share=L2_SHARE,
             teacher=config.teacher,
+            shortened=config.shortened,
             seed=config.seed,
             device=config.device,
             precision=config.precision,
@@ -604,6 +611,7 @@ class _Search:
             "space": asdict(run.space),
             "settings": asdict(self.config),
             "steps": dict(zip(STAGES, run.counts, strict=True)),
+            "shortened": run.shortened,
             "budgets": self.config.budgets.given(),
             "results": costs,
             "spec": network.spec.to_dict(),

@@ -77,6 +77,8 @@ class Run:
     best_psnr: float = -math.inf
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     metrics: list[dict[str, float]] = field(default_factory=list)
+    shortened: list[tuple[int, int]] = field(default_factory=list)
+    """As `TrainConfig.shortened`: what has happened so far."""
 
     def state(self, data: str) -> dict[str, Any]:
         """Tensors and plain values only; `data` is the fingerprint of the training images."""
@@ -97,6 +99,7 @@ class Run:
             "best_psnr": self.best_psnr,
             "best_weights": self.best_weights,
             "metrics": self.metrics,
+            "shortened": self.shortened,
         }
 
 
@@ -178,7 +181,7 @@ def resume_training(
     run = Run(
         config, spec, state["steps"], device, precision, state["started_from"], network, averaged, optimizer,
         state["step"], state["seconds"], state["loss"].to(device),
-        state["best_psnr"], state["best_weights"], state["metrics"],
+        state["best_psnr"], state["best_weights"], state["metrics"], state["shortened"],
     )  # fmt: skip
     return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
 
@@ -272,6 +275,9 @@ def _train(
         if validating or stopping:
             run.seconds += time.perf_counter() - saved
             saved = time.perf_counter()
+            if (steps := _steps_from_here(run, validating)) != run.steps:
+                run.steps = steps
+                run.shortened.append((run.step, steps))
             _save(run, run_dir, data, photographs)
 
         # 3. Report.
@@ -461,6 +467,14 @@ def _write(run: Run, run_dir: Path, data: str, photographs: Sequence[Photograph]
 def _plain(numbers: dict[str, float]) -> dict[str, float | None]:
     """JSON has no word for what is not a number: null."""
     return {name: number if math.isfinite(number) else None for name, number in numbers.items()}
+
+
+def _steps_from_here(run: Run, validating: bool) -> int:
+    """How many steps the run is to have: fewer than planned where it would miss its time by more than 2 %."""
+    if run.config.minutes is None:
+        return dict(run.config.shortened).get(run.step, run.steps)
+    affordable = int(run.config.minutes * 60 * run.step / run.seconds)
+    return max(run.step, affordable) if validating and affordable < 0.98 * run.steps else run.steps
 
 
 def _best_network(run: Run) -> Network:
