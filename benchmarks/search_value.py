@@ -11,7 +11,7 @@ finished is not run again, so a stopped benchmark goes on where it stood.
 
 - `searched`: the search with its defaults.
 - `random-1` to `-4`: drawn evenly from the same space until one uses 70 to 100 % of the budget, trained all the time.
-- `chain`: 3x3 convolutions, all as wide as half the space's trunk rounded up to 8, as many as the budget holds.
+- `chain`: 3x3 convolutions, all as wide as the space's trunk, as many as the budget holds, trained all the time.
 - `best of random`: of the four the one that validates best after a quarter of the time; what the other three cost
   is not charged to it.
 
@@ -20,7 +20,6 @@ Ablations are the search with one thing changed, see `ABLATIONS`.
 
 import argparse
 import json
-import math
 import os
 import statistics
 import subprocess
@@ -33,11 +32,32 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trinas import budgets, learner, supernet
+from trinas.config import Budgets, SearchConfig, TrainConfig, UpscaleConfig
+from trinas.cost import spec_cost
+from trinas.data import load_photographs
+from trinas.device import chosen_precision
+from trinas.evaluate import evaluate_model
+from trinas.latency import network_ms_per_mp, spec_ms_per_mp
+from trinas.search import L2_SHARE, search_network, tuning_rate
+from trinas.space import ArchSpec, CellSpec, Choice, SearchSpace, SlotSpec
+from trinas.sparse import largest_radius
+from trinas.store import load_model
+from trinas.train import train_network
+from trinas.upscale import Upscaler
+
+CPU = torch.device("cpu")
 SCALE = 4
 RANDOM_NETWORKS = 4
 LEAST_USE = 0.7
 SIDE_BY_SIDE = 2
 ABLATIONS = (
+    "all-primitives",
     "softmax",
     "sparsemax",
     "ordered",
@@ -46,9 +66,9 @@ ABLATIONS = (
     "fixed-primitives",
     "fixed-widths",
 )
-"""softmax, sparsemax: in place of sparsestmax at every t. ordered: with the order term. sampled-widths: weights learn
-with one width per slot, drawn from the mixture. fixed-*: all cells, all 3x3 convolutions, all full widths: the budget
-is then met by the two other levels."""
+"""all-primitives: the space edge-all. softmax, sparsemax: in place of sparsestmax at every t. ordered: with the order
+term. sampled-widths: weights learn with one width per slot, drawn from the mixture. fixed-*: all cells, all 3x3
+convolutions, all full widths: the budget is then met by the two other levels."""
 
 
 def main() -> None:
@@ -101,62 +121,51 @@ def folder_of(runs: Path, budget: str, entry: str, seed: int) -> Path:
 
 def run_entry(entry: str, budget: str, seed: int, minutes: float, data: Path, folder: Path) -> None:
     """Search or train; result.json holds what the table needs."""
-    import torch
-
-    from trinas.budgets import space_for
-    from trinas.config import Budgets, SearchConfig, TrainConfig
-    from trinas.data import load_photographs
-    from trinas.latency import spec_ms_per_mp
-    from trinas.search import L2_SHARE, search_network
-    from trinas.train import train_network
-
-    budgets = (
-        Budgets(ms_per_mp=float(budget[:-2])) if budget.endswith("ms") else Budgets(params=float(budget[:-1]) * 1e3)
+    limits = (
+        Budgets(ms_per_mp=float(budget[:-2])) if budget.endswith("ms") else Budgets(params=1e3 * float(budget[:-1]))
     )
-
-    def ms_per_mp(spec: Any) -> float:
-        return spec_ms_per_mp(spec, torch.device("cpu"), "fp32")
-
-    def use(spec: Any) -> float:
-        from trinas.cost import spec_cost
-
-        if budgets.params:
-            return spec_cost(spec).params / budgets.params
-        return ms_per_mp(spec) / budgets.ms_per_mp
-
-    space = space_for("edge", SCALE, budgets, ms_per_mp)
+    space = budgets.space_for("edge-all" if entry == "all-primitives" else "edge", SCALE, limits, ms_per_mp)
     photographs = load_photographs([data / "train" / "bsds400"])
     began = time.perf_counter()
     if entry == "chain" or entry.startswith("random"):
-        spec = chain(space, use) if entry == "chain" else random_spec(space, use, seed, int(entry[-1]))
-        config = TrainConfig(minutes=minutes, l2_share=L2_SHARE, seed=seed, validate_every=200)
+        spec = chain(space, limits) if entry == "chain" else random_spec(space, limits, seed, int(entry[-1]))
+        rate = tuning_rate(spec.trunk_width)
+        config = TrainConfig(minutes=minutes, l2_share=L2_SHARE, learning_rate=rate, seed=seed, validate_every=200)
         network = train_network(spec, photographs, config, folder)
     else:
-        config = SearchConfig(budgets, minutes=minutes, seed=seed)
+        order_weight = 1e-5 if entry == "ordered" else 0.0
         with changed(entry):
-            if entry == "ordered":
-                config = replace(config, order_weight=1e-5)
-            network = search_network(space, photographs, config, folder)
-    seconds = time.perf_counter() - began
+            search = SearchConfig(limits, minutes=minutes, seed=seed, order_weight=order_weight)
+            found = search_network(space, photographs, search, folder)
+        assert found is not None
+        network = found
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     result = {
         "budget": budget,
         "entry": entry,
         "seed": seed,
         "minutes": minutes,
-        "seconds": round(seconds),
+        "seconds": round(time.perf_counter() - began),
         "spec": network.spec.to_dict(),
         "curve": [[line["step"], line["psnr"]] for line in metrics],
     }
     (folder / "result.json").write_text(json.dumps(result))
 
 
-def random_spec(space: Any, use: Callable[[Any], float], seed: int, number: int) -> Any:
+def ms_per_mp(spec: ArchSpec) -> float:
+    return spec_ms_per_mp(spec, CPU, chosen_precision("auto", CPU, spec.trunk_width))
+
+
+def use(spec: ArchSpec, limits: Budgets) -> float:
+    """Share of the budget that a network uses."""
+    if limits.params is not None:
+        return spec_cost(spec).params / limits.params
+    assert limits.ms_per_mp is not None
+    return ms_per_mp(spec) / limits.ms_per_mp
+
+
+def random_spec(space: SearchSpace, limits: Budgets, seed: int, number: int) -> ArchSpec:
     """An even draw of every decision that uses the budget."""
-    import numpy as np
-
-    from trinas.space import Choice
-
     random = np.random.default_rng((seed, number))
     cells = len(space.cell_nodes)
     while True:
@@ -166,21 +175,19 @@ def random_spec(space: Any, use: Callable[[Any], float], seed: int, number: int)
             tuple(map(tuple, random.integers(len(space.widths), size=(cells, space.slots - 1)).tolist())),
         )
         spec = space.spec(choice)
-        if LEAST_USE <= use(spec) <= 1:
+        if LEAST_USE <= use(spec, limits) <= 1:
             return spec
 
 
-def chain(space: Any, use: Callable[[Any], float]) -> Any:
+def chain(space: SearchSpace, limits: Budgets) -> ArchSpec:
     """The longest chain of 3x3 convolutions that the budget holds."""
-    from trinas.space import ArchSpec, CellSpec, SlotSpec
 
-    width = 8 * math.ceil(space.trunk_width / 2 / 8)
-
-    def of(length: int) -> Any:
-        return ArchSpec("edge", SCALE, width, (CellSpec((SlotSpec("conv3x3", width),) * length),))
+    def of(length: int) -> ArchSpec:
+        slots = (SlotSpec("conv3x3", space.trunk_width),) * length
+        return ArchSpec("edge", SCALE, space.trunk_width, (CellSpec(slots),))
 
     length = 1
-    while use(of(length + 1)) <= 1:
+    while use(of(length + 1), limits) <= 1:
         length += 1
     return of(length)
 
@@ -188,31 +195,26 @@ def chain(space: Any, use: Callable[[Any], float]) -> Any:
 @contextmanager
 def changed(entry: str) -> Iterator[None]:
     """The search with one thing changed, for the time of the block."""
-    import torch
-    from torch.nn import functional as F
+    moves, projection = budgets._moves, supernet.sparsestmax
+    weights_step, start = learner.Learner._learn_weights, supernet.Supernet.__init__
 
-    from trinas import budgets, learner, supernet
-
-    def keep_moves(allowed: Callable[[Any, Any], bool]) -> Callable[..., Iterator[Any]]:
+    def keep_moves(allowed: Callable[[Choice, Choice], bool]) -> Callable[..., Iterator[Choice]]:
         return lambda choice, space: (move for move in moves(choice, space) if allowed(choice, move))
-
-    moves = budgets._moves
-    projection, decided, weights_step = supernet.sparsestmax, learner.decided, learner.Learner._learn_weights
-    start = supernet.Supernet.__init__
 
     def fix(level: str) -> Callable[..., None]:
         """Scores so far apart that nothing moves them."""
 
-        def begin(self: Any, space: Any) -> None:
+        def begin(self: Any, space: SearchSpace) -> None:
             start(self, space)
             with torch.no_grad():
                 scores = getattr(self, level)
-                chosen = space.primitives.index("conv3x3") if level == "primitive_scores" else scores.shape[-1] - 1
+                last = scores.shape[-1] - 1  # the deepest, the widest
+                chosen = space.primitives.index("conv3x3") if level == "primitive_scores" else last
                 scores[..., chosen] = 1e3
 
         return begin
 
-    def sampled(self: Any, batch: Any, mixtures: Any, rate: float) -> Any:
+    def sampled(self: Any, batch: Any, mixtures: Any, rate: float) -> Tensor:
         shares = mixtures.widths
         drawn = torch.multinomial(shares.flatten(0, -2), 1).view(shares.shape[:-1])
         return weights_step(self, batch, replace(mixtures, widths=F.one_hot(drawn, shares.shape[-1]).to(shares)), rate)
@@ -221,13 +223,11 @@ def changed(entry: str) -> Iterator[None]:
         match entry:
             case "softmax":
                 supernet.sparsestmax = lambda scores, radius: (
-                    projection(scores, radius)
-                    if scores.shape[-1] == 1 or one_hot(radius, scores)
-                    else scores.softmax(-1)
+                    projection(scores, radius) if is_largest(radius, scores) else scores.softmax(-1)
                 )
             case "sparsemax":
                 supernet.sparsestmax = lambda scores, radius: projection(
-                    scores, radius if one_hot(radius, scores) else 0.0
+                    scores, radius if is_largest(radius, scores) else 0.0
                 )
             case "sampled-widths":
                 learner.Learner._learn_weights = sampled
@@ -242,13 +242,12 @@ def changed(entry: str) -> Iterator[None]:
                 budgets._moves = keep_moves(lambda old, new: old.widths == new.widths)
         yield
     finally:
-        budgets._moves, supernet.sparsestmax, learner.decided = moves, projection, decided
+        budgets._moves, supernet.sparsestmax = moves, projection
         learner.Learner._learn_weights, supernet.Supernet.__init__ = weights_step, start
 
 
-def one_hot(radius: float, scores: Any) -> bool:
-    from trinas.sparse import largest_radius
-
+def is_largest(radius: float, scores: Tensor) -> bool:
+    """Whether t is 1, where every search has to choose."""
     return radius >= largest_radius(scores.shape[-1]) - 1e-9
 
 
@@ -291,25 +290,16 @@ def measured(folder: Path, data: Path) -> dict[str, float]:
     """Test sets, size and time, kept beside the result."""
     path = folder / "measured.json"
     if not path.exists():
-        import torch
-
-        from trinas.config import UpscaleConfig
-        from trinas.cost import spec_cost
-        from trinas.evaluate import evaluate_model
-        from trinas.latency import network_ms_per_mp
-        from trinas.store import load_model
-        from trinas.upscale import Upscaler
-
         model = load_model(str(folder))
         upscaler = Upscaler(model, UpscaleConfig(device="cpu", precision="fp32"))
-        folders = {"Set14": f"Set14/HR_x{SCALE}", "BSD100": "BSD100"}
+        sets = {"Set14": f"Set14/HR_x{SCALE}", "BSD100": "BSD100"}
         figures: dict[str, float] = {
-            name: evaluate_model(upscaler.rgb8, data / "benchmarks" / where, SCALE).psnr
-            for name, where in folders.items()
+            name: evaluate_model(upscaler.rgb8, data / "benchmarks" / where, SCALE).psnr for name, where in sets.items()
         }
         torch.set_num_threads(1)
-        figures["ms_per_mp"] = network_ms_per_mp(model.network, torch.device("cpu"), "fp32")
-        figures["params"] = spec_cost(model.config.spec).params
+        spec = model.config.spec
+        figures["ms_per_mp"] = network_ms_per_mp(model.network, CPU, chosen_precision("auto", CPU, spec.trunk_width))
+        figures["params"] = spec_cost(spec).params
         path.write_text(json.dumps(figures))
     return json.loads(path.read_text())
 

@@ -594,7 +594,7 @@ class _Search:
         return TrainConfig(
             steps=self._given_steps(FINE_TUNE),
             minutes=minutes,
-            learning_rate=min(MOST_TUNING_RATE, TUNING_RATE / self.run.space.trunk_width),
+            learning_rate=tuning_rate(self.run.space.trunk_width),
             l2_share=L2_SHARE,
             teacher=config.teacher,
             shortened=config.shortened,
@@ -647,6 +647,11 @@ class _Search:
             save_state(self.run_dir / STATE_FILE, self.run.state(self.data))
         except OSError as error:
             raise RunError(f"{self.run_dir}: cannot be written ({error.strerror}); resume once it can") from None
+
+
+def tuning_rate(trunk_width: int) -> float:
+    """Peak rate of Adam for fine-tuning, and for training a network of that width for comparison."""
+    return min(MOST_TUNING_RATE, TUNING_RATE / trunk_width)
 
 
 def bicubic_psnr(pairs: Pairs, scale: int) -> float:
