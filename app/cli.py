@@ -72,7 +72,7 @@ class FileFormat(str, Enum):
 
 
 class Precision(str, Enum):
-    """Number formats networks run in; auto takes bf16 for wide networks where the hardware has it."""
+    """Number formats networks run in; auto takes bf16 where it is faster: for wide networks, and for all that learn."""
 
     AUTO = "auto"
     FP32 = "fp32"
@@ -576,12 +576,12 @@ def reproduce(
         Path | None, typer.Option("--output", "-o", help="New folder for the run. [default: the run's name, -again]")
     ] = None,
 ) -> None:
-    """Run a search again, step by step, to the same network (on a CPU of the same kind).
+    """Run a search again, step by step: on a CPU of the same kind to the same network, weight for weight.
 
-    Exit code 1 if another network comes out. A stopped run goes on with `search --resume`.
+    Exit code 1 if another architecture comes out. A stopped run goes on with `search --resume`.
     """
     from trinas.errors import RunError
-    from trinas.search import read_report, repeat_search
+    from trinas.search import REPORT_FILE, read_report, repeat_search
     from trinas.train import check_new_run
 
     found = read_report(report)
@@ -593,8 +593,9 @@ def reproduce(
     assert network is not None
     if network.spec.to_dict() != found["spec"]:
         versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-        raise RunError(f"{run_dir}: another network came out than in {report}, which was made with {versions}")
-    typer.echo("The same network.", err=True)
+        raise RunError(f"{run_dir}: another architecture came out than in {report}, which was made with {versions}")
+    same = read_report(run_dir / REPORT_FILE)["weights_sha256"] == found["weights_sha256"]
+    typer.echo("The same network." if same else "The same architecture, with slightly other weights.", err=True)
 
 
 def _end_search(network: "Network | None", run_dir: Path, data: list[Path] | None) -> None:

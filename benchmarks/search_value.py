@@ -21,6 +21,7 @@ Ablations are the search with one thing changed, see `ABLATIONS`.
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -80,10 +81,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=6)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--entries", nargs="+", help="only these")
+    parser.add_argument("--sizes", help="of the space of an entry: trunk width x cells")
     arguments = parser.parse_args()
     if arguments.what == "entry":
         run_entry(
-            arguments.entries[0], arguments.budgets[0], arguments.seeds[0], arguments.minutes, arguments.data,
+            arguments.entries[0], arguments.budgets[0], arguments.seeds[0], arguments.minutes, arguments.sizes,
+            arguments.data,
             folder_of(arguments.runs, arguments.budgets[0], arguments.entries[0], arguments.seeds[0]),
         )  # fmt: skip
         return
@@ -98,17 +101,27 @@ def run_all(entries: tuple[str, ...], arguments: argparse.Namespace) -> None:
     """Each entry in a process of its own, so many at a time; an entry that fails is told and left out."""
     tasks = [(entry, budget, seed) for seed in arguments.seeds for budget in arguments.budgets for entry in entries]
 
+    torch.set_num_threads(1)
+    sizes: dict[str, str] = {}  # once for all entries, as where time has a budget they are measured
+    for budget in arguments.budgets:
+        space = budgets.space_for("edge", SCALE, limits_of(budget), ms_per_mp)
+        sizes[budget] = f"{space.trunk_width}x{space.cells}"
+
     def run(task: tuple[str, str, int]) -> None:
         entry, budget, seed = task
         folder = folder_of(arguments.runs, budget, entry, seed)
         if (folder / "result.json").exists():
             return
+        shutil.rmtree(folder, ignore_errors=True)  # of an entry that was stopped
         command = [
             sys.executable, __file__, "entry", str(arguments.data), str(arguments.runs), "--entries", entry,
             "--budgets", budget, "--seeds", str(seed), "--minutes", str(arguments.minutes),
+            "--sizes", sizes[budget],
         ]  # fmt: skip
         done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-        said = "done" if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+        said = (
+            "done" if done.returncode == 0 else (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        )
         print(f"{budget} {entry} seed {seed}: {said}", file=sys.stderr, flush=True)
 
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
@@ -119,7 +132,11 @@ def folder_of(runs: Path, budget: str, entry: str, seed: int) -> Path:
     return runs / f"{budget}-{entry}-{seed}"
 
 
-def run_entry(entry: str, budget: str, seed: int, minutes: float, data: Path, folder: Path) -> None:
+def limits_of(budget: str) -> Budgets:
+    return Budgets(ms_per_mp=float(budget[:-2])) if budget.endswith("ms") else Budgets(params=1e3 * float(budget[:-1]))
+
+
+def run_entry(entry: str, budget: str, seed: int, minutes: float, sizes: str, data: Path, folder: Path) -> None:
     """Search or train; result.json holds what the table needs."""
     limits = (
         Budgets(ms_per_mp=float(budget[:-2])) if budget.endswith("ms") else Budgets(params=1e3 * float(budget[:-1]))

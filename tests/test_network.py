@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from trinas.layers import build_primitive, shared_prefix
 from trinas.network import Network
-from trinas.space import PAPER_NETWORKS, ArchSpec, CellSpec, SlotSpec, named_spec
+from trinas.space import PAPER_NETWORKS, ArchSpec, CellSpec, SlotSpec
 from trinas.store import collapsed_weights
 
 
@@ -136,12 +136,29 @@ def test_the_shared_prefix_crops_or_pads_with_zeros():
     assert (padded[:, 4:] == 0).all()
 
 
-@pytest.mark.parametrize("name", sorted(PAPER_NETWORKS))
-def test_a_paper_network_starts_near_the_enlarged_input(name):
+CELL = CellSpec((SlotSpec("dws", 8), SlotSpec("residual", 16)))
+SMALL = ArchSpec("paper", 2, 16, (CELL, CELL), upsample_after=(1,))
+
+
+@pytest.mark.parametrize("spec", [SMALL, *PAPER_NETWORKS.values()], ids=["paper x2", *PAPER_NETWORKS])
+def test_a_paper_network_starts_near_the_enlarged_input(spec):
     torch.manual_seed(0)
     low = torch.rand(1, 3, 12, 12)
     with torch.no_grad():
-        high = Network(named_spec(name))(low)
-    nearest = F.interpolate(low, scale_factor=4, mode="nearest")
+        high = Network(spec)(low)
+        shades = {shade: float(Network(spec)(torch.full((1, 3, 12, 12), shade)).mean()) for shade in (0.1, 0.5, 0.9)}
+    nearest = F.interpolate(low, scale_factor=spec.scale, mode="nearest")
     assert (high - nearest).abs().mean() < 0.05
-    assert (high - nearest).mean((2, 3)).abs().max() < 0.01
+    assert shades == pytest.approx({shade: shade for shade in shades}, abs=0.03)
+
+
+@pytest.mark.parametrize("primitive", ["conv3x3", "gated"])
+def test_a_long_edge_chain_hands_its_input_on_at_the_start(primitive):
+    """What differs between two pictures must still differ behind it, or nothing is learnt."""
+    torch.manual_seed(0)
+    network = Network(ArchSpec("edge", 4, 32, (CellSpec((SlotSpec(primitive, 32),) * 12),)))
+    features = network.head(torch.rand(1, 3, 16, 16))
+    with torch.no_grad():
+        behind = network.trunk(features)
+    kept = float(behind.std((0, 2, 3)).mean() / features.std((0, 2, 3)).mean())
+    assert 0.2 < kept < 20

@@ -1,16 +1,23 @@
 import json
+import math
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from conftest import busy_network
+from hypothesis import given
+from hypothesis import strategies as st
 
+import trinas.report
 from trinas.config import Budgets, SearchConfig
 from trinas.data import generated_photographs
 from trinas.degrade import downscale
-from trinas.report import diagram, pictures, render
+from trinas.report import PRIMITIVE_WORDS, SKIP_WORDS, _mean_survivors, _ticks, diagram, pictures, render
 from trinas.search import search_network
-from trinas.space import SearchSpace, named_spec
+from trinas.space import PRIMITIVES, SPACES, SearchSpace, named_spec
+
+SKIP_EDGE = {"skip": SKIP_WORDS["edge"]}
 
 
 class Reader(HTMLParser):
@@ -61,15 +68,49 @@ def test_the_page_says_what_the_report_says(run_dir):
     assert "warm-up 2, search 9, fine-tune 3" in words
     for cell in report["spec"]["cells"]:
         for primitive, _ in cell:
-            assert f"{primitive} :" in words
-    assert words.count("candidates") >= 3
+            assert f"{primitive} : {(PRIMITIVE_WORDS | SKIP_EDGE)[primitive]}" in words
+
+
+def test_candidates_are_counted_per_decision():
+    mixtures = {"path": [0.2, 0.8, 0.0], "primitives": [[[0.5, 0.5], [0.0, 1.0]]], "widths": [[]]}
+    assert [_mean_survivors(level) for level in mixtures.values()][:2] == [2.0, 1.5]
+    assert math.isnan(_mean_survivors(mixtures["widths"]))
 
 
 def test_each_level_ends_with_one_candidate(run_dir):
+    lines = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
+    last = [line["mixtures"] for line in lines if line.get("mixtures")][-1]
+    assert {_mean_survivors(level) for level in last.values()} == {1.0}
     page = (run_dir / "report.html").read_text()
-    lines = re.findall(r'<polyline points="([^"]+)"', page[page.index("Candidates left") :])
-    assert len(lines) == 3
-    assert len({line.split()[-1] for line in lines}) == 1, "all three end at the same place"
+    drawn = re.findall(r'<polyline points="([^"]+)"', page[page.index("Candidates left") :])
+    assert len(drawn) == 3
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_every_space_has_a_page(name, tmp_path):
+    """One slot a cell, so that no width is searched, and pictures so even that nothing can be measured on them."""
+    space = SearchSpace(name, 2, 8, 2, 1, 1)
+    config = SearchConfig(Budgets(params=9000), steps=(1, 3, 1), batch_size=2, patch_px=8, device="cpu")
+    even = generated_photographs(3, 112, seed=3)
+    search_network(space, even, config, tmp_path / name)
+    reader = read((tmp_path / name / "report.html").read_text())
+    assert reader.tags.count("svg") == 5
+
+
+def test_every_primitive_has_words_and_a_colour():
+    styles = (Path(trinas.report.__file__).parent / "report.html.jinja").read_text()
+    for names in PRIMITIVES.values():
+        for name in names:
+            assert name == "skip" or PRIMITIVE_WORDS[name]
+            assert styles.count(f"--{name}: #") == 2, "light and dark"
+
+
+@given(st.floats(-1e4, 1e4), st.floats(1e-3, 1e4))
+def test_ticks_are_few_and_inside(low, extent):
+    ticks, digits = _ticks(low, low + extent)
+    assert 1 <= len(ticks) <= 6
+    assert low - 1e-6 <= ticks[0] <= ticks[-1] <= low + extent + 1e-6
+    assert len({f"{tick:.{digits}f}" for tick in ticks}) == len(ticks), "all read differently"
 
 
 def test_names_are_escaped(run_dir):

@@ -8,9 +8,11 @@ import torch
 from test_supernet import busy_supernet
 from test_train import StopAfter, same_weights
 
+import trinas.device
 import trinas.search
 import trinas.train
 from trinas.budgets import CostModel, smallest_choice
+from trinas.checkpoint import load_state, save_state
 from trinas.config import Budgets, SearchConfig
 from trinas.cost import spec_cost
 from trinas.data import generated_photographs
@@ -73,6 +75,8 @@ def test_what_a_kill_leaves_unwritten_is_made_up_for(straight, photographs, tmp_
     shutil.copytree(straight[0], run_dir)
     for name in lost:
         (run_dir / name).unlink()
+    state = load_state(run_dir / "search.pt")
+    save_state(run_dir / "search.pt", state | {"finished": False})
     assert same_weights(resume_search(run_dir, photographs), straight[1])
     assert json.loads((run_dir / "report.json").read_text())["steps"]["fine-tune"] == 4
 
@@ -199,8 +203,49 @@ def test_a_search_is_repeated_from_its_report(straight, photographs, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_a_report_without_a_part_is_named(straight, tmp_path):
+    report = read_report(straight[0] / "report.json")
+    for part in ("threads", "weights_sha256"):
+        (tmp_path / "report.json").write_text(json.dumps({key: value for key, value in report.items() if key != part}))
+        with pytest.raises(RunError, match=f"the report lacks {part}"):
+            read_report(tmp_path / "report.json")
+    (tmp_path / "report.json").write_text(json.dumps(report | {"data": 1}))
+    with pytest.raises(RunError, match="is not the report of a search"):
+        read_report(tmp_path / "report.json")
+
+
+def test_a_repeated_search_runs_in_the_precision_and_on_the_device_of_the_first(photographs, tmp_path, monkeypatch):
+    config = dataclasses.replace(CONFIG, precision="auto", device="auto", steps=(1, 2, 1))
+    monkeypatch.setattr(trinas.device, "has_native_bf16", lambda device: True)
+    first = search_network(EDGE, photographs, config, tmp_path / "run")
+    report = read_report(tmp_path / "run/report.json")
+    assert report["precision"] == {"training": "bf16", "running": "fp32"}
+    monkeypatch.setattr(trinas.device, "has_native_bf16", lambda device: False)
+    again = repeat_search(report, photographs, tmp_path / "again")
+    assert same_weights(again, first)
+    repeated = read_report(tmp_path / "again/report.json")
+    for part in ("precision", "device", "weights_sha256", "spec", "rates"):
+        assert repeated[part] == report[part]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_measured_times_survive_a_stop(photographs, tmp_path, monkeypatch, steps):
+    """In warm-up, in the search, and in fine-tuning after the network was made smaller."""
+    pretend_times(monkeypatch, lambda params: params / 330)
+    config = dataclasses.replace(CONFIG, budgets=Budgets(params=5000, ms_per_mp=6.5), steps=(1, 2, 4))
+    straight = search_network(EDGE, photographs, config, tmp_path / "straight")
+    assert search_network(EDGE, photographs, config, tmp_path / "run", stop=StopAfter(steps)) is None
+    resumed = resume_search(tmp_path / "run", photographs)
+    assert same_weights(resumed, straight)
+    first, second = (read_report(tmp_path / name / "report.json") for name in ("straight", "run"))
+    assert first["times"]["slowdowns"]
+    for part in ("times", "results", "weights_sha256"):
+        assert second[part] == first[part]
+
+
 @pytest.mark.parametrize(
-    ("content", "complaint"), [("{", "lacks JSON"), ('{"spec": 1}', r"lacks data, precision"), ("3", "lacks JSON")]
+    ("content", "complaint"),
+    [("{", "is not the report"), ('{"spec": 1}', "is not the report"), ("3", "is not the report")],
 )
 def test_what_is_no_report_is_named(content, complaint, tmp_path):
     path = tmp_path / "report.json"
@@ -378,7 +423,7 @@ def test_the_expected_cost_reaches_the_budget_from_either_side(limit):
     torch.manual_seed(0)
     learner = learner_of(Supernet(SearchSpace("edge", 2, 16, 2, 2, 1)), budgets=Budgets(params=limit))
     first = learner.start_costs["params"]
-    for _ in range(240):
+    for _ in range(240):  # with so few primitives a cost moves slowly
         learner.search(random_batch(), random_batch(), 0.45, 2e-3, 2e-2)
     last = float(learner.costs.expected(learner.supernet.mixtures(0.45))["params"].detach())
     assert abs(last - limit) < 0.5 * abs(first - limit)

@@ -97,6 +97,8 @@ def enlarged_place(
         enlarge: (3, h, w) to (3, scale * h, scale * w), by a network of the spec.
         pixels: (3, H, W).
         place: top left corner (y, x).
+    Returns:
+        (3, scale * side_px, scale * side_px), less at the picture's edge.
     """
     (y, x), scale, radius = place, spec.scale, spec_cost(spec).radius_px
     top, left = max(0, y - radius), max(0, x - radius)

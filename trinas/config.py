@@ -132,7 +132,7 @@ class SearchConfig:
     patch_px: int = 32
     """Side of a square patch in low-resolution pixels, in warm-up and search."""
     weight_rate: float | None = None
-    """Rate of Adam for the weights, in warm-up and search. None: 0.024 by trunk width."""
+    """Rate of Adam for the weights, in warm-up and search. None: 0.024 / trunk width."""
     score_rate: float | None = None
     """Rate of Adam for the scores. None: 3e-4, or more in a short search, so that rate x steps is at least 4."""
     clip_norm: float = 5.0
@@ -153,6 +153,8 @@ class SearchConfig:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("give exactly one of steps and minutes")
+        if self.shortened and self.minutes is not None:
+            raise ValueError("shortened goes with steps")
         _check_positive(self, "minutes", "batch_size", "patch_px", "weight_rate", "score_rate", "clip_norm")
         counts = self.steps if isinstance(self.steps, tuple) else (1 if self.steps is None else self.steps,)
         if len(counts) not in (1, 3) or min(counts) < 1:
@@ -203,6 +205,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("give exactly one of steps and minutes")
+        if self.shortened and self.minutes is not None:
+            raise ValueError("shortened goes with steps")
         _check_positive(
             self, "steps", "minutes", "batch_size", "patch_px", "learning_rate", "clip_norm", "validate_every"
         )

@@ -48,7 +48,7 @@ def chosen_precision(wish: str, device: torch.device, trunk_width: int) -> str:
 def training_precision(wish: str, device: torch.device) -> str:
     """Turn auto, fp32 or bf16 into one of the latter two, for training: auto takes bf16 wherever it is native.
 
-    Unlike a network that enlarges, one that learns gains by it at any width, and rounding does no harm to batches.
+    A network that learns gains by it at any width, unlike one that enlarges, and its weights stay in fp32.
     """
     if wish != "auto":
         return wish

@@ -134,7 +134,7 @@ def sandwich(supernet: Supernet, seed: int, step: int) -> Mixtures:
     One primitive costs a fraction of all, and learns to work on its own, as it will have to in the end.
     """
     mixtures = supernet.mixtures(0)
-    random = np.random.default_rng((seed, step))
+    random = np.random.default_rng((seed, step, 1))  # other numbers than the batch's
     count = mixtures.widths.shape[-1]
     widths = random.integers(count, size=tuple(mixtures.widths.shape[:-1]))
     widths = (np.full_like(widths, count - 1), np.zeros_like(widths), widths)[step % 3]

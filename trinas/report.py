@@ -25,7 +25,6 @@ from trinas.space import ArchSpec
 PAGE_FILE = "report.html"
 
 PRIMITIVE_WORDS = {
-    "skip": "hands its input on, for free",
     "conv3x3": "looks at 3 by 3 neighbours",
     "residual": "adds a correction made by two 3 by 3 convolutions",
     "gated": "a 3 by 3 convolution whose output is dimmed place by place",
@@ -33,6 +32,7 @@ PRIMITIVE_WORDS = {
     "mixer7": "looks at 7 by 7 neighbours, channel by channel, then mixes channels",
     "dws": "spreads its input over four times as many channels, looks at 3 by 3 neighbours in each, and gathers them",
 }
+SKIP_WORDS = {"edge": "hands its input on, for free", "paper": "mixes channels, each place by itself"}
 BUDGET_WORDS = {
     "params": ("parameters", 1.0),
     "macs": ("billion multiply-adds for a 1280x720 picture", 1e-9),
@@ -70,7 +70,10 @@ def write_page(run_dir: Path, report: dict[str, Any], network: Network, low: Pix
     """
     try:
         lines = (run_dir / EVENTS_FILE).read_text(encoding="utf-8").splitlines()
-        page = render(run_dir.name, report, [json.loads(line) for line in lines], pictures(network, low, high))
+    except OSError as error:
+        raise RunError(f"{run_dir}: {EVENTS_FILE} cannot be read ({error.strerror})") from None
+    page = render(run_dir.name, report, [json.loads(line) for line in lines], pictures(network, low, high))
+    try:
         write_atomically(run_dir / PAGE_FILE, page.encode())
     except OSError as error:
         raise RunError(f"{run_dir}: {PAGE_FILE} cannot be written ({error.strerror}); resume once it can") from None
@@ -96,7 +99,7 @@ def render(
         spec=spec,
         pictures=pictures,
         diagram=diagram(spec),
-        words=PRIMITIVE_WORDS,
+        words=PRIMITIVE_WORDS | {"skip": SKIP_WORDS[spec.family]},
         budgets=[
             {
                 "words": BUDGET_WORDS[key][0],
@@ -107,7 +110,7 @@ def render(
             for key, limit in report["budgets"].items()
         ],
         charts=charts(report, events),
-        settings=report["settings"] | {"space": report["space"]["name"]},
+        settings=report["settings"] | {f"rate, {name}": f"{rate:.2g}" for name, rate in report["rates"].items()},
     )
 
 
@@ -205,8 +208,8 @@ def charts(report: dict[str, Any], events: Sequence[dict[str, Any]]) -> list[dic
         _chart(
             "Quality",
             "PSNR on Y in decibels, of pictures that nothing was learnt from: higher is better. While it searches, "
-            "all candidates answer together, judged by cut-outs of 8 pictures; from then on it is the network, judged "
-            "by whole pictures. The two lines are not to be compared.",
+            "all candidates answer together, judged by cut-outs of up to 8 pictures; from then on it is the network, "
+            "judged by whole pictures. The two lines are not to be compared.",
             [
                 line("all candidates", lambda event: event["psnr"], before),
                 line("the network", lambda event: event["psnr"], after),
@@ -288,5 +291,5 @@ def _chart(title: str, words: str, lines: Sequence[Line], marks: Sequence[tuple[
 def _ticks(low: float, high: float) -> tuple[list[float], int]:
     """Round numbers between two others, two to five of them, and how many decimals they have."""
     exponent = math.floor(math.log10((high - low) / 2))
-    step = next(step for step in (5, 2, 1) if (high - low) / (step * 10.0**exponent) >= 2) * 10.0**exponent
+    step = next(step for step in (5, 2, 1) if (high - low) / (step * 10.0**exponent) >= 2 or step == 1) * 10.0**exponent
     return [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)], max(0, -exponent)

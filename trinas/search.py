@@ -1,6 +1,7 @@
 """The trilevel search: warm-up, search and fine-tuning in one run, resumable, bit-exact on the CPU."""
 
 import copy
+import hashlib
 import json
 import math
 import platform
@@ -31,7 +32,7 @@ from trinas.data import (
     split,
 )
 from trinas.device import chosen_precision, memory_shortage_named, pick_device, synchronize, training_precision
-from trinas.errors import BudgetError, DataError, RunError
+from trinas.errors import BudgetError, DataError, RunError, SpecError
 from trinas.evaluate import Pixels, psnr_y, upscale_bicubic
 from trinas.events import EVENTS_FILE, STAGES, ArchitectureChosen, Event, EventLog, Finished, Progress, StageStarted
 from trinas.files import write_atomically
@@ -39,8 +40,8 @@ from trinas.latency import network_ms_per_mp, slot_table, spec_ms_per_mp
 from trinas.learner import Learner
 from trinas.network import Network
 from trinas.report import write_page
-from trinas.space import Choice, SearchSpace
-from trinas.store import Model, ModelConfig
+from trinas.space import ArchSpec, Choice, SearchSpace
+from trinas.store import WEIGHTS_FILE, Model, ModelConfig
 from trinas.supernet import Supernet
 from trinas.train import EXACT_PSNR, begin_training, check_new_run, load_teacher, resume_training, validation_psnr
 from trinas.train import STATE_FILE as TRAINING_FILE
@@ -71,8 +72,9 @@ a dense supernet is slow."""
 REPORT_EVERY = 10
 """Steps between reports."""
 
-TIMED_STEPS = 6
-"""Steps by which a stage's speed is judged, after half as many that are not."""
+TIMED_STEPS = 9
+"""Steps by which a stage's speed is judged, after a third as many that are not; a multiple of 3, as warm-up has three
+kinds of steps."""
 
 MOST_SHRINKS = 5
 """How often a network that takes longer than its parts promised is made smaller."""
@@ -116,9 +118,10 @@ class Run:
     speeds: list[dict[str, float]] = field(default_factory=list)  # step times on the way: t, seconds
     told: int = 0  # lines of the events' file that hold
     repeats: bool = False  # `times` are those of an earlier search, nothing is measured
+    finished: bool = False  # the report is written
     shortened: list[tuple[int, int]] = field(default_factory=list)  # as TrainConfig's, of the fine-tuning
 
-    PLAIN = ("stage", "counts", "step", "seconds", "psnr", "speeds", "told", "repeats", "shortened")
+    PLAIN = ("stage", "counts", "step", "seconds", "psnr", "speeds", "told", "repeats", "finished", "shortened")
 
     @property
     def t(self) -> float:
@@ -187,21 +190,26 @@ def repeat_search(
     Raises:
         RunError: the images are others, or as for `search_network`.
     """
+    space, config, times = _read_settings(report)
     if report["data"]["sha256"] != fingerprint(photographs):
         raise RunError(
             f"the search learnt from {report['data']['images']} images of {', '.join(report['data']['folders'])} with "
             f"other pixels than these {len(photographs)}; give the same ones"
         )
     torch.set_num_threads(report["threads"])
+    return _begin(space, photographs, config, run_dir, on_event, stop, times, report["precision"]["training"])
+
+
+def _read_settings(report: dict[str, Any]) -> tuple[SearchSpace, SearchConfig, Times]:
+    """What repeats a search."""
     settings = report["settings"] | {
         "budgets": Budgets(**report["settings"]["budgets"]),
         "steps": tuple(report["steps"].values()),
         "minutes": None,
         "shortened": tuple(map(tuple, report["shortened"])),
-        "precision": report["precision"]["training"],
+        "device": report["device"],
     }
-    space = SearchSpace(**report["space"])
-    return _begin(space, photographs, SearchConfig(**settings), run_dir, on_event, stop, Times(**report["times"]))
+    return SearchSpace(**report["space"]), SearchConfig(**settings), Times(**report["times"])
 
 
 def _begin(
@@ -212,8 +220,9 @@ def _begin(
     on_event: Callable[[Event], None],
     stop: threading.Event | None,
     known: Times | None = None,
+    precision: str | None = None,
 ) -> Network | None:
-    """A new run; `known` are the times of the search that it repeats."""
+    """A new run; `known` are the times, and `precision` the training's, of the search that it repeats."""
     check_new_run(run_dir)
     started = time.perf_counter()
     device = pick_device(config.device)
@@ -221,7 +230,7 @@ def _begin(
     load_teacher(config.teacher, space.scale, device)
     check_possible(CostModel(space), config.budgets)
     times = known or (_measured_times(space, config, device) if config.budgets.ms_per_mp else Times())
-    learner = _learner(space, config, times, training_precision(config.precision, device), device)
+    learner = _learner(space, config, times, precision or training_precision(config.precision, device), device)
     check_possible(learner.costs, config.budgets)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -273,15 +282,16 @@ def read_report(path: Path) -> dict[str, Any]:
     """
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"data", "settings", "shortened", "space", "spec", "steps", "threads", "precision", "times"} - set(
-            report
-        )
+        _read_settings(report)
+        ArchSpec.from_dict(report["spec"])
+        lacks = {"sha256", "images", "folders"} - set(report["data"]) | {"training"} - set(report["precision"])
+        lacks |= {"threads", "versions", "weights_sha256"} - set(report)
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, TypeError):
-        missing = {"JSON"}
-    if missing:
-        raise RunError(f"{path}: is not the report of a search; it lacks {', '.join(sorted(missing))}")
+    except (KeyError, TypeError, ValueError, AttributeError, SpecError):
+        raise RunError(f"{path}: is not the report of a search, or of another version of trinas-upscale") from None
+    if lacks:
+        raise RunError(f"{path}: the report lacks {', '.join(sorted(lacks))}")
     return report
 
 
@@ -472,11 +482,11 @@ class _Search:
         assert self.config.minutes is not None
         trial = copy.deepcopy(self.run)
         trial.counts.append(10**6)  # so long a stage that its rates hardly move anything
-        untimed = TIMED_STEPS // 2
+        untimed = TIMED_STEPS // 3
         for number in range(untimed + TIMED_STEPS):
             if number == untimed:
                 began = time.perf_counter()
-            trial.step = number % 3  # the three kinds of warm-up steps
+            trial.step = number
             take_step(trial, halves, t=0.0)
             synchronize(self.learner.device)
         step_seconds = (time.perf_counter() - began) / TIMED_STEPS
@@ -567,9 +577,10 @@ class _Search:
             network = begin_training(start.config.spec, self.photographs, config, self.run_dir, start, tell, self.stop)
         if not finished:
             return None
-        if not (self.run_dir / REPORT_FILE).exists():
+        if not run.finished:
             self._write_report(network, costs)
             self.tell(Finished(run.psnr, costs, self.seconds))
+            run.finished = True
             self._save()
         return network
 
@@ -600,7 +611,7 @@ class _Search:
             shortened=config.shortened,
             seed=config.seed,
             device=config.device,
-            precision=config.precision,
+            precision=self.learner.precision,
         )
 
     def _write_report(self, network: Network, costs: dict[str, float]) -> None:
@@ -610,11 +621,17 @@ class _Search:
         report = {
             "space": asdict(run.space),
             "settings": asdict(self.config),
+            "rates": {
+                "weights": weight_rate(run),
+                "scores": score_rate(run),
+                "fine-tuning": tuning_rate(run.space.trunk_width),
+            },
             "steps": dict(zip(STAGES, run.counts, strict=True)),
             "shortened": run.shortened,
             "budgets": self.config.budgets.given(),
             "results": costs,
             "spec": network.spec.to_dict(),
+            "weights_sha256": hashlib.sha256((self.run_dir / WEIGHTS_FILE).read_bytes()).hexdigest(),
             "validation_psnr": run.psnr,
             "bicubic_psnr": bicubic_psnr(held_out, run.space.scale),
             "ms_per_mp": {"expected": costs.get("ms_per_mp"), "measured": measured},
@@ -635,11 +652,12 @@ class _Search:
                 "python": platform.python_version(),
             },
         }
-        write_page(self.run_dir, report, network, *held_out[0])
         try:
             write_atomically(self.run_dir / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
         except OSError as error:
             raise RunError(f"{self.run_dir}: cannot be written ({error.strerror}); resume once it can") from None
+
+        write_page(self.run_dir, report, network, *held_out[0])
 
     def _save(self) -> None:
         self.run.seconds, self.run.told = self.seconds, self.tell.count
@@ -665,10 +683,18 @@ def take_step(run: Run, halves: Sequence[Patches], t: float | None = None) -> tu
     t = run.t if t is None else t
     number = sum(run.counts[: run.stage]) + run.step
     for_weights = halves[0].batch(config.seed, number, config.batch_size)
-    weight_rate = config.weight_rate or WEIGHT_RATE / run.space.trunk_width
     if run.stage == WARM_UP:
-        rising = weight_rate * (run.step + 1) / run.counts[WARM_UP]
+        rising = weight_rate(run) * (run.step + 1) / run.counts[WARM_UP]
         return learner.warm_up(for_weights, run.step, rising), learner.start_costs
     for_scores = halves[1].batch(config.seed, number, config.batch_size)
-    score_rate = config.score_rate or max(SCORE_RATE, SCORE_TRAVEL / run.counts[SEARCH])
-    return learner.search(for_weights, for_scores, t, weight_rate, score_rate)
+    return learner.search(for_weights, for_scores, t, weight_rate(run), score_rate(run))
+
+
+def weight_rate(run: Run) -> float:
+    """Adam's rate for the weights in warm-up, where it rises to this, and search."""
+    return run.config.weight_rate or WEIGHT_RATE / run.space.trunk_width
+
+
+def score_rate(run: Run) -> float:
+    """Adam's rate for the scores."""
+    return run.config.score_rate or max(SCORE_RATE, SCORE_TRAVEL / run.counts[SEARCH])

@@ -321,7 +321,7 @@ class SpaceKind:
 
 
 SPACES = {
-    # Without residual blocks and mixers, with which results got worse (docs/search.md).
+    # Without residual blocks and mixers, with which results got worse (docs/LOG.md).
     "edge": SpaceKind("edge", ("skip", "conv3x3", "gated"), searches_upsampling=False),
     "edge-all": SpaceKind("edge", PRIMITIVES["edge"], searches_upsampling=False),
     "paper-a": SpaceKind("paper", PRIMITIVES["paper"], searches_upsampling=True),

@@ -34,7 +34,7 @@ class Mixtures:
         return self.path, self.primitives, self.widths
 
     def rounded(self) -> dict[str, Any]:
-        """As nested lists by name, to four digits; what is 0 stays 0, what is not never becomes 0."""
+        """As nested lists by name, to four decimals; what is 0 stays 0, what is not never becomes 0."""
         return {
             level.name: torch.where(mixture > 0, mixture.clamp(min=1e-4), 0).double().round(decimals=4).tolist()
             for level, mixture in zip(fields(self), self.tensors(), strict=True)
