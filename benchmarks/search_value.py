@@ -55,7 +55,7 @@ from trinas.upscale import Upscaler
 CPU = torch.device("cpu")
 SCALE = 4
 RANDOM_NETWORKS = 4
-LEAST_USE = 0.7
+LEAST_USE, MOST_DRAWS = 0.7, 2000
 SIDE_BY_SIDE = 2
 ABLATIONS = (
     "all-primitives",
@@ -138,10 +138,10 @@ def limits_of(budget: str) -> Budgets:
 
 def run_entry(entry: str, budget: str, seed: int, minutes: float, sizes: str, data: Path, folder: Path) -> None:
     """Search or train; result.json holds what the table needs."""
-    limits = (
-        Budgets(ms_per_mp=float(budget[:-2])) if budget.endswith("ms") else Budgets(params=1e3 * float(budget[:-1]))
-    )
-    space = budgets.space_for("edge-all" if entry == "all-primitives" else "edge", SCALE, limits, ms_per_mp)
+    limits = limits_of(budget)
+    width, cells = map(int, sizes.split("x"))
+    name = "edge-all" if entry == "all-primitives" else "edge"
+    space = SearchSpace(name, SCALE, width, cells, budgets.EDGE_SLOTS, cells - 1)
     photographs = load_photographs([data / "train" / "bsds400"])
     began = time.perf_counter()
     if entry == "chain" or entry.startswith("random"):
@@ -185,7 +185,7 @@ def random_spec(space: SearchSpace, limits: Budgets, seed: int, number: int) -> 
     """An even draw of every decision that uses the budget."""
     random = np.random.default_rng((seed, number))
     cells = len(space.cell_nodes)
-    while True:
+    for _ in range(MOST_DRAWS):
         choice = Choice(
             space.candidates[random.integers(len(space.candidates))],
             tuple(map(tuple, random.integers(len(space.primitives), size=(cells, space.slots)).tolist())),
@@ -194,6 +194,7 @@ def random_spec(space: SearchSpace, limits: Budgets, seed: int, number: int) -> 
         spec = space.spec(choice)
         if LEAST_USE <= use(spec, limits) <= 1:
             return spec
+    raise SystemExit(f"none of {MOST_DRAWS} random networks uses {LEAST_USE:.0%} of the budget and no more")
 
 
 def chain(space: SearchSpace, limits: Budgets) -> ArchSpec:
