@@ -191,6 +191,7 @@ class SearchSpace:
     """What a search may choose among.
 
     - `edge`: the edge family, pixel-shuffle tail; the path is a chain, the network level a search of depth.
+    - `edge-all`: the same with every primitive of the family.
     - `paper-b`: the same for the paper family.
     - `paper-a`: the paper family with upsampling steps, whose places among the cells are searched too.
 
