@@ -566,7 +566,7 @@ def test_a_search_gives_a_model_that_enlarges(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trinas.data, "GENERATED_IMAGES", 4)
     monkeypatch.setattr(trinas.data, "GENERATED_SIDE_PX", 100)
-    result = small_search("--steps", "2,3,2")
+    result = small_search("--steps", "2,3,60")
     assert result.exit_code == 0, result.output
     assert "Learning from generated images" in result.stderr
     assert "search 3/3  t 1.00  expected params" in result.stderr
