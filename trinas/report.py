@@ -220,7 +220,7 @@ def charts(report: dict[str, Any], events: Sequence[dict[str, Any]]) -> list[dic
         _chart(
             "Error while learning",
             "Mean absolute difference of the patches it learns from, with values from 0 to 1: lower is better. The "
-            "last part may minimise the squared error and then shows its root, which is larger.",
+            "last part minimises the squared error and shows its root, which is larger.",
             [line("error", lambda event: event["loss"])],
             marks,
             end,

@@ -83,8 +83,7 @@ SAFE_SHARE = 0.95
 """Of the time that is left, what fine-tuning plans with: its speed is judged by a few steps."""
 
 L2_SHARE = 0.15
-"""Share of the fine-tuning, at its end, that minimises the squared error, mostly luma's. Not in the paper's spaces:
-without an image skip to hold them, colours drift."""
+"""Share of the fine-tuning, at its end, that minimises the squared error."""
 
 Pairs = Sequence[tuple[Pixels, Pixels]]
 
@@ -607,7 +606,7 @@ class _Search:
             steps=self._given_steps(FINE_TUNE),
             minutes=minutes,
             learning_rate=tuning_rate(self.run.space.trunk_width),
-            l2_share=L2_SHARE if self.run.space.family == "edge" else 0.0,
+            l2_share=L2_SHARE,
             teacher=config.teacher,
             shortened=config.shortened,
             seed=config.seed,
