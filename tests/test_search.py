@@ -281,7 +281,7 @@ def test_minutes_become_steps_that_resuming_keeps(photographs, tmp_path):
     stop = threading.Event()
 
     def on_event(event):
-        if isinstance(event, Progress) and event.stage == "search":
+        if isinstance(event, StageStarted) and event.stage == "search":
             stop.set()
 
     assert search_network(EDGE, photographs, config, tmp_path / "run", on_event=on_event, stop=stop) is None
