@@ -63,8 +63,7 @@ class Frame(nn.Module):
     def _start_with_input(self) -> None:
         """Let head and tail hand the input on, nearest-upsampled.
 
-        Without an image skip colours would have to be learnt: started from noise, a picture's mean colour was still
-        off by 6 of 255 levels after 1600 steps.
+        Without an image skip a network would have to learn the whole picture, its colours first (docs/LOG.md).
         """
         width = len(self.head.weight)
         signed = torch.cat([torch.eye(3), -torch.eye(3)])[:width]

@@ -656,7 +656,6 @@ class _Search:
             write_atomically(self.run_dir / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
         except OSError as error:
             raise RunError(f"{self.run_dir}: cannot be written ({error.strerror}); resume once it can") from None
-
         write_page(self.run_dir, report, network, *held_out[0])
 
     def _save(self) -> None:
