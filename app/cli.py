@@ -471,7 +471,11 @@ def search(
     ] = None,
     max_ms_per_mp: Annotated[
         float | None,
-        typer.Option(help="Most milliseconds per megapixel of output, on this device.", rich_help_panel=BUDGETS),
+        typer.Option(
+            help="Most milliseconds per megapixel of output, measured on this device with as many threads as torch "
+            "takes (OMP_NUM_THREADS) and in the precision that pictures are enlarged in.",
+            rich_help_panel=BUDGETS,
+        ),
     ] = None,
     data: Annotated[
         list[Path] | None,
@@ -482,16 +486,22 @@ def search(
     ] = DEFAULT_SCALE,
     steps: Annotated[
         str | None,
-        typer.Option(help="Steps: of all stages together, or as N,N,N of warm-up, search, fine-tuning.", metavar="N"),
+        typer.Option(
+            help="Steps in place of minutes: of all stages together (5, 20 and 75 %), or as N,N,N of warm-up, search "
+            "and fine-tuning.",
+            metavar="N",
+        ),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help=f"Time instead of steps. [default: {DEFAULT_SEARCH_MINUTES}]")
+        float | None,
+        typer.Option(help=f"Time for search and training together. [default: {DEFAULT_SEARCH_MINUTES}]"),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="New folder for the run. [default: like searched-x4-500k]")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Run folder to go on with; needs the same --data, and nothing else.")
+        Path | None,
+        typer.Option(help="Folder of a stopped search to go on with; give the same --data again, no other option."),
     ] = None,
     teacher: Annotated[
         str | None,
@@ -521,6 +531,8 @@ def search(
     precision: PrecisionOption = Precision.AUTO,
 ) -> None:
     """Find and train a network that keeps within your budgets, ready for `--model`.
+
+    At least one budget is needed; of several all are kept.
 
     While it searches, expected costs may exceed the budgets; the network never does. Ctrl-C saves the state and
     ends; `--resume` goes on as if nothing had happened.
@@ -570,10 +582,13 @@ def reproduce(
     report: Annotated[Path, typer.Argument(help="report.json of a finished search.")],
     data: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of the photographs it learnt from; repeat it for several. [default: generated]"),
+        typer.Option(
+            help="Folder of the photographs it learnt from; repeat it for several. [default: generated images, as of a "
+            "search without --data]"
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="New folder for the run. [default: the run's name, -again]")
+        Path | None, typer.Option("--output", "-o", help="New folder for the run. [default: like RUN-again]")
     ] = None,
 ) -> None:
     """Run a search again, step by step: on a CPU of the same kind to the same network, weight for weight.

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import busy_network
@@ -62,6 +64,16 @@ def test_open_branches_learn(tiny_spec):
 
 def conv_of(conv, features):
     return F.conv2d(features, conv.weight, conv.bias, padding=conv.kernel_size[0] // 2, groups=conv.groups)
+
+
+def test_a_long_skip_gives_the_tail_the_sum_of_head_and_trunk(tiny_spec):
+    plain = busy_network(tiny_spec)
+    skipping = Network(replace(tiny_spec, long_skip=True))
+    skipping.load_state_dict(plain.state_dict())
+    low = torch.rand(1, 3, 6, 5)
+    features = plain.head(low)
+    expected = plain.tail(features + plain.trunk(features)) + low.repeat_interleave(tiny_spec.scale**2, 1)
+    torch.testing.assert_close(skipping(low), F.pixel_shuffle(expected, tiny_spec.scale))
 
 
 def mixer_formula(m, x, w):

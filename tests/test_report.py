@@ -135,6 +135,8 @@ def test_a_diagram_has_every_step_in_order(name):
     labels = [bar["label"] for bar in diagram(spec)["bars"]]
     slots = [slot.primitive for cell in spec.cells for slot in cell.slots]
     extra = ["conv3x3"] * spec.plain_convs
-    assert [label for label in labels if label not in ("head", "tail") and not label.startswith("x")] == slots + extra
-    assert (labels[0], labels[-1]) == ("head", "tail")
+    assert [
+        label for label in labels if label not in ("input", "head", "tail", "output") and not label.startswith("x")
+    ] == slots + extra
+    assert (labels[:2], labels[-2:]) == (["input", "head"], ["tail", "output"])
     assert sum(label == "x2" for label in labels) == len(spec.upsample_after)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ def specs(draw):
     cell = st.builds(lambda slots, end: CellSpec((*slots, end)), st.lists(slot, max_size=3), last)
     cells = tuple(draw(st.lists(cell, max_size=4)))
     if family == "edge":
-        return ArchSpec(family, scale, trunk_width, cells)
+        return ArchSpec(family, scale, trunk_width, cells, long_skip=draw(st.booleans()))
     steps = [draw(st.integers(0, len(cells))) for _ in UPSAMPLING_STEPS[scale]] if draw(st.booleans()) else []
     return ArchSpec(family, scale, trunk_width, cells, tuple(sorted(steps)), draw(st.integers(0, 2)))
 
@@ -26,6 +27,13 @@ def specs(draw):
 @given(specs())
 def test_spec_survives_json(spec):
     assert ArchSpec.from_json(spec.to_json()) == spec
+
+
+@given(specs())
+def test_a_spec_of_the_first_schema_has_no_long_skip(spec):
+    old = spec.to_dict() | {"schema": 1}
+    del old["long_skip"]
+    assert ArchSpec.from_dict(old) == replace(spec, long_skip=False)
 
 
 def tiny_data(**changes):
@@ -53,6 +61,9 @@ def tiny_data(**changes):
         ({"upsample_after": ""}, "must be lists"),
         ({"upsample_after": [1]}, "no upsampling steps"),
         ({"plain_convs": 1}, "no plain convolutions"),
+        ({"long_skip": 1}, "long_skip 1"),
+        ({"family": "paper", "long_skip": True}, "no long skip"),
+        ({"schema": 1}, r"schema 1"),
         ({"family": "paper", "upsample_after": [2]}, "must count cells"),
         ({"family": "paper", "scale": 4, "upsample_after": [1]}, "takes 2 upsampling steps"),
         ({"family": "paper", "scale": 4, "upsample_after": [1, 0]}, "must not decrease"),

@@ -64,6 +64,8 @@ def diagram(spec: ArchSpec) -> list[str]:
         number += 1
         lines.append(f"  cell {number}: " + " -> ".join(f"{slot.primitive}:{slot.width}" for slot in stage.slots))
     lines += [f"  conv3x3: {spec.trunk_width}"] * spec.plain_convs
+    if spec.long_skip:
+        lines.append(f"  head's output added: {spec.trunk_width}")
     if spec.upsample_after:
         return [*lines, "  tail conv3x3: 3", "output: 3"]
     return [*lines, f"  tail conv3x3: {3 * spec.scale**2}", f"  pixel shuffle x{spec.scale}: 3", "output: 3"]
@@ -90,7 +92,12 @@ def _training(training: Mapping[str, Any]) -> list[str]:
             shown = "; ".join(map(str, value)) if isinstance(value, list) else value
             lines.append(f"- {key.replace('_', ' ')}: {shown}")
     if settings:
-        lines.append("- settings: " + ", ".join(f"{key} {value}" for key, value in settings.items()))
+        given = {key: value for key, value in settings.items() if value is not None}
+        lines.append("- settings: " + ", ".join(f"{key} {_shown(value)}" for key, value in given.items()))
     if "started_from" in training:
         lines += ["", "Before that:", "", *_training(training["started_from"])]
     return lines or ["Unknown."]
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

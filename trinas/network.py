@@ -45,13 +45,16 @@ class Frame(nn.Module):
         trunk: maps features (N, trunk_width, H, W), and whatever else `forward` is given, to features for the tail.
     """
 
-    def __init__(self, family: str, scale: int, trunk_width: int, shuffles: bool, trunk: nn.Module) -> None:
+    def __init__(
+        self, family: str, scale: int, trunk_width: int, shuffles: bool, trunk: nn.Module, long_skip: bool
+    ) -> None:
         """
         Args:
             shuffles: whether a pixel shuffle follows the tail; else the trunk's features have full size already.
+            long_skip: whether the tail reads the sum of head and trunk.
         """
         super().__init__()
-        self.family, self.scale, self.shuffles = family, scale, shuffles
+        self.family, self.scale, self.shuffles, self.long_skip = family, scale, shuffles, long_skip
         bias = family == "edge"
         self.head = Conv(3, trunk_width, 3, bias=bias)
         self.trunk = trunk
@@ -87,7 +90,7 @@ class Frame(nn.Module):
         """
         with torch.autocast(low.device.type, enabled=False):
             features = self.head(self._centred(low))
-        features = self.trunk(features, *choices)
+        features = self._through_trunk(features, *choices)
         with torch.autocast(low.device.type, enabled=False):
             output = self._finished(self.tail(features.to(low.dtype)), low)
         return _shuffled(output, self.scale) if self.shuffles else output
@@ -102,7 +105,12 @@ class Frame(nn.Module):
             (N, 3 * scale**2, H, W), or (N, 3, scale * H, scale * W) where upsampling steps take the shuffle's
             place; in the precision of `low`.
         """
-        return self._finished(self.tail(self.trunk(self.head(self._centred(low)), *choices)).to(low.dtype), low)
+        features = self._through_trunk(self.head(self._centred(low)), *choices)
+        return self._finished(self.tail(features).to(low.dtype), low)
+
+    def _through_trunk(self, features: Tensor, *choices: object) -> Tensor:
+        trunk = self.trunk(features, *choices)
+        return features + trunk if self.long_skip else trunk
 
     def _centred(self, low: Tensor) -> Tensor:
         # Without biases a network maps 0 to 0, which tanh makes a medium grey: that has to be what 0 stands for.
@@ -127,7 +135,7 @@ class Network(Frame):
 
     def __init__(self, spec: ArchSpec) -> None:
         trunk = nn.Sequential(*_trunk(spec))
-        super().__init__(spec.family, spec.scale, spec.trunk_width, not spec.upsample_after, trunk)
+        super().__init__(spec.family, spec.scale, spec.trunk_width, not spec.upsample_after, trunk, spec.long_skip)
         self.spec = spec
 
     def open_branches(self) -> None:

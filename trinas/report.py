@@ -45,8 +45,9 @@ SHOWN_PX = 320
 """Side of a picture on the page, in pixels of the enlarged image."""
 
 _WIDTH, _HEIGHT = 440, 220  # of a chart, in units of its drawing
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 38
-_BAR, _GAP, _CELL_GAP, _TALLEST = 34, 6, 22, 120  # of the diagram
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 40
+_LETTER = 6  # of a chart's text, about, across
+_BAR, _GAP, _CELL_GAP, _TALLEST = 40, 6, 22, 120  # of the diagram
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,18 @@ def render(
             for key, limit in report["budgets"].items()
         ],
         charts=charts(report, events),
-        settings=report["settings"] | {f"rate, {name}": f"{rate:.2g}" for name, rate in report["rates"].items()},
+        settings=_settings(report),
     )
+
+
+def _settings(report: dict[str, Any]) -> dict[str, Any]:
+    """What the page lists of the settings: those that it does not tell elsewhere."""
+    elsewhere = {"steps", "budgets", "shortened", "weight_rate", "score_rate", "batch_size", "patch_px"}
+    settings = {key.replace("_", " "): value for key, value in report["settings"].items() if key not in elsewhere}
+    learning = {"search": report["settings"], "fine-tuning": report["fine_tuning"]}
+    for stage, values in learning.items():
+        settings[f"batch, {stage}"] = f"{values['batch_size']} patches of {values['patch_px']} low-resolution pixels"
+    return settings | {f"rate, {name}": f"{rate:.2g}" for name, rate in report["rates"].items()}
 
 
 def pictures(network: Network, low: Pixels, high: Pixels) -> list[tuple[str, str]]:
@@ -155,6 +166,7 @@ def diagram(spec: ArchSpec) -> dict[str, Any]:
 
     tail = 3 if spec.upsample_after else 3 * spec.scale**2
     widest = max(spec.trunk_width, tail, *(slot.width for cell in spec.cells for slot in cell.slots))
+    add("picture", "input", 3)
     add("frame", "head", spec.trunk_width)
     for stage in spec.path():
         left += _CELL_GAP
@@ -169,6 +181,7 @@ def diagram(spec: ArchSpec) -> dict[str, Any]:
     for _ in range(spec.plain_convs):
         add("frame", "conv3x3", spec.trunk_width)
     add("frame", "tail", tail)
+    add("picture", "output", 3)
     return {
         "bars": bars,
         "groups": groups,
@@ -185,15 +198,13 @@ def charts(report: dict[str, Any], events: Sequence[dict[str, Any]]) -> list[dic
     if report["shortened"]:
         steps[STAGES[-1]] = report["shortened"][-1][1]
     starts = {stage: sum(steps[before] for before in STAGES[:number]) for number, stage in enumerate(STAGES)}
-    validated = [event for event in events if event["event"] == "Progress" and event["step"] > 0]
+    end = sum(steps.values())
+    squared_from = end - report["fine_tuning"]["l2_share"] * steps[STAGES[-1]]
+    told = [(starts[event["stage"]] + event["step"], event) for event in events if event["event"] == "Progress"]
 
-    def line(name: str, value: Any, stages: Sequence[str] = STAGES) -> Line:
-        points = [
-            (starts[event["stage"]] + event["step"], float(found))
-            for event in validated
-            if event["stage"] in stages and (found := value(event)) is not None
-        ]
-        return Line(name, points)
+    def line(name: str, value: Any, stages: Sequence[str] = STAGES, first: float = 0, last: float = end) -> Line:
+        found = [(x, value(event)) for x, event in told if event["stage"] in stages and first <= x <= last]
+        return Line(name, [(x, float(y)) for x, y in found if y is not None])
 
     def fullness(event: dict[str, Any]) -> float:
         return 100 * max(event["costs"][key] / limit for key, limit in report["budgets"].items())
@@ -203,11 +214,10 @@ def charts(report: dict[str, Any], events: Sequence[dict[str, Any]]) -> list[dic
 
     before, after = STAGES[:2], STAGES[2:]
     marks = list(starts.items())
-    end = sum(steps.values())
     return [
         _chart(
-            "Quality",
-            "PSNR on Y in decibels, of pictures that nothing was learnt from: higher is better. While it searches, "
+            "Quality: PSNR in dB",
+            "Measured on the brightness of pictures that nothing was learnt from: higher is better. While it searches, "
             "all candidates answer together, judged by cut-outs of up to 8 pictures; from then on it is the network, "
             "judged by whole pictures. The two lines are not to be compared.",
             [
@@ -219,16 +229,21 @@ def charts(report: dict[str, Any], events: Sequence[dict[str, Any]]) -> list[dic
         ),
         _chart(
             "Error while learning",
-            "Mean absolute difference of the patches it learns from, with values from 0 to 1: lower is better. The "
-            "last part minimises the squared error and shows its root, which is larger.",
-            [line("error", lambda event: event["loss"])],
+            "How far off the patches are that it learns from, with values from 0 to 1: lower is better. The last part "
+            "of the run minimises the squared error; its root is the larger of the two measures.",
+            [
+                line("mean absolute error", lambda event: event["loss"], last=squared_from),
+                line("root of the mean squared error", lambda event: event["loss"], first=squared_from),
+            ],
             marks,
             end,
         ),
         _chart(
-            "Cost",
-            "What the network is expected to cost, in percent of the tightest budget; more is allowed on the way.",
-            [line("expected cost, %", fullness), Line("budget", [(0, 100), (end, 100)])],
+            "Cost: % of the tightest budget",
+            "What the network is expected to cost while candidates are left; more than allowed is allowed until then. "
+            "At the end of the search its most likely network is changed, one decision at a time, until it keeps every "
+            "budget and uses what the tightest leaves.",
+            [line("cost", fullness), Line("budget", [(0, 100), (end, 100)])],
             marks,
             end,
         ),
@@ -265,7 +280,12 @@ def _chart(title: str, words: str, lines: Sequence[Line], marks: Sequence[tuple[
         return round(across, 1), round(_TOP + (high - y) / (high - low) * (_HEIGHT - _TOP - _BOTTOM), 1)
 
     ticks, digits = _ticks(low, high)
+    names: list[dict[str, Any]] = []  # of the stages, each at its start or right of the one before
+    for stage, start in marks:
+        free = names[-1]["text_x"] + _LETTER * (len(names[-1]["text"]) + 1) if names else 0.0
+        names.append({"x": place(start, low)[0], "text_x": max(place(start, low)[0], free), "text": stage})
     return {
+        "end": f"{end:,} steps",
         "title": title,
         "words": words,
         "width": _WIDTH,
@@ -284,7 +304,7 @@ def _chart(title: str, words: str, lines: Sequence[Line], marks: Sequence[tuple[
             if line.points
         ],
         "ticks": [{"y": place(0, tick)[1], "text": f"{tick:,.{digits}f}"} for tick in ticks],
-        "marks": [{"x": place(start, low)[0], "text": stage} for stage, start in marks],
+        "marks": names,
     }
 
 

@@ -51,7 +51,7 @@ STATE_FILE, REPORT_FILE = "search.pt", "report.json"
 
 WARM_UP, SEARCH, FINE_TUNE = range(3)  # indices of STAGES
 
-SHARES = (0.05, 0.2, 0.75)
+SHARES = (0.04, 0.11, 0.85)
 """Of all steps, or of the time, per stage."""
 
 HOLD = 0.15
@@ -625,6 +625,11 @@ class _Search:
                 "weights": weight_rate(run),
                 "scores": score_rate(run),
                 "fine-tuning": tuning_rate(run.space.trunk_width),
+            },
+            "fine_tuning": {
+                "batch_size": TrainConfig.batch_size,
+                "patch_px": TrainConfig.patch_px,
+                "l2_share": L2_SHARE,
             },
             "steps": dict(zip(STAGES, run.counts, strict=True)),
             "shortened": run.shortened,

@@ -9,14 +9,14 @@ the two families this project knows:
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
 from trinas.errors import SpecError
 
-SCHEMA = 1
-"""Version of the JSON form; a newer one is refused rather than guessed at."""
+SCHEMA = 2
+"""Version of the JSON form; a newer one is refused rather than guessed at. The first one knew no long skip."""
 
 SCALES = (2, 3, 4)
 
@@ -59,6 +59,7 @@ class ArchSpec:
     cells: tuple[CellSpec, ...]  # the cells on the chosen path, in order
     upsample_after: tuple[int, ...] = ()  # cells before each upsampling step; empty: pixel-shuffle tail
     plain_convs: int = 0  # 3x3 convolutions at trunk width that follow the last cell
+    long_skip: bool = False  # whether the tail reads the sum of head and trunk, and not the trunk alone
 
     def __post_init__(self) -> None:
         complaints = _complaints(self)
@@ -88,6 +89,7 @@ class ArchSpec:
             "cells": [[[slot.primitive, slot.width] for slot in cell.slots] for cell in self.cells],
             "upsample_after": list(self.upsample_after),
             "plain_convs": self.plain_convs,
+            "long_skip": self.long_skip,
         }
 
     @staticmethod
@@ -111,13 +113,15 @@ class ArchSpec:
         """
         if not isinstance(data, dict):
             raise SpecError("not a valid architecture: not a JSON object")
+        if data.get("schema") == 1 and "long_skip" not in data:
+            data = data | {"schema": SCHEMA, "long_skip": False}
         if data.get("schema") != SCHEMA:
             found = data.get("schema")
             raise SpecError(
                 f"not a valid architecture: schema {found!r}, this version reads {SCHEMA}; "
                 "a newer trinas-upscale may be needed"
             )
-        expected = {"schema", "family", "scale", "trunk_width", "cells", "upsample_after", "plain_convs"}
+        expected = {"schema", *(field.name for field in fields(ArchSpec))}
         if set(data) != expected:
             unknown, missing = sorted(set(data) - expected), sorted(expected - set(data))
             raise SpecError(f"not a valid architecture: unknown keys {unknown}, missing keys {missing}")
@@ -130,7 +134,8 @@ class ArchSpec:
             upsample_after = tuple(data["upsample_after"])
         except (TypeError, ValueError):
             raise SpecError("not a valid architecture: cells must be lists of [primitive, width]") from None
-        return ArchSpec(data["family"], data["scale"], data["trunk_width"], cells, upsample_after, data["plain_convs"])
+        plain = {key: value for key, value in data.items() if key != "schema"}
+        return ArchSpec(**plain | {"cells": cells, "upsample_after": upsample_after})
 
 
 def _complaints(spec: ArchSpec) -> list[str]:
@@ -144,6 +149,8 @@ def _complaints(spec: ArchSpec) -> list[str]:
         complaints.append(f"trunk_width {spec.trunk_width!r} is not a positive whole number")
     if not _is_count(spec.plain_convs):
         complaints.append(f"plain_convs {spec.plain_convs!r} is not a whole number from 0 on")
+    if not isinstance(spec.long_skip, bool):
+        complaints.append(f"long_skip {spec.long_skip!r} is neither true nor false")
     for number, cell in enumerate(spec.cells, start=1):
         if not cell.slots:
             complaints.append(f"cell {number} has no slots")
@@ -162,6 +169,8 @@ def _path_complaints(spec: ArchSpec) -> list[str]:
     complaints = []
     if spec.family == "edge" and (steps or spec.plain_convs):
         complaints.append("edge networks have no upsampling steps and no plain convolutions")
+    if spec.family == "paper" and spec.long_skip:
+        complaints.append("paper networks have no long skip")
     if steps and len(steps) != len(UPSAMPLING_STEPS[spec.scale]):
         complaints.append(f"scale {spec.scale} takes {len(UPSAMPLING_STEPS[spec.scale])} upsampling steps")
     if not all(_is_count(count) and count <= len(spec.cells) for count in steps):
@@ -227,6 +236,11 @@ class SearchSpace:
         return SPACES[self.name].searches_upsampling
 
     @property
+    def long_skip(self) -> bool:
+        """Whether its networks have one."""
+        return self.family == "edge"
+
+    @property
     def primitives(self) -> tuple[str, ...]:
         """Candidates of the cell level."""
         return SPACES[self.name].primitives
@@ -286,7 +300,7 @@ class SearchSpace:
     def bare_spec(self) -> ArchSpec:
         """The network without cells: what every network of the space costs at least."""
         steps = UPSAMPLING_STEPS[self.scale] if self.searches_upsampling else ()
-        return ArchSpec(self.family, self.scale, self.trunk_width, (), (0,) * len(steps))
+        return ArchSpec(self.family, self.scale, self.trunk_width, (), (0,) * len(steps), long_skip=self.long_skip)
 
     def spec(self, choice: "Choice") -> ArchSpec:
         """The network that a choice stands for."""
@@ -300,7 +314,7 @@ class SearchSpace:
             widths = [*(self.widths[width] for width in choice.widths[row]), self.trunk_width]
             names = [self.primitives[primitive] for primitive in choice.primitives[row]]
             cells.append(CellSpec(tuple(SlotSpec(*slot) for slot in zip(names, widths, strict=True))))
-        return ArchSpec(self.family, self.scale, self.trunk_width, tuple(cells), tuple(steps))
+        return ArchSpec(self.family, self.scale, self.trunk_width, tuple(cells), tuple(steps), long_skip=self.long_skip)
 
 
 @dataclass(frozen=True)
@@ -323,7 +337,7 @@ class SpaceKind:
 
 SPACES = {
     # Without residual blocks and mixers, with which results got worse (docs/LOG.md).
-    "edge": SpaceKind("edge", ("skip", "conv3x3", "gated"), searches_upsampling=False),
+    "edge": SpaceKind("edge", ("skip", "conv3x3"), searches_upsampling=False),
     "edge-all": SpaceKind("edge", PRIMITIVES["edge"], searches_upsampling=False),
     "paper-a": SpaceKind("paper", PRIMITIVES["paper"], searches_upsampling=True),
     "paper-b": SpaceKind("paper", PRIMITIVES["paper"], searches_upsampling=False),

@@ -52,7 +52,8 @@ class Supernet(Frame):
 
     def __init__(self, space: SearchSpace) -> None:
         trunk = PathTree(space)
-        super().__init__(space.family, space.scale, space.trunk_width, not space.searches_upsampling, trunk)
+        shuffles = not space.searches_upsampling
+        super().__init__(space.family, space.scale, space.trunk_width, shuffles, trunk, space.long_skip)
         self.space = space
         cells, slots = len(space.cell_nodes), space.slots
         # Equal but for a tie-break: exact ties have no gradient once the radius grows.
