@@ -487,7 +487,7 @@ def search(
     steps: Annotated[
         str | None,
         typer.Option(
-            help="Steps in place of minutes: of all stages together (5, 20 and 75 %), or as N,N,N of warm-up, search "
+            help="Steps in place of minutes: of all stages together (4, 11 and 85 %), or as N,N,N of warm-up, search "
             "and fine-tuning.",
             metavar="N",
         ),

@@ -46,7 +46,7 @@ from trinas.device import chosen_precision
 from trinas.evaluate import evaluate_model
 from trinas.latency import network_ms_per_mp, spec_ms_per_mp
 from trinas.search import L2_SHARE, SAFE_SHARE, search_network, tuning_rate
-from trinas.space import ArchSpec, CellSpec, Choice, SearchSpace, SlotSpec
+from trinas.space import SPACES, ArchSpec, CellSpec, Choice, SearchSpace, SlotSpec
 from trinas.sparse import largest_radius
 from trinas.store import load_model
 from trinas.train import train_network
@@ -59,6 +59,7 @@ LEAST_USE, MOST_DRAWS = 0.7, 2000
 SIDE_BY_SIDE = 2
 ABLATIONS = (
     "all-primitives",
+    "with-gates",
     "softmax",
     "sparsemax",
     "ordered",
@@ -67,7 +68,7 @@ ABLATIONS = (
     "fixed-primitives",
     "fixed-widths",
 )
-"""all-primitives: the space edge-all. softmax, sparsemax: in place of sparsestmax at every t. ordered: with the order
+"""all-primitives: the space edge-all. with-gates: `gated` in addition. softmax, sparsemax: in place of sparsestmax at every t. ordered: with the order
 term. sampled-widths: weights learn with one width per slot, drawn from the mixture. fixed-*: all cells, all 3x3
 convolutions, all full widths: the budget is then met by the two other levels."""
 
@@ -140,7 +141,8 @@ def run_entry(entry: str, budget: str, seed: int, minutes: float, sizes: str, da
     """Search or train; result.json holds what the table needs."""
     limits = limits_of(budget)
     width, cells = map(int, sizes.split("x"))
-    name = "edge-all" if entry == "all-primitives" else "edge"
+    SPACES["edge-gated"] = replace(SPACES["edge"], primitives=("skip", "conv3x3", "gated"))
+    name = {"all-primitives": "edge-all", "with-gates": "edge-gated"}.get(entry, "edge")
     space = SearchSpace(name, SCALE, width, cells, budgets.EDGE_SLOTS, cells - 1)
     photographs = load_photographs([data / "train" / "bsds400"])
     began = time.perf_counter()

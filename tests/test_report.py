@@ -13,7 +13,16 @@ import trinas.report
 from trinas.config import Budgets, SearchConfig
 from trinas.data import generated_photographs
 from trinas.degrade import downscale
-from trinas.report import PRIMITIVE_WORDS, SKIP_WORDS, _mean_survivors, _ticks, diagram, pictures, render
+from trinas.report import (
+    PRIMITIVE_WORDS,
+    SKIP_WORDS,
+    _mean_survivors,
+    _ticks,
+    diagram,
+    mixture_diagram,
+    pictures,
+    render,
+)
 from trinas.search import search_network
 from trinas.space import PRIMITIVES, SPACES, SearchSpace, named_spec
 
@@ -94,7 +103,7 @@ def test_every_space_has_a_page(name, tmp_path):
     even = generated_photographs(3, 112, seed=3)
     search_network(space, even, config, tmp_path / name)
     reader = read((tmp_path / name / "report.html").read_text())
-    assert reader.tags.count("svg") == 5
+    assert reader.tags.count("svg") == 5 + 3, "network and charts, and each step of the search"
 
 
 def test_every_primitive_has_words_and_a_colour():
@@ -140,3 +149,23 @@ def test_a_diagram_has_every_step_in_order(name):
     ] == slots + extra
     assert (labels[:2], labels[-2:]) == (["input", "head"], ["tail", "output"])
     assert sum(label == "x2" for label in labels) == len(spec.upsample_after)
+
+
+def test_a_mixture_is_drawn_with_its_shares():
+    space = SearchSpace("edge", 2, 16, 2, 2, 1)
+    mixtures = {
+        "path": [0.75, 0.25],
+        "primitives": [[[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.25, 0.75]]],
+        "widths": [[[0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0]]],
+    }
+    drawn = mixture_diagram(space, mixtures)
+    assert [bar["alive"] for bar in drawn["bars"]] == [1.0, 1.0, 0.25, 0.25]
+    heights = [[part["height"] / drawn["height"] for part in bar["parts"]] for bar in drawn["bars"]]
+    assert heights == [[1.0, 0.0], [0.5, 0.5], [0.0, 0.5], [0.25, 0.75]]
+    assert all(bar["parts"][0]["y"] + bar["parts"][0]["height"] == drawn["height"] for bar in drawn["bars"])
+
+
+def test_the_page_draws_the_search_from_its_first_told_step_to_its_last(run_dir):
+    captions = re.findall(r"step (\d+) of (\d+)", (run_dir / "report.html").read_text())
+    assert captions[-1] == ("9", "9")
+    assert len(captions) == 4

@@ -20,7 +20,7 @@ from trinas.events import EVENTS_FILE, STAGES
 from trinas.files import write_atomically
 from trinas.images import to_levels
 from trinas.network import Network
-from trinas.space import ArchSpec
+from trinas.space import ArchSpec, SearchSpace
 
 PAGE_FILE = "report.html"
 
@@ -48,6 +48,8 @@ _WIDTH, _HEIGHT = 440, 220  # of a chart, in units of its drawing
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 40
 _LETTER = 6  # of a chart's text, about, across
 _BAR, _GAP, _CELL_GAP, _TALLEST = 40, 6, 22, 120  # of the diagram
+_SMALL_BAR, _SMALL_GAP, _SMALL_TALLEST = 18, 3, 64  # of those on the way to it
+_STAGES_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def render(
             }
             for key, limit in report["budgets"].items()
         ],
+        stages=stages(report, events),
         charts=charts(report, events),
         settings=_settings(report),
     )
@@ -190,6 +193,45 @@ def diagram(spec: ArchSpec) -> dict[str, Any]:
         "base": max(bar["height"] for bar in bars) + 24,
         "kinds": sorted({slot.primitive for cell in spec.cells for slot in cell.slots}),
     }
+
+
+def stages(report: dict[str, Any], events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The search at a few of its steps, from the first that was told to the last."""
+    told = [event for event in events if event.get("mixtures") and event["stage"] == STAGES[1]]
+    last = len(told) - 1
+    shown = sorted({round(last * place / (_STAGES_SHOWN - 1)) for place in range(_STAGES_SHOWN)}) if told else []
+    space = SearchSpace(**report["space"])
+    return [
+        {"t": told[index]["t"], "step": told[index]["step"]} | mixture_diagram(space, told[index]["mixtures"])
+        for index in shown
+    ]
+
+
+def mixture_diagram(space: SearchSpace, mixtures: dict[str, Any]) -> dict[str, Any]:
+    """A supernet on its way as bars: heights are expected widths, colours the primitives' shares, faintness is survival.
+
+    Args:
+        mixtures: as events tell them.
+    """
+    bars: list[dict[str, Any]] = []
+    left = 0
+    for row, index in enumerate(space.cell_nodes):
+        alive = sum(
+            share
+            for candidate, share in zip(space.candidates, mixtures["path"], strict=True)
+            if index in space.path_to(candidate)
+        )
+        for slot, shares in enumerate(mixtures["primitives"][row]):
+            widths = mixtures["widths"][row][slot] if slot < space.slots - 1 else [0] * (len(space.widths) - 1) + [1]
+            expected = sum(share * width for share, width in zip(widths, space.widths, strict=True))
+            height, bottom, parts = _SMALL_TALLEST * expected / space.trunk_width, float(_SMALL_TALLEST), []
+            for kind, share in zip(space.primitives, shares, strict=True):
+                bottom -= height * share
+                parts.append({"kind": kind, "y": bottom, "height": height * share})
+            bars.append({"x": left, "alive": min(1.0, alive), "parts": parts})
+            left += _SMALL_BAR + _SMALL_GAP
+        left += 3 * _SMALL_GAP
+    return {"bars": bars, "width": left, "height": _SMALL_TALLEST, "bar": _SMALL_BAR}
 
 
 def charts(report: dict[str, Any], events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
