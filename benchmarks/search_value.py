@@ -68,9 +68,9 @@ ABLATIONS = (
     "fixed-primitives",
     "fixed-widths",
 )
-"""all-primitives: the space edge-all. with-gates: `gated` in addition. softmax, sparsemax: in place of sparsestmax at every t. ordered: with the order
-term. sampled-widths: weights learn with one width per slot, drawn from the mixture. fixed-*: all cells, all 3x3
-convolutions, all full widths: the budget is then met by the two other levels."""
+"""all-primitives: the space edge-all. with-gates: `gated` in addition. softmax, sparsemax: in place of sparsestmax at
+every t. ordered: with the order term. sampled-widths: weights learn with one width per slot, drawn from the mixture.
+fixed-*: all cells, all 3x3 convolutions, all full widths: the budget is then met by the two other levels."""
 
 
 def main() -> None:

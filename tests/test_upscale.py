@@ -23,7 +23,9 @@ def slots(*pairs):
 
 
 SPECS = {
-    "edge x3": ArchSpec("edge", 3, 8, (slots(("mixer7", 12), ("gated", 8)), slots(("skip", 4), ("conv3x3", 8)))),
+    "edge x3": ArchSpec(
+        "edge", 3, 8, (slots(("mixer7", 12), ("gated", 8)), slots(("skip", 4), ("conv3x3", 8))), long_skip=True
+    ),
     "pixel shuffle x4": ArchSpec("paper", 4, 8, (slots(("dws", 12), ("residual", 8)),), plain_convs=1),
     "upsampling steps x4": ArchSpec("paper", 4, 8, (slots(("conv3x3", 8)), slots(("skip", 8))), (1, 2)),
     "bundled": load_config("trinas-xs-x4").spec,

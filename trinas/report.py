@@ -208,7 +208,7 @@ def stages(report: dict[str, Any], events: Sequence[dict[str, Any]]) -> list[dic
 
 
 def mixture_diagram(space: SearchSpace, mixtures: dict[str, Any]) -> dict[str, Any]:
-    """A supernet on its way as bars: heights are expected widths, colours the primitives' shares, faintness is survival.
+    """A supernet on its way as bars: heights are expected widths, colours primitives' shares, faintness is survival.
 
     Args:
         mixtures: as events tell them.
