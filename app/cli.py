@@ -597,6 +597,7 @@ def reproduce(
     """
     from trinas.errors import RunError
     from trinas.search import REPORT_FILE, read_report, repeat_search
+    from trinas.space import ArchSpec
     from trinas.train import check_new_run
 
     found = read_report(report)
@@ -606,7 +607,7 @@ def reproduce(
     network = repeat_search(found, _search_images(data), run_dir, on_event=_print_search, stop=stop)
     _end_search(network, run_dir, data)
     assert network is not None
-    if network.spec.to_dict() != found["spec"]:
+    if network.spec != ArchSpec.from_dict(found["spec"]):
         versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
         raise RunError(f"{run_dir}: another architecture came out than in {report}, which was made with {versions}")
     same = read_report(run_dir / REPORT_FILE)["weights_sha256"] == found["weights_sha256"]

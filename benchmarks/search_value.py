@@ -9,6 +9,8 @@ together; two entries run side by side, so nothing else should run on a machine 
 parameters (25k) or of milliseconds per megapixel of output on one thread (80ms), at x4. An entry whose folder is
 finished is not run again, so a stopped benchmark goes on where it stood.
 
+Trainings take 95 % of the minutes, as the search does with what it has left: trial steps and validations come on top.
+
 - `searched`: the search with its defaults.
 - `random-1` to `-4`: drawn evenly from the same space until one uses 70 to 100 % of the budget, trained all the time.
 - `chain`: 3x3 convolutions, all as wide as the space's trunk, as many as the budget holds, trained all the time.

@@ -73,6 +73,7 @@ def test_a_long_skip_gives_the_tail_the_sum_of_head_and_trunk(tiny_spec):
     low = torch.rand(1, 3, 6, 5)
     features = plain.head(low)
     expected = plain.tail(features + plain.trunk(features)) + low.repeat_interleave(tiny_spec.scale**2, 1)
+    torch.testing.assert_close(skipping.unshuffled(low), expected)
     torch.testing.assert_close(skipping(low), F.pixel_shuffle(expected, tiny_spec.scale))
 
 

@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 import re
@@ -16,6 +17,7 @@ from trinas.degrade import downscale
 from trinas.report import (
     PRIMITIVE_WORDS,
     SKIP_WORDS,
+    _chart,
     _mean_survivors,
     _ticks,
     diagram,
@@ -169,3 +171,15 @@ def test_the_page_draws_the_search_from_its_first_told_step_to_its_last(run_dir)
     captions = re.findall(r"step (\d+) of (\d+)", (run_dir / "report.html").read_text())
     assert captions[-1] == ("9", "9")
     assert len(captions) == 4
+
+
+@pytest.mark.parametrize("steps", [(4, 11, 85), (5000, 500, 500), (1, 1, 10000), (10, 10, 10)])
+def test_names_of_stages_stay_inside_and_apart(steps):
+    starts = [0, steps[0], steps[0] + steps[1]]
+    marks = list(zip(("warm-up", "search", "fine-tune"), starts, strict=True))
+    names = _chart("", "", [], marks, sum(steps))["marks"]
+    for name in names:
+        assert name["text_x"] + name["extent"] <= 440
+    for one, other in itertools.combinations(names, 2):
+        apart = one["text_x"] + one["extent"] <= other["text_x"]
+        assert one["row"] != other["row"] or apart

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trinas.errors import SpecError
-from trinas.space import PRIMITIVES, SCALES, UPSAMPLING_STEPS, ArchSpec, CellSpec, SlotSpec
+from trinas.space import PRIMITIVES, SCALES, UPSAMPLING_STEPS, ArchSpec, CellSpec, Choice, SearchSpace, SlotSpec
 
 
 @st.composite
@@ -63,7 +63,6 @@ def tiny_data(**changes):
         ({"plain_convs": 1}, "no plain convolutions"),
         ({"long_skip": 1}, "long_skip 1"),
         ({"family": "paper", "long_skip": True}, "no long skip"),
-        ({"schema": 1}, r"schema 1"),
         ({"family": "paper", "upsample_after": [2]}, "must count cells"),
         ({"family": "paper", "scale": 4, "upsample_after": [1]}, "takes 2 upsampling steps"),
         ({"family": "paper", "scale": 4, "upsample_after": [1, 0]}, "must not decrease"),
@@ -78,3 +77,10 @@ def test_a_bad_spec_says_what_is_wrong(changes, complaint):
 def test_other_json_is_no_spec(text):
     with pytest.raises(SpecError, match="not a valid architecture"):
         ArchSpec.from_json(text)
+
+
+def test_what_the_edge_spaces_derive_has_a_long_skip():
+    for name, has in (("edge", True), ("edge-all", True), ("paper-a", False), ("paper-b", False)):
+        space = SearchSpace(name, 2, 8, 2, 1, 1)
+        choice = Choice(space.candidates[-1], ((0,),) * len(space.cell_nodes), ((),) * len(space.cell_nodes))
+        assert (space.spec(choice).long_skip, space.bare_spec.long_skip) == (has, has)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -126,3 +127,11 @@ def test_a_bundled_model_is_complete(name):
 def test_the_first_network_is_of_the_smallest_tier():
     assert spec_cost(load_config("trinas-xs-x4").spec).params <= 25_000
     assert default_model(4) == "trinas-xs-x4"
+
+
+def test_a_card_draws_the_long_skip_and_leaves_out_settings_that_were_not_given(tiny_spec):
+    training = {"config": {"steps": 5, "minutes": None, "learning_rate": 0.0012345678}}
+    card = model_card("m", replace(tiny_spec, long_skip=True), "MIT", training, {})
+    assert "  head's output added: 8\n  tail conv3x3" in card
+    assert "- settings: steps 5, learning_rate 0.001235\n" in card
+    assert "head's output" not in model_card("m", tiny_spec, "MIT", training, {})

@@ -109,7 +109,7 @@ EDGE_SIZES = (
     (8, 2), (12, 2), (12, 3), (16, 3), (16, 4), (16, 5), (24, 3), (24, 4), (32, 4), (32, 5), (40, 5), (48, 5), (48, 6),
     (64, 6), (64, 8), (80, 8), (96, 8), (128, 8),
 )  # fmt: skip
-"""Trunk widths and cells of edge spaces, ascending: seven convolutions and more, as few wide ones do worse."""
+"""Trunk widths and cells of edge spaces, ascending: rather one more cell than wider ones (docs/LOG.md)."""
 
 PAPER_SIZE = (64, 5, 5)
 """Trunk width, cells and slots of the paper's spaces."""

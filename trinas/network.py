@@ -39,7 +39,7 @@ class Cell(nn.Sequential):
 
 
 class Frame(nn.Module):
-    """What surrounds every trunk: head and tail, the image skip or the squashing, the pixel shuffle.
+    """What surrounds every trunk: head and tail, the long skip, the image skip or the squashing, the pixel shuffle.
 
     Attributes:
         trunk: maps features (N, trunk_width, H, W), and whatever else `forward` is given, to features for the tail.

@@ -45,7 +45,7 @@ SHOWN_PX = 320
 """Side of a picture on the page, in pixels of the enlarged image."""
 
 _WIDTH, _HEIGHT = 440, 220  # of a chart, in units of its drawing
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 42
 _LETTER = 6  # of a chart's text, about, across
 _BAR, _GAP, _CELL_GAP, _TALLEST = 40, 6, 22, 120  # of the diagram
 _SMALL_BAR, _SMALL_GAP, _SMALL_TALLEST = 18, 3, 64  # of those on the way to it
@@ -102,6 +102,7 @@ def render(
         spec=spec,
         pictures=pictures,
         diagram=diagram(spec),
+        kinds=SearchSpace(**report["space"]).primitives,
         words=PRIMITIVE_WORDS | {"skip": SKIP_WORDS[spec.family]},
         budgets=[
             {
@@ -191,7 +192,6 @@ def diagram(spec: ArchSpec) -> dict[str, Any]:
         "width": left + _CELL_GAP,
         "bar": _BAR,
         "base": max(bar["height"] for bar in bars) + 24,
-        "kinds": sorted({slot.primitive for cell in spec.cells for slot in cell.slots}),
     }
 
 
@@ -201,10 +201,7 @@ def stages(report: dict[str, Any], events: Sequence[dict[str, Any]]) -> list[dic
     last = len(told) - 1
     shown = sorted({round(last * place / (_STAGES_SHOWN - 1)) for place in range(_STAGES_SHOWN)}) if told else []
     space = SearchSpace(**report["space"])
-    return [
-        {"t": told[index]["t"], "step": told[index]["step"]} | mixture_diagram(space, told[index]["mixtures"])
-        for index in shown
-    ]
+    return [{"step": told[index]["step"]} | mixture_diagram(space, told[index]["mixtures"]) for index in shown]
 
 
 def mixture_diagram(space: SearchSpace, mixtures: dict[str, Any]) -> dict[str, Any]:
@@ -241,11 +238,10 @@ def charts(report: dict[str, Any], events: Sequence[dict[str, Any]]) -> list[dic
         steps[STAGES[-1]] = report["shortened"][-1][1]
     starts = {stage: sum(steps[before] for before in STAGES[:number]) for number, stage in enumerate(STAGES)}
     end = sum(steps.values())
-    squared_from = end - report["fine_tuning"]["l2_share"] * steps[STAGES[-1]]
     told = [(starts[event["stage"]] + event["step"], event) for event in events if event["event"] == "Progress"]
 
-    def line(name: str, value: Any, stages: Sequence[str] = STAGES, first: float = 0, last: float = end) -> Line:
-        found = [(x, value(event)) for x, event in told if event["stage"] in stages and first <= x <= last]
+    def line(name: str, value: Any, stages: Sequence[str] = STAGES) -> Line:
+        found = [(x, value(event)) for x, event in told if event["stage"] in stages]
         return Line(name, [(x, float(y)) for x, y in found if y is not None])
 
     def fullness(event: dict[str, Any]) -> float:
@@ -271,12 +267,10 @@ def charts(report: dict[str, Any], events: Sequence[dict[str, Any]]) -> list[dic
         ),
         _chart(
             "Error while learning",
-            "How far off the patches are that it learns from, with values from 0 to 1: lower is better. The last part "
-            "of the run minimises the squared error; its root is the larger of the two measures.",
-            [
-                line("mean absolute error", lambda event: event["loss"], last=squared_from),
-                line("root of the mean squared error", lambda event: event["loss"], first=squared_from),
-            ],
+            "How far off the patches are that it learns from, with values from 0 to 1: lower is better. It is the mean "
+            "absolute error until the last part of the run, which minimises the squared error and shows its root: "
+            "hence the rise at the end.",
+            [line("error", lambda event: event["loss"])],
             marks,
             end,
         ),
@@ -322,10 +316,16 @@ def _chart(title: str, words: str, lines: Sequence[Line], marks: Sequence[tuple[
         return round(across, 1), round(_TOP + (high - y) / (high - low) * (_HEIGHT - _TOP - _BOTTOM), 1)
 
     ticks, digits = _ticks(low, high)
-    names: list[dict[str, Any]] = []  # of the stages, each at its start or right of the one before
+    names: list[
+        dict[str, Any]
+    ] = []  # of the stages: on a second row, and there further right, where they would overlap
+    rows = [0.0, 0.0]  # where each ends
     for stage, start in marks:
-        free = names[-1]["text_x"] + _LETTER * (len(names[-1]["text"]) + 1) if names else 0.0
-        names.append({"x": place(start, low)[0], "text_x": max(place(start, low)[0], free), "text": stage})
+        x, extent = place(start, low)[0], _LETTER * (len(stage) + 1)
+        row = int(x < rows[0])
+        text_x = min(max(x, rows[row]), _WIDTH - _RIGHT - extent)
+        rows[row] = text_x + extent
+        names.append({"x": x, "text_x": text_x, "extent": extent, "row": row, "text": stage})
     return {
         "end": f"{end:,} steps",
         "title": title,

@@ -285,7 +285,7 @@ def read_report(path: Path) -> dict[str, Any]:
         _read_settings(report)
         ArchSpec.from_dict(report["spec"])
         lacks = {"sha256", "images", "folders"} - set(report["data"]) | {"training"} - set(report["precision"])
-        lacks |= {"threads", "versions", "weights_sha256"} - set(report)
+        lacks |= {"threads", "versions", "weights_sha256", "fine_tuning"} - set(report)
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror})") from None
     except (KeyError, TypeError, ValueError, AttributeError, SpecError):
@@ -629,7 +629,6 @@ class _Search:
             "fine_tuning": {
                 "batch_size": TrainConfig.batch_size,
                 "patch_px": TrainConfig.patch_px,
-                "l2_share": L2_SHARE,
             },
             "steps": dict(zip(STAGES, run.counts, strict=True)),
             "shortened": run.shortened,

@@ -3,7 +3,8 @@
 An `ArchSpec` says everything needed to rebuild a network except its weights. It can say every network of
 the two families this project knows:
 
-- `edge`: pixel-shuffle tail, biases, PReLU, the nearest-upsampled input added to the output;
+- `edge`: pixel-shuffle tail, biases, PReLU, the nearest-upsampled input added to the output, and
+  with a long skip the head's features added to the trunk's;
 - `paper`: the networks of Wu et al. 2021 (arXiv:2101.06658), bias-free, ReLU, with either a pixel-shuffle
   tail or upsampling steps between the cells.
 """
@@ -106,15 +107,15 @@ class ArchSpec:
 
     @staticmethod
     def from_dict(data: object) -> "ArchSpec":
-        """Read what `to_dict` made.
+        """Read what `to_dict` made, in this schema or the first.
 
         Raises:
             SpecError: `data` is anything else, unknown keys and newer schemas included.
         """
         if not isinstance(data, dict):
             raise SpecError("not a valid architecture: not a JSON object")
-        if data.get("schema") == 1 and "long_skip" not in data:
-            data = data | {"schema": SCHEMA, "long_skip": False}
+        if data.get("schema") == 1:
+            data = {"long_skip": False} | data | {"schema": SCHEMA}
         if data.get("schema") != SCHEMA:
             found = data.get("schema")
             raise SpecError(
@@ -336,7 +337,7 @@ class SpaceKind:
 
 
 SPACES = {
-    # Without residual blocks and mixers, with which results got worse (docs/LOG.md).
+    # Without gates, residual blocks and mixers, with which results got worse (docs/LOG.md).
     "edge": SpaceKind("edge", ("skip", "conv3x3"), searches_upsampling=False),
     "edge-all": SpaceKind("edge", PRIMITIVES["edge"], searches_upsampling=False),
     "paper-a": SpaceKind("paper", PRIMITIVES["paper"], searches_upsampling=True),
