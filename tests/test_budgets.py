@@ -216,6 +216,18 @@ def test_the_space_suits_the_tightest_budget():
         space_for("giant", 4, Budgets(params=50e3), ms_per_mp=lambda spec: 0.0)
 
 
+def test_where_time_has_a_budget_the_space_affords_the_most_parameters():
+    """As where wide networks run in bf16: 16 channels are to have the same time as 32."""
+
+    def ms_per_mp(spec):
+        slots = sum(slot.primitive != "skip" for cell in spec.cells for slot in cell.slots)
+        return 5 + slots * (8 if spec.trunk_width <= 32 else spec.trunk_width)
+
+    assert space_for("edge", 4, Budgets(ms_per_mp=70), ms_per_mp).trunk_width == 32
+    assert space_for("edge", 4, Budgets(ms_per_mp=30), ms_per_mp).trunk_width == 32, "too little for seven slots"
+    assert space_for("edge", 4, Budgets(params=25e3, ms_per_mp=70), ms_per_mp).trunk_width == 16
+
+
 @pytest.mark.parametrize("limits", [{}, {"params": 0}, {"macs": -1}, {"ms_per_mp": float("nan")}])
 def test_budgets_must_be_some_and_positive(limits):
     with pytest.raises(ValueError, match="budget"):

@@ -117,6 +117,10 @@ PAPER_SIZE = (64, 5, 5)
 ROOM = 1.2
 """How much larger than the tightest budget allows the largest network of an edge space is: room to choose."""
 
+LEAST_SLOTS, LEAST_SHARE = 7, 0.9
+"""Of sizes with room those are taken that have a budget for so many slots at full width, if any; and of these the first
+with such a share of the parameters that the best of them can afford: where time has a budget, they differ widely."""
+
 
 def space_for(
     name: str, scale: int, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], float] | None = None
@@ -131,29 +135,40 @@ def space_for(
     if name in SPACES and SPACES[name].family == "paper":
         width, cells, slots = PAPER_SIZE
         return SearchSpace(name, scale, width, cells, slots, cells - 1)
-    chosen: SearchSpace | None = None
+    limits = budgets.given()
+    affordable: list[tuple[SearchSpace, float, float]] = []  # with the slots and parameters that the budgets allow
+    largest: SearchSpace | None = None
     for width, cells in EDGE_SIZES:
         space = SearchSpace(name, scale, width, cells, EDGE_SLOTS, cells - 1)
-        if chosen is not None and _fullness(space, smallest_choice(space), budgets, ms_per_mp) > 1:
+        empty = _costs(space.bare_spec, budgets, ms_per_mp)
+        if largest is not None and any(empty[key] > limit for key, limit in limits.items()):
             break
-        chosen = space
-        if _fullness(space, largest_choice(space), budgets, ms_per_mp) >= ROOM:
-            break
-    assert chosen is not None
-    return chosen
+        largest = space
+        one = _costs(space.spec(_fullest_cell(space)), budgets, ms_per_mp)
+        cell = {key: max(one[key] - empty[key], 1e-9) for key in one}
+        if any(empty[key] + cells * cell[key] >= ROOM * limit for key, limit in limits.items()):
+            count = max(0.0, min((limit - empty[key]) / cell[key] for key, limit in limits.items()))
+            affordable.append((space, count * space.slots, empty["params"] + count * cell["params"]))
+    assert largest is not None
+    if not affordable:
+        return largest
+    deep = [entry for entry in affordable if entry[1] >= LEAST_SLOTS] or affordable
+    most = max(params for _, _, params in deep)
+    return next(space for space, _, params in deep if params >= LEAST_SHARE * most)
 
 
-def _fullness(
-    space: SearchSpace, choice: Choice, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], float] | None
-) -> float:
-    """Cost of a network as a share of the budget that is the tightest for it."""
-    spec = space.spec(choice)
+def _costs(spec: ArchSpec, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], float] | None) -> dict[str, float]:
     cost = spec_cost(spec)
     costs = {"params": float(cost.params), "macs": cost.macs}
     if budgets.ms_per_mp is not None:
         assert ms_per_mp is not None
         costs["ms_per_mp"] = ms_per_mp(spec)
-    return max(costs[name] / limit for name, limit in budgets.given().items())
+    return costs
+
+
+def _fullest_cell(space: SearchSpace) -> Choice:
+    """One cell, each slot the primitive with the most parameters at its widest."""
+    return replace(largest_choice(space), node=space.candidates[0])
 
 
 def smallest_choice(space: SearchSpace) -> Choice:
