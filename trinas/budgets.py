@@ -118,8 +118,8 @@ ROOM = 1.2
 """How much larger than the tightest budget allows the largest network of an edge space is: room to choose."""
 
 LEAST_SLOTS, LEAST_SHARE = 7, 0.9
-"""Of sizes with room those are taken that have a budget for so many slots at full width, if any; and of these the first
-with such a share of the parameters that the best of them can afford: where time has a budget, they differ widely."""
+"""Of sizes with room those count that can afford so many slots at full width, or if none can about as many as any; of
+these the first with such a share of the parameters that the best can afford: where time has a budget, that differs."""
 
 
 def space_for(
@@ -152,7 +152,8 @@ def space_for(
     assert largest is not None
     if not affordable:
         return largest
-    deep = [entry for entry in affordable if entry[1] >= LEAST_SLOTS] or affordable
+    enough = min(LEAST_SLOTS, LEAST_SHARE * max(slots for _, slots, _ in affordable))
+    deep = [entry for entry in affordable if entry[1] >= enough]
     most = max(params for _, _, params in deep)
     return next(space for space, _, params in deep if params >= LEAST_SHARE * most)
 
