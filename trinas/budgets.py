@@ -144,11 +144,15 @@ def space_for(
         if largest is not None and any(empty[key] > limit for key, limit in limits.items()):
             break
         largest = space
-        one = _costs(space.spec(_fullest_cell(space)), budgets, ms_per_mp)
-        cell = {key: max(one[key] - empty[key], 1e-9) for key in one}
-        if any(empty[key] + cells * cell[key] >= ROOM * limit for key, limit in limits.items()):
-            count = max(0.0, min((limit - empty[key]) / cell[key] for key, limit in limits.items()))
-            affordable.append((space, count * space.slots, empty["params"] + count * cell["params"]))
+        full = _costs(space.spec(largest_choice(space)), budgets, ms_per_mp)
+        if any(full[key] >= ROOM * limit for key, limit in limits.items()):
+            shares = ((limit - empty[key]) / max(full[key] - empty[key], 1e-9) for key, limit in limits.items())
+            share = max(0.0, min(1.0, *shares))
+            affordable.append(
+                (space, share * cells * EDGE_SLOTS, empty["params"] + share * (full["params"] - empty["params"]))
+            )
+            if share * cells * EDGE_SLOTS < 1:  # wider ones afford even less
+                break
     assert largest is not None
     if not affordable:
         return largest
@@ -165,11 +169,6 @@ def _costs(spec: ArchSpec, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], flo
         assert ms_per_mp is not None
         costs["ms_per_mp"] = ms_per_mp(spec)
     return costs
-
-
-def _fullest_cell(space: SearchSpace) -> Choice:
-    """One cell, each slot the primitive with the most parameters at its widest."""
-    return replace(largest_choice(space), node=space.candidates[0])
 
 
 def smallest_choice(space: SearchSpace) -> Choice:
