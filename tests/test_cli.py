@@ -17,6 +17,7 @@ from trinas_app.cli import cli
 from typer.testing import CliRunner
 
 import trinas.data
+import trinas.search
 from trinas.errors import TrinasError
 from trinas.formats import FORMAT_NAMES
 from trinas.store import load_model
@@ -661,3 +662,9 @@ def test_a_stopped_training_goes_on_to_the_same_end(number, tmp_path, tiny_spec)
     assert resumed.returncode == 0
     for name in ("model.safetensors", "metrics.jsonl"):
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
+def test_the_help_of_a_search_says_how_steps_are_shared_out():
+    words = " ".join(run("search", "--help").output.replace("│", " ").split())
+    warm_up, search, tuning = (f"{100 * share:g}" for share in trinas.search.SHARES)
+    assert f"({warm_up}, {search} and {tuning} %)" in words
