@@ -180,11 +180,11 @@ def pretend_times(monkeypatch, measured):
 
 
 def test_a_network_that_takes_longer_than_promised_is_made_smaller(photographs, tmp_path, monkeypatch):
-    timed = pretend_times(monkeypatch, lambda params: params / 330)
+    timed = pretend_times(monkeypatch, lambda params: params / 400)
     config = dataclasses.replace(CONFIG, budgets=Budgets(params=5000, ms_per_mp=6.5), steps=(1, 2, 1))
     network = search_network(EDGE, photographs, config, tmp_path / "run")
     assert len(timed) > 1
-    assert timed[-1] == spec_cost(network.spec).params / 330 <= 6.5
+    assert timed[-1] == spec_cost(network.spec).params / 400 <= 6.5
     report = read_report(tmp_path / "run/report.json")
     assert len(report["times"]["slowdowns"]) == len(timed) - 1
     pretend_times(monkeypatch, lambda params: params / 50)  # a machine ten times as slow changes nothing
@@ -231,7 +231,7 @@ def test_a_repeated_search_runs_in_the_precision_and_on_the_device_of_the_first(
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_measured_times_survive_a_stop(photographs, tmp_path, monkeypatch, steps):
     """In warm-up, in the search, and in fine-tuning after the network was made smaller."""
-    pretend_times(monkeypatch, lambda params: params / 330)
+    pretend_times(monkeypatch, lambda params: params / 400)
     config = dataclasses.replace(CONFIG, budgets=Budgets(params=5000, ms_per_mp=6.5), steps=(1, 2, 4))
     straight = search_network(EDGE, photographs, config, tmp_path / "straight")
     assert search_network(EDGE, photographs, config, tmp_path / "run", stop=StopAfter(steps)) is None
@@ -420,10 +420,11 @@ def test_decisions_that_are_taken_keep_their_scores():
 
 @pytest.mark.parametrize("limit", [4000, 9000])
 def test_the_expected_cost_reaches_the_budget_from_either_side(limit):
+    """With three primitives and more: of two the distance alone fixes the shares at that t."""
     torch.manual_seed(0)
-    learner = learner_of(Supernet(SearchSpace("edge", 2, 16, 2, 2, 1)), budgets=Budgets(params=limit))
+    learner = learner_of(Supernet(SearchSpace("edge-all", 2, 16, 2, 2, 1)), budgets=Budgets(params=limit))
     first = learner.start_costs["params"]
-    for _ in range(240):  # with so few primitives a cost moves slowly
+    for _ in range(240):
         learner.search(random_batch(), random_batch(), 0.45, 2e-3, 2e-2)
     last = float(learner.costs.expected(learner.supernet.mixtures(0.45))["params"].detach())
     assert abs(last - limit) < 0.5 * abs(first - limit)
