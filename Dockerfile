@@ -36,6 +36,7 @@ RUN pip install --no-cache-dir --no-deps --no-build-isolation . && pip check && 
 USER 1000
 WORKDIR /data
 EXPOSE 7860
-HEALTHCHECK --interval=5m --timeout=1m CMD ["trinas-upscale", "devices"]
+# Of the page; a container that does something else ends before it matters.
+HEALTHCHECK --interval=5m --timeout=1m --start-period=2m CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:7860/')"]
 ENTRYPOINT ["trinas-upscale"]
-CMD ["--help"]
+CMD ["web", "--host", "0.0.0.0"]

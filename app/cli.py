@@ -104,8 +104,11 @@ ScaleOption = Annotated[
 ]
 TtaOption = Annotated[bool, typer.Option("--tta", help="Mean over 8 turns and flips: a little better, 8 times slower.")]
 
-SIZE, SAVING, BUDGETS, SPACE = "Size", "Saving", "Budgets", "Search space"
-"""Panels of the help of `upscale` and `search`."""
+SIZE, SAVING, BUDGETS, SPACE, LIMITS = "Size", "Saving", "Budgets", "Search space", "Limits for each visitor"
+"""Panels of the help of `upscale`, `search` and `web`."""
+
+WEB_OUTPUT_PX = 200_000_000
+"""Largest result that the page makes; it takes about 4 GB of memory."""
 
 DEFAULT_SEARCH_MINUTES = 30
 
@@ -575,6 +578,58 @@ def search(
         photographs = _search_images(data)
         network = search_network(chosen, photographs, config, run_dir, on_event=_print_search, stop=stop)
     _end_search(network, run_dir, data)
+
+
+@cli.command()
+def web(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
+    auth: Annotated[
+        str | None, typer.Option(help="Ask for this name and password.", metavar="USER:PASSWORD", envvar="TRINAS_AUTH")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder for the run folders of searches.")] = Path("searches"),
+    max_input_mp: Annotated[
+        float, typer.Option(min=0.001, help="Larger pictures are refused; megapixels.", rich_help_panel=LIMITS)
+    ] = MAX_INPUT_PX / 1e6,
+    max_output_mp: Annotated[
+        float, typer.Option(min=0.001, help="Larger results are refused; megapixels.", rich_help_panel=LIMITS)
+    ] = WEB_OUTPUT_PX / 1e6,
+    max_upload_mb: Annotated[
+        float, typer.Option(min=0.001, help="Larger files are refused; megabytes.", rich_help_panel=LIMITS)
+    ] = 200,
+    max_seconds: Annotated[
+        float, typer.Option(min=1, help="A job that takes longer is stopped.", rich_help_panel=LIMITS)
+    ] = 3600,
+    max_queue: Annotated[
+        int, typer.Option(min=1, help="Jobs that may wait; more are turned away.", rich_help_panel=LIMITS)
+    ] = 32,
+    max_search_minutes: Annotated[
+        float, typer.Option(min=0, help="Of one search; 0: no searches from the page.", rich_help_panel=LIMITS)
+    ] = 240,
+    device: DeviceOption = UpscaleConfig.device,
+) -> None:
+    """Open a web page to enlarge, compare and search with, on this machine or for others.
+
+    It serves until Ctrl-C. The endpoints `/upscale` and `/models` are for programs.
+    """
+    if auth is not None and not all(auth.partition(":")):
+        raise typer.BadParameter("--auth is a name and a password with a colon between")
+    from trinas.device import pick_device
+
+    from .service import Limits
+    from .web import WebConfig, serve
+
+    pick_device(device)
+    name, _, password = (auth or "").partition(":")
+    limits = Limits(
+        upload_mb=max_upload_mb,
+        input_px=round(max_input_mp * 1e6),
+        output_px=round(max_output_mp * 1e6),
+        seconds=max_seconds,
+        queue=max_queue,
+        search_minutes=max_search_minutes,
+    )
+    serve(WebConfig(host, port, (name, password) if auth else None, runs, device, limits))
 
 
 @cli.command()

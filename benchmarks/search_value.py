@@ -17,6 +17,9 @@ Trainings take 95 % of the minutes, as the search does with what it has left: tr
 - `best of random`: of the four the one that validates best after a quarter of the time; what the other three cost
   is not charged to it.
 
+- `chain, small steps first` (named with `--entries small-steps-chain`): the chain, trained for the search's share of
+  the time with its small batches and its rate, then on as the others are.
+
 Ablations are the search with one thing changed, see `ABLATIONS`.
 """
 
@@ -47,7 +50,7 @@ from trinas.data import load_photographs
 from trinas.device import chosen_precision
 from trinas.evaluate import evaluate_model
 from trinas.latency import network_ms_per_mp, spec_ms_per_mp
-from trinas.search import L2_SHARE, SAFE_SHARE, search_network, tuning_rate
+from trinas.search import L2_SHARE, SAFE_SHARE, SHARES, WEIGHT_RATE, search_network, tuning_rate
 from trinas.space import SPACES, ArchSpec, CellSpec, Choice, SearchSpace, SlotSpec
 from trinas.sparse import largest_radius
 from trinas.store import load_model
@@ -148,13 +151,22 @@ def run_entry(entry: str, budget: str, seed: int, minutes: float, sizes: str, da
     space = SearchSpace(name, SCALE, width, cells, budgets.EDGE_SLOTS, cells - 1)
     photographs = load_photographs([data / "train" / "bsds400"])
     began = time.perf_counter()
-    if entry == "chain" or entry.startswith("random"):
-        spec = chain(space, limits) if entry == "chain" else random_spec(space, limits, seed, int(entry[-1]))
+    if entry.endswith("chain") or entry.startswith("random"):
+        spec = chain(space, limits) if entry.endswith("chain") else random_spec(space, limits, seed, int(entry[-1]))
+        start, left = None, minutes
+        if entry == "small-steps-chain":
+            share = sum(SHARES[:2])
+            first = TrainConfig(
+                minutes=share * minutes, batch_size=SearchConfig.batch_size, patch_px=SearchConfig.patch_px,
+                learning_rate=WEIGHT_RATE / spec.trunk_width, clip_norm=SearchConfig.clip_norm, seed=seed,
+            )  # fmt: skip
+            train_network(spec, photographs, first, folder / "first")
+            start, left = load_model(str(folder / "first")), (1 - share) * minutes
         rate = tuning_rate(spec.trunk_width)
         config = TrainConfig(
-            minutes=SAFE_SHARE * minutes, l2_share=L2_SHARE, learning_rate=rate, seed=seed, validate_every=200
+            minutes=SAFE_SHARE * left, l2_share=L2_SHARE, learning_rate=rate, seed=seed, validate_every=200
         )
-        network = train_network(spec, photographs, config, folder)
+        network = train_network(spec, photographs, config, folder, start=start)
     else:
         order_weight = 1e-5 if entry == "ordered" else 0.0
         with changed(entry):

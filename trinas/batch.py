@@ -16,7 +16,7 @@ from pathlib import Path
 
 from trinas.config import DEFAULT_SCALE, SaveConfig, SizeConfig
 from trinas.enlarge import Enlarger
-from trinas.errors import ImageError, TrinasError
+from trinas.errors import ImageError, Stopped, TrinasError
 from trinas.formats import FORMAT_NAMES, format_of_suffix, is_hidden, is_image_file, sniff_format
 from trinas.images import Header, Image, check_fits, flattened, parse_colour, read_header, read_image, write_image
 from trinas.sizes import target_size
@@ -186,8 +186,8 @@ def run_jobs(
 ) -> Iterator[Outcome]:
     """Enlarge picture after picture; one that fails does not stop the others.
 
-    Closing the iterator, or an exception in the caller's thread (Ctrl-C), ends the work: what is being encoded may
-    still be written, nothing else is begun.
+    Closing the iterator, or an exception in the caller's thread (Ctrl-C, or `Stopped` from `on_tile`), ends the work:
+    what is being encoded may still be written, nothing else is begun.
 
     Args:
         jobs: from `plan_jobs`.
@@ -214,7 +214,7 @@ def run_jobs(
             del current
             yield from _finished(writing, leave=0 if is_large else WRITERS)
         yield from _finished(writing, leave=0)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         yield from _finished(writing, leave=len(writing))  # results that are there already
         raise
     finally:

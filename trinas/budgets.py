@@ -162,6 +162,26 @@ def space_for(
     return next(space for space, _, params in deep if params >= LEAST_SHARE * most)
 
 
+def possible_costs(scale: int, ms_per_mp: Callable[[ArchSpec], float] | None = None) -> dict[str, tuple[float, float]]:
+    """What the smallest and the largest network of all edge spaces cost, by name.
+
+    Args:
+        ms_per_mp: measures a network; without it time is left out.
+    """
+    smallest, largest = (
+        SearchSpace("edge", scale, width, cells, EDGE_SLOTS, cells - 1)
+        for width, cells in (EDGE_SIZES[0], EDGE_SIZES[-1])
+    )
+    ends = smallest.spec(smallest_choice(smallest)), largest.spec(largest_choice(largest))
+    costs = {
+        "params": [float(spec_cost(spec).params) for spec in ends],
+        "macs": [spec_cost(spec).macs for spec in ends],
+    }
+    if ms_per_mp is not None:
+        costs["ms_per_mp"] = [ms_per_mp(spec) for spec in ends]
+    return {name: (low, high) for name, (low, high) in costs.items()}
+
+
 def _costs(spec: ArchSpec, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], float] | None) -> dict[str, float]:
     cost = spec_cost(spec)
     costs = {"params": float(cost.params), "macs": cost.macs}

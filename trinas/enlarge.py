@@ -70,11 +70,19 @@ class Enlarger:
         tiles = [count_tiles(height * factor, width * factor, self.config.tile_px) for factor in grown]
         for number, scale in enumerate(passes):
             image = self.upscaler(scale)(image, partial(_report, on_tile, sum(tiles[:number]), sum(tiles)))
-        return image if image.size == size else replace(image, pixels=_resized(image, *size))
+        return image if image.size == size else resized(image, size)
 
 
-def _resized(image: Image, width: int, height: int) -> Tensor:
-    """Each colour weighs as much as it is seen, so that what lies under transparency does not shine through."""
+def resized(image: Image, size: tuple[int, int]) -> Image:
+    """A picture in another size (width, height) by bicubic interpolation.
+
+    Each colour weighs as much as it is seen, so that what lies under transparency does not shine through.
+    """
+    width, height = size
+    return replace(image, pixels=_resized_pixels(image, width, height))
+
+
+def _resized_pixels(image: Image, width: int, height: int) -> Tensor:
     if not image.has_alpha:
         return resize(image.pixels, height, width)
     colour, alpha = image.pixels[:-1], image.pixels[-1:]

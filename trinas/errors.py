@@ -18,6 +18,10 @@ class TrinasError(Exception):
     """Base of every error a user can meet; its text is one line."""
 
 
+class Stopped(BaseException):
+    """Raised by a caller's `on_tile` to end the work. As with KeyboardInterrupt, nothing takes it for a failure."""
+
+
 class ImageError(TrinasError):
     """An image file cannot be read, held in memory, or written."""
 

@@ -16,6 +16,14 @@ EVENTS_FILE = "events.jsonl"
 
 
 @dataclass(frozen=True)
+class SearchStarted:
+    """A search begins: what it chooses from, and what the network may cost."""
+
+    space: dict[str, Any]  # the arguments of a SearchSpace
+    budgets: dict[str, float]
+
+
+@dataclass(frozen=True)
 class StageStarted:
     """A stage begins; its number of steps is fixed from here on."""
 
@@ -58,7 +66,7 @@ class Finished:
     seconds: float
 
 
-Event = StageStarted | Progress | ArchitectureChosen | Finished
+Event = SearchStarted | StageStarted | Progress | ArchitectureChosen | Finished
 
 
 class EventLog:

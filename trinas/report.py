@@ -1,4 +1,4 @@
-"""report.html: what a search did and found, for readers who need not know what a search is."""
+"""What a search does and found, drawn for readers who need not know what a search is: live, and as report.html."""
 
 import base64
 import io
@@ -92,31 +92,75 @@ def render(
         events: the lines of events.jsonl.
         pictures: captions and data URLs.
     """
-    environment = jinja2.Environment(
+    spec = ArchSpec.from_dict(report["spec"])
+    steps = dict(report["steps"])
+    if report["shortened"]:
+        steps[STAGES[-1]] = report["shortened"][-1][1]
+    return (
+        _templates()
+        .get_template("report.html.jinja")
+        .render(
+            name=name,
+            report=report,
+            spec=spec,
+            pictures=pictures,
+            diagram=diagram(spec),
+            kinds=SearchSpace(**report["space"]).primitives,
+            words=_words(spec.family),
+            budgets=[
+                {
+                    "words": BUDGET_WORDS[key][0],
+                    "limit": limit * BUDGET_WORDS[key][1],
+                    "result": report["results"][key] * BUDGET_WORDS[key][1],
+                    "share": report["results"][key] / limit,
+                }
+                for key, limit in report["budgets"].items()
+            ],
+            stages=stages(report, events),
+            charts=charts(steps, report["budgets"], events),
+            settings=_settings(report),
+        )
+    )
+
+
+def live_drawings(events: Sequence[dict[str, Any]]) -> str:
+    """A search on its way as HTML, a part of a page that holds `drawing_style`.
+
+    Args:
+        events: the lines of events.jsonl so far; the first one says what is searched.
+    """
+    space = SearchSpace(**events[0]["space"])
+    steps = {event["stage"]: event["steps"] for event in events if event["event"] == "StageStarted"}
+    told = [event for event in events if event.get("mixtures")]
+    chosen = [ArchSpec.from_dict(event["spec"]) for event in events if event["event"] == "ArchitectureChosen"]
+    return (
+        _templates()
+        .get_template("live.html.jinja")
+        .render(
+            chosen=chosen[-1] if chosen else None,
+            diagram=diagram(chosen[-1]) if chosen else None,
+            mixture=mixture_diagram(space, told[-1]["mixtures"]) if told else None,
+            told=told[-1] if told else None,
+            kinds=space.primitives,
+            words=_words(space.family),
+            charts=charts(steps, events[0]["budgets"], events) if told else [],
+        )
+    )
+
+
+def drawing_style() -> str:
+    """The style sheet of what `live_drawings` returns."""
+    return _templates().get_template("drawings.css").render()
+
+
+def _templates() -> jinja2.Environment:
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("trinas", ""), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    spec = ArchSpec.from_dict(report["spec"])
-    return environment.get_template("report.html.jinja").render(
-        name=name,
-        report=report,
-        spec=spec,
-        pictures=pictures,
-        diagram=diagram(spec),
-        kinds=SearchSpace(**report["space"]).primitives,
-        words=PRIMITIVE_WORDS | {"skip": SKIP_WORDS[spec.family]},
-        budgets=[
-            {
-                "words": BUDGET_WORDS[key][0],
-                "limit": limit * BUDGET_WORDS[key][1],
-                "result": report["results"][key] * BUDGET_WORDS[key][1],
-                "share": report["results"][key] / limit,
-            }
-            for key, limit in report["budgets"].items()
-        ],
-        stages=stages(report, events),
-        charts=charts(report, events),
-        settings=_settings(report),
-    )
+
+
+def _words(family: str) -> dict[str, str]:
+    return PRIMITIVE_WORDS | {"skip": SKIP_WORDS[family]}
 
 
 def _settings(report: dict[str, Any]) -> dict[str, Any]:
@@ -231,12 +275,15 @@ def mixture_diagram(space: SearchSpace, mixtures: dict[str, Any]) -> dict[str, A
     return {"bars": bars, "width": left, "height": _SMALL_TALLEST, "bar": _SMALL_BAR}
 
 
-def charts(report: dict[str, Any], events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Four charts over all steps of the run, each with a sentence that says how to read it."""
-    steps = dict(report["steps"])
-    if report["shortened"]:
-        steps[STAGES[-1]] = report["shortened"][-1][1]
-    starts = {stage: sum(steps[before] for before in STAGES[:number]) for number, stage in enumerate(STAGES)}
+def charts(steps: dict[str, int], budgets: dict[str, float], events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Four charts over all steps of the run, each with a sentence that says how to read it.
+
+    Args:
+        steps: of each stage that has begun.
+        budgets: by name.
+        events: the lines of events.jsonl.
+    """
+    starts = {stage: sum(steps[before] for before in STAGES[:number]) for number, stage in enumerate(steps)}
     end = sum(steps.values())
     told = [(starts[event["stage"]] + event["step"], event) for event in events if event["event"] == "Progress"]
 
@@ -245,7 +292,7 @@ def charts(report: dict[str, Any], events: Sequence[dict[str, Any]]) -> list[dic
         return Line(name, [(x, float(y)) for x, y in found if y is not None])
 
     def fullness(event: dict[str, Any]) -> float:
-        return 100 * max(event["costs"][key] / limit for key, limit in report["budgets"].items())
+        return 100 * max(event["costs"][key] / limit for key, limit in budgets.items())
 
     def survivors(level: str) -> Any:
         return lambda event: event.get("mixtures") and _mean_survivors(event["mixtures"][level])

@@ -34,7 +34,17 @@ from trinas.data import (
 from trinas.device import chosen_precision, memory_shortage_named, pick_device, synchronize, training_precision
 from trinas.errors import BudgetError, DataError, RunError, SpecError
 from trinas.evaluate import Pixels, psnr_y, upscale_bicubic
-from trinas.events import EVENTS_FILE, STAGES, ArchitectureChosen, Event, EventLog, Finished, Progress, StageStarted
+from trinas.events import (
+    EVENTS_FILE,
+    STAGES,
+    ArchitectureChosen,
+    Event,
+    EventLog,
+    Finished,
+    Progress,
+    SearchStarted,
+    StageStarted,
+)
 from trinas.files import write_atomically
 from trinas.latency import network_ms_per_mp, slot_table, spec_ms_per_mp
 from trinas.learner import Learner
@@ -389,6 +399,8 @@ class _Search:
     @memory_shortage_named(RunError, "for this search; a smaller space (--trunk-width, --cells) takes less")
     def run_stages(self) -> Network | None:
         run = self.run
+        if not run.counts:
+            self.tell(SearchStarted(asdict(run.space), self.config.budgets.given()))
         if run.stage < FINE_TUNE:
             learning, held_out = split(self.photographs)
             middles = centre_crops(held_out[:VALIDATED_IMAGES], VALIDATED_SIDE_PX * run.space.scale)

@@ -1,0 +1,124 @@
+"""Pictures for the page: copies that a browser can show, however large and of whatever kind the file is."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image as PillowImage
+from torch import Tensor
+
+from trinas.compare import detailed_places
+from trinas.enlarge import resized
+from trinas.images import Image, in_srgb, read_image, rgb_of, to_levels, write_image
+
+PREVIEW_PX = 1600
+"""Longest side of a copy."""
+
+DETAIL_PX = 800
+"""Side of the piece that is shown pixel by pixel where the copy of a whole result is smaller than the result."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two pictures of one size for a slider: bicubic, and the result."""
+
+    before: Path
+    after: Path
+
+
+def shown_copy(picture: Path, folder: Path, max_px: int) -> Path:
+    """A copy of a picture file that a browser can show, in sRGB.
+
+    Raises:
+        ImageError: it is no picture, or too large.
+    """
+    return _written(_capped(_displayed(read_image(picture, max_px))), folder / "preview.png")
+
+
+def pairs(picture: Path, result: Path, folder: Path, max_input_px: int, max_output_px: int) -> dict[str, Pair]:
+    """What shows a result beside bicubic: as a whole, and where that is a smaller copy, a piece in full size.
+
+    Args:
+        picture, result: the files.
+        folder: for the copies.
+    Returns:
+        `whole`, and `detail` where the result is larger than its copy.
+    """
+    low, high = (
+        _displayed(read_image(path, limit)) for path, limit in ((picture, max_input_px), (result, max_output_px))
+    )
+    whole = _capped(high)
+    found = {
+        "whole": Pair(
+            _written(resized(low, whole.size), folder / "bicubic.png"), _written(whole, folder / "enlarged.png")
+        )
+    }
+    if whole.size != high.size:
+        found["detail"] = _detail(low, high, folder)
+    return found
+
+
+def _detail(low: Image, high: Image, folder: Path) -> Pair:
+    """The most detailed piece; bicubic is of the pixels around it only."""
+    factor = high.size[0] / low.size[0]
+    side = max(1, min(round(DETAIL_PX / factor), *low.size))
+    y, x = detailed_places(rgb_of(low.pixels), side)[0]
+    piece = replace(low, pixels=low.pixels[:, y : y + side, x : x + side])
+    top, left, extent = round(y * factor), round(x * factor), round(side * factor)
+    enlarged = replace(high, pixels=high.pixels[:, top : top + extent, left : left + extent])
+    return Pair(
+        _written(resized(piece, enlarged.size), folder / "bicubic-detail.png"),
+        _written(enlarged, folder / "enlarged-detail.png"),
+    )
+
+
+def data_url(pixels: Tensor) -> str:
+    """(3, H, W) in [0, 1] as a PNG within the page."""
+    buffer = io.BytesIO()
+    PillowImage.fromarray(to_levels(pixels, 8)).save(buffer, "PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def marked(picture: Image, place: tuple[int, int], side: int) -> tuple[Tensor, Sequence[int]]:
+    """A capped copy of a picture with a frame around a square; and the frame, in the copy's pixels.
+
+    Args:
+        place: top left corner (y, x) in the picture's pixels.
+        side: of the square, in the same.
+    """
+    copy = _capped(picture)
+    pixels = rgb_of(copy.pixels).clone()
+    factor = copy.size[0] / picture.size[0]
+    top, left = (int(start * factor) for start in place)
+    bottom, right = (
+        min(end - 1, int(start + side * factor)) for start, end in zip((top, left), pixels.shape[1:], strict=True)
+    )
+    for thickness, level in ((2, 0.0), (0, 1.0)):  # white, between lines of black: seen on any picture
+        for offset in range(thickness, thickness + 2):
+            _frame(pixels, top + offset, bottom - offset, left + offset, right - offset, level)
+    return pixels, (left, top, right, bottom)
+
+
+def _frame(pixels: Tensor, top: int, bottom: int, left: int, right: int, level: float) -> None:
+    pixels[:, [top, bottom], left : right + 1] = level
+    pixels[:, top : bottom + 1, [left, right]] = level
+
+
+def _displayed(image: Image) -> Image:
+    """In sRGB, 8 bits, with nothing besides."""
+    return Image((in_srgb(image) or image).pixels)
+
+
+def _capped(image: Image) -> Image:
+    longest = max(image.size)
+    if longest <= PREVIEW_PX:
+        return image
+    width, height = (max(1, round(side * PREVIEW_PX / longest)) for side in image.size)
+    return resized(image, (width, height))
+
+
+def _written(image: Image, path: Path) -> Path:
+    write_image(path, image)
+    return path

@@ -1,0 +1,395 @@
+"""What the page and its API do, without a word of how it looks: visitors' folders, models on offer, enlarging."""
+
+import html
+import secrets
+import shutil
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from math import prod
+from pathlib import Path, PurePosixPath
+
+import torch
+
+from trinas.batch import Job, Outcome, Plan, plan_jobs, run_jobs
+from trinas.config import MAX_INPUT_PX, SaveConfig, SizeConfig, UpscaleConfig
+from trinas.cost import Cost, spec_cost
+from trinas.enlarge import Enlarger
+from trinas.errors import ImageError, ModelError, Stopped, TrinasError
+from trinas.estimate import estimate_jobs
+from trinas.formats import is_image_file
+from trinas.images import Image
+from trinas.store import ModelConfig, bundled_models, load_config, load_model
+from trinas.upscale import Upscaler
+
+FORGET_AFTER_S = 3600
+"""Files of a visitor that was not heard of for so long are deleted, and so are uploads as old as that."""
+
+TIMED_PX, TIMED_RUNS = 256, 3
+"""Side of the picture that a network's speed is measured on, and how often; the fastest counts."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one visitor may ask for."""
+
+    upload_mb: float = 200
+    """Of one file."""
+    input_px: int = MAX_INPUT_PX
+    output_px: int = 200_000_000
+    """A result of so many takes about 4 GB of memory."""
+    files: int = 1000
+    """Of a batch, those in archives included."""
+    unpacked_mb: float = 4000
+    """Of all files in an archive."""
+    seconds: float = 3600
+    """For one job: a picture, a batch, a comparison."""
+    queue: int = 32
+    """Jobs that wait; more are turned away."""
+    search_minutes: float = 240
+    """The longest search; 0: there are none."""
+
+
+class Session:
+    """One visitor's files, and the wish to stop what is being done for them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.stop = threading.Event()
+        self.seen = time.monotonic()
+
+    def new_folder(self) -> Path:
+        """An empty folder with a name that cannot be guessed: whoever knows it may read what is in it."""
+        folder = self.folder / secrets.token_hex(16)
+        folder.mkdir(parents=True)
+        return folder
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A model that can be chosen."""
+
+    config: ModelConfig
+    source: str
+    """Where it came from: bundled, searched, folder."""
+
+    @property
+    def cost(self) -> Cost:
+        return spec_cost(self.config.spec)
+
+    @property
+    def tier(self) -> str:
+        """The tier in a bundled name, such as xs in trinas-xs-x4."""
+        return self.config.name.split("-")[1] if self.source == "bundled" else ""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What is known of a picture before it is enlarged."""
+
+    size: tuple[int, int]
+    result: tuple[int, int]
+    models: list[str]
+    seconds: float
+    memory_bytes: int
+
+
+@dataclass
+class Service:
+    """Everything that is shared by all visitors."""
+
+    folder: Path
+    """For visitors' files; whatever is in it is deleted after an hour."""
+    limits: Limits = field(default_factory=Limits)
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        self._sessions: dict[str, Session] = {}
+        self._lock = threading.Lock()
+        self._added: dict[str, tuple[str, str]] = {}  # name -> where its files are, and where it came from
+        self._enlarger = lru_cache(maxsize=8)(Enlarger)
+        self.seconds_per_mp = lru_cache(maxsize=64)(self._measured_seconds_per_mp)
+
+    # Visitors
+
+    def session(self, key: str | None) -> Session:
+        """The visitor of a key, a new one if need be; forgets those that were not heard of for an hour."""
+        self._sweep()
+        with self._lock:
+            session = self._sessions.setdefault(key or "", Session(self.folder / secrets.token_hex(16)))
+        session.seen = time.monotonic()
+        return session
+
+    def forget(self, key: str | None) -> None:
+        """Stop what is being done for a visitor, and delete the files."""
+        with self._lock:
+            session = self._sessions.pop(key or "", None)
+        if session is not None:
+            session.stop.set()
+            shutil.rmtree(session.folder, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            old = [key for key, session in self._sessions.items() if now - session.seen > FORGET_AFTER_S]
+            known = {session.folder for session in self._sessions.values()}
+        for key in old:
+            self.forget(key)
+        for path in self.folder.iterdir():  # uploads, each in a folder of its own
+            if path not in known and time.time() - path.stat().st_mtime > FORGET_AFTER_S:
+                shutil.rmtree(path, ignore_errors=True)
+
+    # Models
+
+    def offers(self) -> dict[str, Offer]:
+        """All models that can be chosen, by name."""
+        bundled = {name: Offer(load_config(name), "bundled") for name in bundled_models()}
+        return bundled | {name: Offer(load_config(where), source) for name, (where, source) in self._added.items()}
+
+    def add_model(self, where: str, source: str, name: str | None = None) -> str:
+        """Offer one more model, of a folder; returns the name it goes by.
+
+        Raises:
+            ModelError: there is none, or its files are damaged.
+        """
+        model = load_model(where)
+        wanted = name or model.config.name
+        taken = {*bundled_models(), *self._added}
+        known = next((name for name, (other, _) in self._added.items() if other == where), None)
+        if known is None:
+            known = next(free for free in _numbered(wanted) if free not in taken)
+        self._added[known] = (where, source)
+        return known
+
+    def where(self, name: str | None) -> str | None:
+        """What `Enlarger` takes for a name on offer; nothing for nothing.
+
+        Raises:
+            ModelError: the name is not on offer: a visitor must not try paths of this machine.
+        """
+        if not name:
+            return None
+        if name in self._added:
+            return self._added[name][0]
+        if name in bundled_models():
+            return name
+        raise ModelError(f"{name}: no such model; there are {', '.join(self.offers())}")
+
+    def _measured_seconds_per_mp(self, name: str) -> float:
+        """Seconds per megapixel of output that enlarging takes on this machine, measured now."""
+        upscaler = Upscaler(load_model(self.where(name) or name), UpscaleConfig(device=self.device))
+        noise = Image(torch.rand(3, TIMED_PX, TIMED_PX, generator=torch.Generator().manual_seed(0)))
+        laps = []
+        for _ in range(TIMED_RUNS):
+            start = time.perf_counter()
+            upscaler(noise)
+            laps.append(time.perf_counter() - start)
+        return min(laps) / ((TIMED_PX * upscaler.scale) ** 2 / 1e6)
+
+    # Enlarging
+
+    def enlarger(self, model: str | None, strength: float = 1.0, tta: bool = False) -> Enlarger:
+        """What enlarges with a model on offer, or with the bundled ones.
+
+        Raises:
+            ModelError: there is no such model, or it is damaged.
+        """
+        return self._enlarger(self.where(model), UpscaleConfig(strength=strength, tta=tta, device=self.device))
+
+    def size(self, **wishes: float | int | None) -> SizeConfig:
+        """A size within the limits.
+
+        Raises:
+            ImageError: there is no such size.
+        """
+        try:
+            return SizeConfig(**wishes, max_input_px=self.limits.input_px, max_output_px=self.limits.output_px)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise ImageError(str(error)) from None
+
+    def preview(self, picture: Path, enlarger: Enlarger, size: SizeConfig, save: SaveConfig) -> Preview:
+        """What a picture will come to, and how long it will take.
+
+        Raises:
+            ImageError: it cannot be enlarged.
+        """
+        plan = plan_jobs([picture], self.folder, size, save)
+        estimate = next(iter(estimate_jobs(plan.jobs, enlarger, size, save, overwrite=True)))
+        if estimate.work is None:
+            raise ImageError(shown(estimate.problem, picture.parent))
+        header = estimate.work.header
+        models = [enlarger.models[scale] for scale in estimate.work.passes]
+        return Preview(
+            (header.width, header.height), estimate.work.size, models, estimate.seconds, estimate.memory_bytes
+        )
+
+    def upscale(
+        self,
+        session: Session,
+        picture: Path,
+        enlarger: Enlarger,
+        size: SizeConfig,
+        save: SaveConfig,
+        on_tile: Callable[[int, float], None] = lambda number, share: None,
+    ) -> Outcome:
+        """Enlarge one picture into the visitor's folder, as the command line does.
+
+        Raises:
+            ImageError: it cannot be done.
+            Stopped: the visitor wished so, or it took too long.
+        """
+        folder = session.new_folder()
+        plan = plan_jobs([picture], folder, size, save)
+        try:
+            outcome = next(iter(self.run(session, plan.jobs, enlarger, size, save, on_tile)))
+        except Stopped:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        if outcome.state == "failed":
+            raise ImageError(shown(outcome.reason, picture.parent, folder))
+        return outcome
+
+    def run(
+        self,
+        session: Session,
+        jobs: Sequence[Job],
+        enlarger: Enlarger,
+        size: SizeConfig,
+        save: SaveConfig,
+        on_tile: Callable[[int, float], None] = lambda number, share: None,
+    ) -> Iterator[Outcome]:
+        """`run_jobs` for a visitor, ended within a tile by a wish to stop, or by the limit of time.
+
+        Raises:
+            Stopped: so it was.
+        """
+        end = time.monotonic() + self.limits.seconds
+
+        def check(number: int, share: float) -> None:
+            if session.stop.is_set():
+                raise Stopped("Stopped.")
+            if time.monotonic() > end:
+                raise Stopped(
+                    f"Stopped: it took longer than {self.limits.seconds:g} seconds, the limit of this server."
+                )
+            session.seen = time.monotonic()
+            on_tile(number, share)
+
+        return run_jobs(jobs, enlarger, size, save, on_tile=check)
+
+    # Batches
+
+    def unpack(self, session: Session, uploads: Sequence[Path]) -> Path:
+        """A folder with all files of a batch: archives are unpacked, with their folders.
+
+        Raises:
+            ImageError: an archive is damaged, holds what no archive should, or it is too much.
+        """
+        folder = session.new_folder()
+        for upload in uploads:
+            if zipfile.is_zipfile(upload):
+                self._unpack_archive(upload, folder)
+            else:
+                target = next(free for free in map(Path, _numbered(upload.name)) if not (folder / free).exists())
+                shutil.copyfile(upload, folder / target)
+        count = sum(1 for path in folder.rglob("*") if path.is_file())
+        if count > self.limits.files:
+            raise ImageError(f"{count} files are too many; the limit is {self.limits.files} at once")
+        return folder
+
+    def _unpack_archive(self, upload: Path, folder: Path) -> None:
+        limit = self.limits.unpacked_mb * 1e6
+        try:
+            with zipfile.ZipFile(upload) as archive:
+                members = [member for member in archive.infolist() if not member.is_dir()]
+                if len(members) > self.limits.files:
+                    raise ImageError(
+                        f"{upload.name}: {len(members)} files are too many, of {self.limits.files} allowed"
+                    )
+                for member in members:
+                    if not is_inside(member.filename):
+                        raise ImageError(f"{upload.name}: holds the path {member.filename}, which leads out of it")
+                    target = folder / member.filename
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with archive.open(member) as source, target.open("wb") as file:
+                        while chunk := source.read(1 << 20):
+                            limit -= len(chunk)  # what an archive says of its sizes need not be true
+                            if limit < 0:
+                                most = f"{self.limits.unpacked_mb:g} MB"
+                                raise ImageError(f"{upload.name}: unpacks to more than {most}, which is too much")
+                            file.write(chunk)
+        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+            raise ImageError(f"{upload.name}: is damaged, or cannot be unpacked here ({error})") from None
+
+
+def is_inside(name: str) -> bool:
+    """Whether a path of an archive stays in the folder that it is unpacked to."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0]
+
+
+def plan_batch(folder: Path, results: Path, size: SizeConfig, save: SaveConfig) -> Plan:
+    """The jobs of an unpacked batch; a file that is no image by its name is one that fails.
+
+    Raises:
+        ImageError: there is nothing at all.
+    """
+    plan = plan_jobs([folder], results, size, save, recursive=True)
+    if not any(is_image_file(job.source) for job in plan.jobs) and not plan.left_out:
+        raise ImageError("there are no files in it")
+    jobs = [job for job in plan.jobs if job.source != folder]
+    jobs += [Job(path, path, f"{path}: no image by its name") for path in plan.left_out]
+    return replace(plan, jobs=jobs, left_out=[])
+
+
+def zipped(folder: Path, target: Path) -> Path:
+    """An archive of a folder with its tree; pictures are compressed already, and only stored."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, path.relative_to(folder))
+    return target
+
+
+def shown(text: str, *folders: Path) -> str:
+    """A message with files called as the visitor knows them, not by where they lie on this machine."""
+    for folder in folders:
+        text = text.replace(f"{folder}/", "")
+    for option, words in (
+        (" (--max-output-mp)", ""),
+        (" (--max-input-mp)", ""),
+        ("--background", "a background colour"),
+        ("--format", "the format"),
+    ):
+        text = text.replace(option, words)
+    return text
+
+
+def escaped(error: TrinasError | Stopped | str) -> str:
+    """A message for a page: whatever a file is called, it is text."""
+    return html.escape(str(error))
+
+
+def pixels_text(size: tuple[int, int]) -> str:
+    """Such as 4,000 x 3,000 pixels (12 MP)."""
+    megapixels = prod(size) / 1e6
+    return f"{size[0]:,} × {size[1]:,} pixels ({megapixels:.{1 if megapixels < 10 else 0}f} MP)"
+
+
+def seconds_text(seconds: float) -> str:
+    """Such as 3.2 s or 4 min 10 s."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """The name, then with -2, -3 and so on before its suffix."""
+    path = Path(name)
+    yield name
+    for number in range(2, 1_000_000):
+        yield f"{path.stem}-{number}{path.suffix}"

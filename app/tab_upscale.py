@@ -1,0 +1,148 @@
+"""One picture: drop it, see what it will come to, enlarge it, look at it beside bicubic, download the file."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from trinas.errors import Stopped, TrinasError
+from trinas.images import read_header
+
+from .parts import NETWORKS, PRIVATE, PROGRESS, Controls, Picker, TileProgress, facts, idle, note, read_controls
+from .pictures import pairs, shown_copy
+from .service import Service, escaped, pixels_text, seconds_text
+
+WHOLE, DETAIL = "Whole picture", "Detail, pixel by pixel"
+SIDES = '<p class="sides-note"><span>← bicubic</span><span>the wheel zooms</span><span>TriNAS →</span></p>'
+EMPTY = "Drop a photograph above, or click there to choose one."
+
+
+def upscale_tab(service: Service, picker: Picker) -> None:
+    """Lay out the tab and say what its parts do."""
+    shown = gr.State(None)  # the pairs of the slider
+    with gr.Row(elem_classes="sides"):
+        with gr.Column(scale=2, min_width=320):
+            picture = gr.File(label="Picture", height=130, elem_id="picture")
+            controls = Controls.shown(picker)
+            plan = gr.HTML(note(EMPTY), elem_id="plan")
+            with gr.Row():
+                start = gr.Button("Upscale", variant="primary", interactive=False, elem_id="start")
+                stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop")
+        with gr.Column(scale=3, min_width=320):
+            preview = gr.Image(
+                label="Your picture",
+                interactive=False,
+                type="filepath",
+                format="png",
+                buttons=["fullscreen"],
+                height=480,
+            )
+            slider = gr.ImageSlider(
+                label="Result", show_label=False, type="filepath", format="png", visible=False,
+                buttons=["fullscreen"], interactive=False, max_height=640, elem_id="slider",
+            )  # fmt: skip
+            sides = gr.HTML(SIDES, visible=False)
+            view = gr.Radio([WHOLE, DETAIL], value=WHOLE, show_label=False, visible=False, container=False)
+            said = gr.HTML(elem_id="said")
+            download = gr.DownloadButton("Download", variant="primary", visible=False, elem_id="download")
+
+    def described(path: str | None, *values: Any) -> tuple[Any, Any]:
+        """What the picture will come to, and whether it can be enlarged."""
+        if not path:
+            return note(EMPTY), gr.update(interactive=False)
+        try:
+            size, save, enlarger = read_controls(service, list(values))
+            found = service.preview(Path(path), enlarger, size, save)
+        except TrinasError as error:
+            return note(escaped(error), "bad"), gr.update(interactive=False)
+        offers = service.offers()
+        rows = {"Picture": pixels_text(found.size), "Result": pixels_text(found.result)}
+        rows["Time"] = f"about {seconds_text(found.seconds)} on this machine"
+        chosen = "your choice" if values[2] else "the one for this size"
+        rows["Model"] = f"{', then '.join(found.models)} ({chosen})" if found.models else "none: it is only reduced"
+        for name in dict.fromkeys(found.models):
+            offer = next(offer for offer in offers.values() if offer.config.name == Path(name).name or name in offers)
+            offer = offers.get(name, offer)
+            details = [f"{offer.cost.params:,} parameters"]
+            details += [f"tier {offer.tier}"] if offer.tier else []
+            details += [
+                f"{figures['psnr']:.2f} dB on {test}" for test, figures in list(offer.config.figures.items())[:1]
+            ]
+            details += [offer.config.licence]
+            rows[Path(name).name] = ", ".join(details)
+        return facts(rows), gr.update(interactive=True)
+
+    def received(path: str | None, request: gr.Request) -> tuple[Any, ...]:
+        """A new picture: show it, and nothing of an earlier one."""
+        hidden = (gr.update(value=None, visible=False), *(gr.update(visible=False),) * 2, "", gr.update(visible=False))
+        if not path:
+            return gr.update(value=None, visible=True), *hidden
+        try:
+            read_header(Path(path), service.limits.input_px)
+            copy = shown_copy(Path(path), service.session(request.session_hash).new_folder(), service.limits.input_px)
+        except TrinasError:
+            return gr.update(value=None, visible=True), *hidden  # `described` says why
+        return gr.update(value=str(copy), visible=True), *hidden
+
+    def begin(request: gr.Request) -> tuple[Any, ...]:
+        service.session(request.session_hash).stop.clear()
+        return *idle(running=True), ""
+
+    def run(path: str, request: gr.Request, progress: gr.Progress = PROGRESS, *values: Any) -> tuple[Any, ...]:
+        """The picture enlarged: both views, words, the file."""
+        same = gr.update()
+        session = service.session(request.session_hash)
+        try:
+            size, save, enlarger = read_controls(service, list(values))
+            outcome = service.upscale(
+                session, Path(path), enlarger, size, save, TileProgress(progress, [Path(path).name])
+            )
+            result = outcome.job.result
+            found = pairs(Path(path), result, session.new_folder(), service.limits.input_px, service.limits.output_px)
+        except Stopped as stopped:
+            return *(same,) * 5, note(escaped(stopped)), same
+        except TrinasError as error:
+            return *(same,) * 5, note(escaped(error), "bad"), same
+        seconds = outcome.read_seconds + outcome.enlarge_seconds + outcome.write_seconds
+        size_mb = result.stat().st_size / 1e6
+        words = f"{escaped(result.name)}, {size_mb:.1f} MB, done in {seconds_text(seconds)}"
+        words += "".join(f"<br>Note: {escaped(text)}" for text in outcome.notes)
+        paths = {name: (str(pair.before), str(pair.after)) for name, pair in found.items()}
+        first = "detail" if "detail" in paths else "whole"
+        return (
+            gr.update(visible=False),
+            gr.update(value=paths[first], visible=True),
+            gr.update(visible=True),
+            gr.update(visible="detail" in paths, value=DETAIL if first == "detail" else WHOLE),
+            paths,
+            note(words, "good"),
+            gr.update(value=str(result), visible=True, label=f"Download {result.name}"),
+        )
+
+    def switched(wish: str, paths: dict[str, tuple[str, str]]) -> Any:
+        return paths["detail" if wish == DETAIL else "whole"]
+
+    def stopped(request: gr.Request) -> None:
+        service.session(request.session_hash).stop.set()
+
+    inputs = [picture, *controls.list()]
+    quiet: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
+    estimates: dict[str, Any] = {
+        "concurrency_id": "estimates",
+        "concurrency_limit": 1,
+        "trigger_mode": "always_last",
+        **quiet,
+    }
+    for change in (picture.upload, picture.clear):
+        change(received, picture, [preview, slider, sides, view, said, download], **quiet).then(
+            described, inputs, [plan, start], **estimates
+        )
+    for control in controls.list():
+        control.change(described, inputs, [plan, start], **estimates)
+    running = start.click(begin, None, [start, stop, said], queue=False, **quiet)
+    running = running.then(
+        run, inputs, [preview, slider, sides, view, shown, said, download], show_progress_on=said, **NETWORKS, **PRIVATE
+    )
+    running.then(lambda: idle(running=False), None, [start, stop], queue=False, **quiet)
+    stop.click(stopped, None, None, queue=False, **quiet)
+    view.input(switched, [view, shown], slider, **quiet)

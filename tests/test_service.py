@@ -1,0 +1,195 @@
+"""What the page does for its visitors, without the page."""
+
+import re
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import generated_photograph
+from PIL import Image as PillowImage
+from trinas_app import service as service_module
+from trinas_app.service import Limits, Service, is_inside, plan_batch, shown, zipped
+
+from trinas.config import SaveConfig
+from trinas.errors import ImageError, ModelError, Stopped
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    (tmp_path / "visitors").mkdir()
+    return Service(tmp_path / "visitors", Limits(input_px=100_000, output_px=400_000), "cpu")
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "cat.png"
+    PillowImage.fromarray(generated_photograph(48, 60)).save(path)
+    return path
+
+
+def archive_of(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_a_picture_becomes_a_file_in_the_visitors_folder(service, picture):
+    session = service.session("a")
+    told: list[float] = []
+    outcome = service.upscale(
+        session,
+        picture,
+        service.enlarger(None),
+        service.size(scale=2),
+        SaveConfig(),
+        lambda _, share: told.append(share),
+    )
+    assert outcome.job.result.name == "cat_x2.png"
+    assert outcome.job.result.is_relative_to(session.folder)
+    assert PillowImage.open(outcome.job.result).size == (120, 96)
+    assert told[-1] == 1
+    service.forget("a")
+    assert not session.folder.exists()
+    assert session.stop.is_set()
+
+
+def test_a_wish_to_stop_ends_the_work_and_leaves_nothing(service, picture):
+    session = service.session("a")
+    session.stop.set()
+    with pytest.raises(Stopped):
+        service.upscale(session, picture, service.enlarger(None), service.size(scale=2), SaveConfig())
+    assert [path for path in session.folder.rglob("*") if path.is_file()] == []
+
+
+def test_a_job_that_takes_too_long_is_stopped(tmp_path, picture):
+    service = Service(tmp_path, Limits(seconds=0), "cpu")
+    with pytest.raises(Stopped, match="limit of this server"):
+        service.upscale(service.session("a"), picture, service.enlarger(None), service.size(scale=2), SaveConfig())
+
+
+@pytest.mark.parametrize(("side", "scale"), [(400, 2), (200, 4)])
+def test_limits_hold_before_and_while_enlarging(service, tmp_path, side, scale):
+    path = tmp_path / "large.png"
+    PillowImage.new("RGB", (side, side)).save(path)
+    with pytest.raises(ImageError, match="too large") as refused:
+        service.preview(path, service.enlarger(None), service.size(scale=scale), SaveConfig())
+    assert "--" not in str(refused.value), "the page has no options of the command line"
+    assert str(tmp_path) not in str(refused.value), "nor does it tell where files lie"
+    with pytest.raises(ImageError, match="too large"):
+        service.upscale(service.session("a"), path, service.enlarger(None), service.size(scale=scale), SaveConfig())
+
+
+def test_what_a_preview_says_is_what_comes_out(service, picture):
+    preview = service.preview(picture, service.enlarger(None), service.size(scale=2.5), SaveConfig())
+    outcome = service.upscale(
+        service.session("a"), picture, service.enlarger(None), service.size(scale=2.5), SaveConfig()
+    )
+    assert preview.result == PillowImage.open(outcome.job.result).size == (150, 120)
+    assert preview.models == ["trinas-xs-x3"]
+    assert preview.seconds > 0
+
+
+def test_visitors_not_heard_of_are_forgotten(service, monkeypatch):
+    session = service.session("a")
+    folder = session.new_folder()
+    monkeypatch.setattr(service_module, "FORGET_AFTER_S", 0.05)
+    time.sleep(0.1)
+    assert service.session("b").folder != session.folder
+    assert not folder.exists()
+    assert service.session("a") is not session
+
+
+def test_many_visitors_at_once_get_a_session_each(service):
+    found: list[Path] = []
+    threads = [threading.Thread(target=lambda key=key: found.append(service.session(key).folder)) for key in "abcdefgh"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 8
+
+
+@pytest.mark.parametrize("name", ["/etc", "../models/trinas-xs-x4", "nothing"])
+def test_only_models_on_offer_can_be_named(service, name):
+    with pytest.raises(ModelError, match="no such model"):
+        service.enlarger(name)
+
+
+def test_an_added_model_is_on_offer_under_a_name_of_its_own(service, tiny_model_dir, picture):
+    name = service.add_model(str(tiny_model_dir), "folder")
+    assert service.add_model(str(tiny_model_dir), "folder") == name == "tiny-model"
+    assert service.offers()[name].source == "folder"
+    assert service.seconds_per_mp(name) > 0
+    preview = service.preview(picture, service.enlarger(name), service.size(scale=2), SaveConfig())
+    assert [Path(model).name for model in preview.models] == [name]
+
+
+def test_an_archive_keeps_its_folders(service, tmp_path, picture):
+    content = picture.read_bytes()
+    upload = archive_of(
+        tmp_path / "holiday.zip", {"sea/a.png": content, "hills/a.png": content, "notes.txt": b"none", "bad.png": b"no"}
+    )
+    session = service.session("a")
+    folder = service.unpack(session, [upload, picture])
+    results = session.new_folder()
+    plan = plan_batch(folder, results, service.size(scale=2), SaveConfig())
+    jobs = list(service.run(session, plan.jobs, service.enlarger(None), service.size(scale=2), SaveConfig()))
+    states = {str(outcome.job.source.relative_to(folder)): outcome.state for outcome in jobs}
+    assert states == {
+        "bad.png": "failed", "cat.png": "done", "hills/a.png": "done", "sea/a.png": "done", "notes.txt": "failed"
+    }  # fmt: skip
+    with zipfile.ZipFile(zipped(results, tmp_path / "results.zip")) as archive:
+        assert archive.namelist() == ["cat_x2.png", "hills/a_x2.png", "sea/a_x2.png"]
+
+
+def test_files_of_one_name_are_told_apart(service, tmp_path, picture):
+    other = tmp_path / "other" / "cat.png"
+    other.parent.mkdir()
+    other.write_bytes(picture.read_bytes())
+    folder = service.unpack(service.session("a"), [picture, other])
+    assert sorted(path.name for path in folder.iterdir()) == ["cat-2.png", "cat.png"]
+
+
+@pytest.mark.parametrize(
+    ("members", "limits", "complaint"),
+    [
+        ({"../evil.png": b"x"}, Limits(), "leads out"),
+        ({"/evil.png": b"x"}, Limits(), "leads out"),
+        ({f"{number}.png": b"" for number in range(4)}, Limits(files=3), "too many"),
+        ({"zeros.png": bytes(2_000_000)}, Limits(unpacked_mb=1), "too much"),
+    ],
+)
+def test_archives_that_want_too_much_are_refused(tmp_path, members, limits, complaint):
+    upload = archive_of(tmp_path / "evil.zip", members)
+    service = Service(tmp_path, limits, "cpu")
+    with pytest.raises(ImageError, match=complaint):
+        service.unpack(service.session("a"), [upload])
+    assert not list(tmp_path.rglob("evil.png"))
+
+
+def test_a_damaged_archive_is_refused(service, tmp_path):
+    upload = archive_of(tmp_path / "damaged.zip", {"a.png": bytes(range(256)) * 100})
+    content = bytearray(upload.read_bytes())
+    content[100:200] = bytes(100)
+    upload.write_bytes(content)
+    with pytest.raises(ImageError, match="damaged"):
+        service.unpack(service.session("a"), [upload])
+
+
+@pytest.mark.parametrize("name", ["a.png", "b/a.png", "..a/b..png"])
+def test_ordinary_paths_stay_inside(name):
+    assert is_inside(name)
+
+
+@pytest.mark.parametrize("name", ["", "/a", "..", "a/../../b", "..\\b", "C:\\b", "\\b"])
+def test_other_paths_do_not(name):
+    assert not is_inside(name)
+
+
+def test_messages_name_files_as_the_visitor_knows_them(tmp_path):
+    text = shown(f"{tmp_path}/sea/a.png: 9x9 is too large; the limit is 4 pixels (--max-input-mp)", tmp_path)
+    assert text == "sea/a.png: 9x9 is too large; the limit is 4 pixels"
+    assert not re.search("--", shown("choose --format png, or a --background to lay it on"))

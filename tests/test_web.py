@@ -1,0 +1,402 @@
+"""The real server, met by a real browser and by a real client."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import generated_photograph
+from gradio_client import Client, handle_file
+from PIL import Image as PillowImage
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: the page is not tested in a browser")
+
+PATIENCE_MS = 60_000
+TABS = ("Upscale", "Batch", "Compare", "Models", "Search")
+
+
+class Server:
+    """`trinas-upscale web` in a process of its own, on a port that is free."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self._log = folder, (folder / "web.log").open("w+")
+        command = [sys.executable, "-m", "trinas_app", "web", "--port", str(free_port()), "--device", "cpu", *options]
+        environment = os.environ | {"TMPDIR": str(folder)}
+        self.process = subprocess.Popen(command, cwd=folder, stdout=self._log, stderr=self._log, env=environment)
+        end = time.monotonic() + 120
+        while not (found := re.search(r"http://\S+", self.said())):
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < end, self.said()
+            time.sleep(0.1)
+        self.url = found[0].rstrip("/")
+
+    def said(self) -> str:
+        return (self.folder / "web.log").read_text()
+
+    def files(self) -> list[Path]:
+        """What visitors have left on the disk."""
+        return [path for path in self.folder.glob("trinas-web-*/**/*") if path.is_file()]
+
+    def close(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(60)
+        self._log.close()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("server"))
+    yield running
+    running.close()
+    assert "Traceback" not in running.said()
+    assert not list(running.folder.glob("trinas-web-*")), "visitors' files are gone with the server"
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    yield launched
+    launched.close()
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    """The page, freshly opened; it may complain of nothing, and ask nobody else for anything."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    opened.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
+    complaints: list[str] = []
+    strangers: list[str] = []
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("request", lambda request: strangers.append(request.url) if is_stranger(request.url, server) else None)
+    opened.goto(server.url)
+    expect(opened.get_by_role("tab", name="Upscale")).to_be_visible()
+    yield opened
+    opened.close()
+    assert complaints == []
+    assert strangers == [], "works without internet"
+
+
+def is_stranger(url: str, server: Server) -> bool:
+    return url.startswith("http") and not url.startswith(server.url)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """With transparency, a resolution and a text, none of which may be lost."""
+    path = tmp_path / "a cat & <b>dog</b>.png"
+    image = PillowImage.fromarray(generated_photograph(60, 80)).convert("RGBA")
+    image.putpixel((3, 3), (1, 2, 3, 0))
+    image.save(path, dpi=(300, 300))
+    return path
+
+
+def command_line_result(picture: Path, folder: Path, *options: str) -> bytes:
+    """What `trinas-upscale` writes for the same wishes."""
+    command = [sys.executable, "-m", "trinas_app", str(picture), "-o", str(folder), "--device", "cpu", *options]
+    subprocess.run(command, check=True, capture_output=True)
+    (result,) = folder.iterdir()
+    return result.read_bytes()
+
+
+def open_tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def upload(page: Page, box: str, *paths: Path) -> None:
+    page.locator(f"{box} input[type=file]").first.set_input_files([str(path) for path in paths])
+
+
+def download(page: Page, button: str, folder: Path) -> Path:
+    with page.expect_download() as waiting:
+        page.locator(button).click()
+    path = folder / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    return path
+
+
+@needs_browser
+def test_a_picture_is_enlarged_to_the_command_lines_very_file(page, picture, tmp_path):
+    upload(page, "#picture", picture)
+    expect(page.locator("#plan")).to_contain_text("320 × 240 pixels")
+    expect(page.locator("#plan")).to_contain_text("trinas-xs-x4")
+    page.locator("#start").click()
+    expect(page.locator("#said")).to_contain_text("done in")
+    file = download(page, "#download", tmp_path)
+    assert file.read_bytes() == command_line_result(picture, tmp_path / "cli", "-s", "4")
+    assert page.locator("b", has_text="dog").count() == 0, "a file's name is text"
+
+
+@needs_browser
+def test_other_sizes_and_formats_are_the_command_lines_too(page, tmp_path):
+    picture = tmp_path / "boat.jpg"
+    PillowImage.fromarray(generated_photograph(50, 70)).save(picture, quality=90)
+    upload(page, "#picture", picture)
+    page.get_by_label("Longer side…").first.check()
+    page.get_by_label("Longer side in pixels").first.fill("200")
+    page.get_by_label("Longer side in pixels").first.press("Tab")
+    expect(page.locator("#plan")).to_contain_text("200 × 143 pixels")
+    page.locator("#start").click()
+    expect(page.locator("#said")).to_contain_text("boat_long200.jpg")
+    file = download(page, "#download", tmp_path)
+    assert file.read_bytes() == command_line_result(picture, tmp_path / "cli", "--long-side", "200")
+
+
+@needs_browser
+def test_what_is_no_picture_is_said_to_be_none(page, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture at all")
+    upload(page, "#picture", bad)
+    expect(page.locator("#plan .bad")).to_contain_text("bad.png")
+    expect(page.locator("#start")).to_be_disabled()
+    assert str(tmp_path) not in page.locator("#plan").inner_text()
+
+
+@needs_browser
+def test_stop_ends_a_run_within_a_tile_and_the_next_one_works(page, picture, tmp_path, server):
+    large = tmp_path / "large.png"
+    PillowImage.fromarray(generated_photograph(1800, 1800)).save(large)
+    upload(page, "#picture", large)
+    expect(page.locator("#start")).to_be_enabled()
+    page.locator("#start").click()
+    expect(page.locator("#said")).to_contain_text("left")  # the first tile is done
+    page.locator("#stop").click()
+    expect(page.locator("#said .note")).to_contain_text("Stopped.")
+    expect(page.locator("#download")).not_to_be_visible()
+    assert not [path for path in server.files() if path.name == "large_x4.png"]
+    upload_again(page, picture)
+    page.locator("#start").click()
+    expect(page.locator("#said")).to_contain_text("done in")
+
+
+def upload_again(page: Page, picture: Path) -> None:
+    """Another picture in place of the one that is there."""
+    page.locator("#picture").get_by_label("Clear").first.click()
+    expect(page.locator("#start")).to_be_disabled()
+    upload(page, "#picture", picture)
+    expect(page.locator("#plan")).to_contain_text("80 × 60 pixels")
+    expect(page.locator("#start")).to_be_enabled()
+
+
+@needs_browser
+def test_a_batch_goes_on_past_a_bad_file_and_keeps_folders(page, picture, tmp_path):
+    archive = tmp_path / "holiday.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, content in {
+            "sea/one.png": picture.read_bytes(),
+            "sea/broken.png": b"x",
+            "two.png": picture.read_bytes(),
+        }.items():
+            file.writestr(name, content)
+    open_tab(page, "Batch")
+    upload(page, "#pictures", archive, picture)
+    page.locator("#start-batch").click()
+    expect(page.locator("#said-batch")).to_contain_text("3 done, 1 failed")
+    table = page.locator("#table-batch")
+    for name, state in {"sea/one.png": "done", "sea/broken.png": "failed", "two.png": "done"}.items():
+        row = table.locator("tr", has_text=name).first
+        expect(row).to_contain_text(state)
+    with zipfile.ZipFile(download(page, "#download-batch", tmp_path)) as results:
+        assert "sea/one_x4.png" in results.namelist()
+        assert results.read("two_x4.png") == command_line_result(picture, tmp_path / "cli")
+        assert len(results.namelist()) == 3
+
+
+@needs_browser
+def test_models_are_compared_with_bicubic_on_one_place_and_measured(page, tmp_path):
+    original, picture = tmp_path / "original.png", tmp_path / "small.png"
+    pixels = PillowImage.fromarray(generated_photograph(400, 480))
+    pixels.save(original)
+    pixels.resize((120, 100), PillowImage.Resampling.BICUBIC).save(picture)
+    open_tab(page, "Compare")
+    upload(page, "#compared", picture)
+    figures = page.locator("#sheet figure")
+    expect(figures).to_have_count(2)
+    expect(figures.nth(0)).to_contain_text("bicubic")
+    expect(figures.nth(1)).to_contain_text("trinas-xs-x4")
+    expect(figures.nth(1)).to_contain_text("s per megapixel")
+    first = figures.nth(1).locator("img").get_attribute("src")
+    page.locator("#overview img").click(position={"x": 5, "y": 5})
+    expect(figures.nth(1).locator("img")).not_to_have_attribute("src", first or "")
+    page.get_by_text("Measure against an original").click()
+    upload(page, "#original", original)
+    page.locator("#measure").click()
+    expect(figures.nth(0)).to_contain_text("PSNR")
+    expect(figures.nth(1)).to_contain_text("SSIM")
+    upload_wrong = tmp_path / "wrong.png"
+    pixels.resize((300, 300)).save(upload_wrong)
+    page.locator("#original").get_by_label("Clear").first.click()
+    upload(page, "#original", upload_wrong)
+    page.locator("#measure").click()
+    expect(page.locator("#said-compare .bad")).to_contain_text("4 times as wide")
+
+
+@needs_browser
+def test_models_are_listed_and_a_folder_can_be_loaded(page, tiny_model_dir):
+    open_tab(page, "Models")
+    expect(page.locator("#models")).to_contain_text("trinas-xs-x4")
+    where = page.get_by_label("A model's folder on this machine")
+    where.fill(str(tiny_model_dir / "missing"))
+    page.get_by_role("button", name="Load").click()
+    expect(page.locator(".note.bad").last).to_contain_text("no such folder")
+    where.fill(str(tiny_model_dir))
+    page.get_by_role("button", name="Load").click()
+    expect(page.locator("#models")).to_contain_text("tiny-model")
+    open_tab(page, "Upscale")
+    page.get_by_label("Model", exact=True).first.click()
+    expect(page.get_by_role("option", name="tiny-model")).to_be_visible()
+    page.keyboard.press("Escape")
+
+
+@pytest.mark.slow
+@needs_browser
+def test_a_search_survives_a_reload_and_its_network_is_used_at_once(page, tmp_path):
+    photos = [tmp_path / f"{number}.png" for number in range(4)]
+    for number, path in enumerate(photos):
+        PillowImage.fromarray(generated_photograph(120, 120, seed=number)).save(path)
+    open_tab(page, "Search")
+    expect(page.locator("#params")).to_contain_text("possible")
+    page.get_by_label("2×").last.check()
+    page.get_by_label("Parameters, in thousands").fill("6")
+    page.locator("#minutes input").fill("0.34")
+    page.locator("#minutes input").press("Tab")
+    upload(page, "#photographs", *photos)
+    expect(page.locator("#photographs")).to_contain_text("3.png")
+    page.locator("#start-search").click()
+    expect(page.locator("#said-search")).to_contain_text("x2-6000-params")
+    expect(page.locator("#start-search")).to_be_disabled()
+    expect(page.locator("#drawings svg").first).to_be_visible()
+    page.reload()
+    open_tab(page, "Search")
+    expect(page.locator("#said-search")).to_contain_text("x2-6000-params")
+    expect(page.locator("#said-search")).to_contain_text("Finished after")
+    expect(page.locator("#drawings")).to_contain_text("The network")
+    with zipfile.ZipFile(download(page, "#download-search", tmp_path)) as run:
+        assert {"report.html", "model.safetensors", "config.json"} <= set(run.namelist())
+    page.locator("#use").click()
+    expect(page.locator("#start")).to_be_visible()
+    upload(page, "#picture", photos[0])
+    expect(page.locator("#plan")).to_contain_text("x2-6000-params")
+    page.locator("#start").click()
+    expect(page.locator("#said")).to_contain_text("done in")
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_tab_fits_the_screen(browser, server, scheme, width):
+    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(server.url)
+    expect(page.locator("#about")).to_be_visible()
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    brightness = sum(map(int, re.findall(r"\d+", background)[:3]))
+    assert (brightness < 384) == (scheme == "dark")
+    for name in TABS:
+        if page.get_by_role("tab", name=name, exact=True).is_visible():
+            open_tab(page, name)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+    context.close()
+
+
+@needs_browser
+def test_a_visitors_files_are_gone_when_the_page_is_left(browser, server, tmp_path):
+    picture = tmp_path / "leaving.png"
+    PillowImage.fromarray(generated_photograph(40, 40)).save(picture)
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(server.url)
+    upload(page, "#picture", picture)
+    page.locator("#start").click()
+    expect(page.locator("#said")).to_contain_text("done in")
+    assert [path for path in server.files() if path.name == "leaving_x4.png"]
+    page.close()
+    end = time.monotonic() + 30
+    while [path for path in server.files() if path.name == "leaving_x4.png"]:
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def test_programs_get_the_command_lines_bytes(server, picture, tmp_path):
+    client = Client(server.url, verbose=False, download_files=str(tmp_path))
+    result = client.predict(handle_file(str(picture)), 3, "", api_name="/upscale")
+    assert Path(result).read_bytes() == command_line_result(picture, tmp_path / "cli", "-s", "3")
+    listed = client.predict(api_name="/models")
+    assert {"trinas-xs-x2", "trinas-xs-x3", "trinas-xs-x4"} <= {model["name"] for model in listed}
+    client.close()
+
+
+def test_nothing_else_is_public(server):
+    client = Client(server.url, verbose=False)
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/upscale", "/models"}
+    assert client.view_api(return_format="dict")["unnamed_endpoints"] == {}
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("scale", "model", "complaint"),
+    [(99, "", "between 1 and 16"), (2, "/etc", "no such model"), (2, "../models", "no such model")],
+)
+def test_programs_are_told_what_is_wrong(server, picture, scale, model, complaint):
+    client = Client(server.url, verbose=False)
+    with pytest.raises(Exception, match=complaint):
+        client.predict(handle_file(str(picture)), scale, model, api_name="/upscale")
+    client.close()
+
+
+@pytest.mark.parametrize("path", ["/monitoring", "/gradio_api/runs", "/gradio_api/file=/etc/passwd"])
+def test_what_gradio_would_show_of_others_is_not_there(server, path):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(server.url + path)
+    assert refused.value.code in (401, 403, 404)
+
+
+def test_a_name_and_password_can_be_asked_for(tmp_path):
+    server = Server(tmp_path / "server", "--auth", "ann:secret", "--max-search-minutes", "0")
+    try:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{server.url}/config")
+        assert refused.value.code == 401
+        client = Client(server.url, verbose=False, auth=("ann", "secret"))
+        assert client.predict(api_name="/models")
+        tabs = [part["props"].get("label") for part in client.config["components"] if part["type"] == "tabitem"]
+        assert "Search" not in tabs
+        client.close()
+    finally:
+        server.close()
+
+
+def test_a_port_that_is_taken_is_said_to_be(server, tmp_path):
+    port = server.url.rpartition(":")[2]
+    command = [sys.executable, "-m", "trinas_app", "web", "--port", port]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: ")
+    assert "--port" in ended.stderr
+    assert "Traceback" not in ended.stderr
