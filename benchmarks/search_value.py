@@ -160,8 +160,9 @@ def run_entry(entry: str, budget: str, seed: int, minutes: float, sizes: str, da
                 minutes=share * minutes, batch_size=SearchConfig.batch_size, patch_px=SearchConfig.patch_px,
                 learning_rate=WEIGHT_RATE / spec.trunk_width, clip_norm=SearchConfig.clip_norm, seed=seed,
             )  # fmt: skip
-            train_network(spec, photographs, first, folder / "first")
-            start, left = load_model(str(folder / "first")), (1 - share) * minutes
+            before = folder.with_name(f"{folder.name}-first")
+            train_network(spec, photographs, first, before)
+            start, left = load_model(str(before)), (1 - share) * minutes
         rate = tuning_rate(spec.trunk_width)
         config = TrainConfig(
             minutes=SAFE_SHARE * left, l2_share=L2_SHARE, learning_rate=rate, seed=seed, validate_every=200
