@@ -109,7 +109,7 @@ def is_stranger(url: str, server: Server) -> bool:
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
     """With transparency, a resolution and a text, none of which may be lost."""
-    path = tmp_path / "a cat & <b>dog</b>.png"
+    path = tmp_path / "a cat & <b>dog.png"
     image = PillowImage.fromarray(generated_photograph(60, 80)).convert("RGBA")
     image.putpixel((3, 3), (1, 2, 3, 0))
     image.save(path, dpi=(300, 300))
