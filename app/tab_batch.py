@@ -101,7 +101,8 @@ def batch_tab(service: Service, picker: Picker) -> None:
 def _told(outcome: Outcome, folder: Path, results: Path) -> list[str]:
     """State and details of a row."""
     if outcome.state != "done":
-        return [outcome.state, shown(outcome.reason, folder, results)]
+        reason = shown(outcome.reason, folder, results)
+        return [outcome.state, reason.removeprefix(f"{outcome.job.source.relative_to(folder)}: ")]
     seconds = outcome.read_seconds + outcome.enlarge_seconds + outcome.write_seconds
     name, size_mb = outcome.job.result.relative_to(results), outcome.job.result.stat().st_size / 1e6
     return ["done", "; ".join([f"{name}, {size_mb:.1f} MB, {seconds_text(seconds)}", *outcome.notes])]

@@ -219,7 +219,7 @@ def test_a_batch_goes_on_past_a_bad_file_and_keeps_folders(page, picture, tmp_pa
     expect(page.locator("#said-batch")).to_contain_text("3 done, 1 failed")
     table = page.locator("#table-batch")
     for name, state in {"sea/one.png": "done", "sea/broken.png": "failed", "two.png": "done"}.items():
-        row = table.locator("tr", has_text=name).first
+        row = table.get_by_role("row").filter(has_text=name).first
         expect(row).to_contain_text(state)
     with zipfile.ZipFile(download(page, "#download-batch", tmp_path)) as results:
         assert "sea/one_x4.png" in results.namelist()
