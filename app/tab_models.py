@@ -23,7 +23,7 @@ WORDS = (
 )
 
 
-def models_tab(service: Service, picker: Picker, is_loopback: bool) -> None:
+def models_tab(service: Service, picker: Picker, page: gr.Blocks, is_loopback: bool) -> None:
     """Lay out the tab and say what its parts do."""
     seconds: dict[str, float] = {}  # measured so far, for everybody: it is the machine's
 
@@ -50,12 +50,12 @@ def models_tab(service: Service, picker: Picker, is_loopback: bool) -> None:
 
     gr.Markdown(WORDS)
     table = gr.Dataframe(
-        rows, headers=COLUMNS, datatype="str", interactive=False, show_label=False, buttons=[], elem_id="models"
+        rows(), headers=COLUMNS, datatype="str", interactive=False, show_label=False, buttons=[], elem_id="models"
     )
     with gr.Row():
         measure = gr.Button("Measure their speed here")
     plot = gr.ScatterPlot(
-        points, x="thousand parameters", y="PSNR, dB", color="scale", x_lim=[0, None],
+        points(), x="thousand parameters", y="PSNR, dB", color="scale", x_lim=[0, None],
         y_lim=_around(points()["PSNR, dB"]), height=400, buttons=[], label=f"What parameters bring: PSNR on {PLOTTED}",
     )  # fmt: skip
 
@@ -64,6 +64,7 @@ def models_tab(service: Service, picker: Picker, is_loopback: bool) -> None:
             seconds[name] = service.seconds_per_mp(name)
         return rows()
 
+    page.load(lambda: (rows(), points()), None, [table, plot], show_progress="hidden", **PRIVATE)
     measure.click(measured, None, table, **NETWORKS, **PRIVATE)
     if not is_loopback:
         return

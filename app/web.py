@@ -75,7 +75,7 @@ def build_page(service: Service, searches: Searches, config: WebConfig) -> gr.Bl
             with gr.Tab("Compare", id="compare"):
                 compare_tab(service, picker)
             with gr.Tab("Models", id="models"):
-                models_tab(service, picker, config.is_loopback)
+                models_tab(service, picker, page, config.is_loopback)
             if config.limits.search_minutes > 0:
                 with gr.Tab("Search", id="search"):
                     search_tab(service, searches, picker, tabs, page)
@@ -106,7 +106,7 @@ def _endpoints(service: Service) -> None:
             size = service.size(scale=scale)
             outcome = service.upscale(session, Path(file), service.enlarger(model), size, SaveConfig())
         except (TrinasError, Stopped) as error:
-            raise gr.Error(escaped(error)) from None
+            raise gr.Error(escaped(error), print_exception=False) from None
         return str(outcome.job.result)
 
     def models() -> list[dict[str, object]]:
