@@ -57,6 +57,7 @@ def search_tab(service: Service, searches: Searches, picker: Picker, tabs: gr.Ta
                 stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop-search")
                 resume = gr.Button("Go on", visible=False, elem_id="resume-search")
         with gr.Column(scale=3, min_width=320):
+            wrong = gr.HTML(elem_id="wrong-search")
             said = gr.HTML(elem_id="said-search")
             with gr.Row():
                 use = gr.Button("Use it", variant="primary", visible=False, elem_id="use")
@@ -93,7 +94,7 @@ def search_tab(service: Service, searches: Searches, picker: Picker, tabs: gr.Ta
                 raise TrinasError(
                     f"{len(paths)} photographs are too few: choose {FEWEST} or more, or none for generated ones"
                 )
-            budgets = Budgets(kilo and kilo * 1e3, giga and giga * 1e9, per_mp or None)
+            budgets = Budgets(1e3 * (kilo or 0) or None, 1e9 * (giga or 0) or None, per_mp or None)
             searches.start(budgets, wish, time, [Path(path) for path in paths or []])
         except (TrinasError, ValueError) as error:
             return note(escaped(str(error)), "bad")
@@ -151,9 +152,9 @@ def search_tab(service: Service, searches: Searches, picker: Picker, tabs: gr.Ta
     scale.change(ranges, scale, [params, macs], queue=False, **quiet)
     for event in (ms.focus, scale.change):
         event(ms_info, scale, ms, concurrency_id="estimates", concurrency_limit=1, **quiet)
-    start.click(begin, [scale, params, macs, ms, minutes, photographs], said, **quiet).then(**watch)
+    start.click(begin, [scale, params, macs, ms, minutes, photographs], wrong, **quiet).then(**watch)
     stop.click(searches.stop, None, None, queue=False, **quiet).then(**watch)
-    resume.click(go_on, None, said, **quiet).then(**watch)
+    resume.click(go_on, None, wrong, **quiet).then(**watch)
     chosen = gr.State("")
     picker.refresh(use.click(used, None, [chosen, tabs], **quiet).then).then(
         lambda name: name, chosen, picker.first, queue=False, **quiet
