@@ -21,6 +21,8 @@ from trinas.report import (
     _mean_survivors,
     _ticks,
     diagram,
+    drawing_style,
+    live_drawings,
     mixture_diagram,
     pictures,
     render,
@@ -95,6 +97,19 @@ def test_each_level_ends_with_one_candidate(run_dir):
     page = (run_dir / "report.html").read_text()
     drawn = re.findall(r'<polyline points="([^"]+)"', page[page.index("Candidates left") :])
     assert len(drawn) == 3
+
+
+def test_a_search_is_drawn_from_its_first_event_on(run_dir):
+    """As a page that watches it would: whenever it looks, there is a valid part of a page."""
+    lines = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
+    drawn = [live_drawings(lines[:count]) for count in range(1, len(lines) + 1)]
+    for part in drawn:
+        assert read(part).tags.count("svg") in (0, 5)
+    assert read(drawn[0]).tags.count("svg") == 0
+    told = next(count for count, line in enumerate(lines) if line.get("mixtures"))
+    assert "Candidates, at step" in drawn[told]
+    assert "The network" in drawn[-1]
+    assert drawing_style().count("light-dark(") > 10
 
 
 @pytest.mark.parametrize("name", SPACES)

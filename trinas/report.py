@@ -139,8 +139,7 @@ def live_drawings(events: Sequence[dict[str, Any]]) -> str:
         .render(
             chosen=chosen[-1] if chosen else None,
             diagram=diagram(chosen[-1]) if chosen else None,
-            mixture=mixture_diagram(space, told[-1]["mixtures"]) if told else None,
-            told=told[-1] if told else None,
+            mixture=told[-1] | mixture_diagram(space, told[-1]["mixtures"]) if told else None,
             kinds=space.primitives,
             words=_words(space.family),
             charts=charts(steps, events[0]["budgets"], events) if told else [],
