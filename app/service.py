@@ -164,6 +164,10 @@ class Service:
         self._added[known] = (where, source)
         return known
 
+    def name_of(self, where: str) -> str:
+        """The name that a model is on offer by."""
+        return next((name for name, (other, _) in self._added.items() if other == where), where)
+
     def where(self, name: str | None) -> str | None:
         """What `Enlarger` takes for a name on offer; nothing for nothing.
 
@@ -376,11 +380,14 @@ def escaped(error: TrinasError | Stopped | str) -> str:
 def pixels_text(size: tuple[int, int]) -> str:
     """Such as 4,000 x 3,000 pixels (12 MP)."""
     megapixels = prod(size) / 1e6
-    return f"{size[0]:,} × {size[1]:,} pixels ({megapixels:.{1 if megapixels < 10 else 0}f} MP)"
+    text = f"{size[0]:,} × {size[1]:,} pixels"
+    return f"{text} ({megapixels:.{1 if megapixels < 10 else 0}f} MP)" if megapixels >= 0.1 else text
 
 
 def seconds_text(seconds: float) -> str:
     """Such as 3.2 s or 4 min 10 s."""
+    if seconds < 0.1:
+        return "less than 0.1 s"
     if seconds < 10:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

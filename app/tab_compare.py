@@ -58,8 +58,8 @@ def compare_tab(service: Service, picker: Picker) -> None:
                     measure = gr.Button("Measure PSNR and SSIM", interactive=False, elem_id="measure")
                     stop = gr.Button("Stop", variant="stop", interactive=False)
         with gr.Column(scale=3, min_width=320):
-            said = gr.HTML(note(EMPTY), elem_id="said-compare")
             sheet = gr.HTML(elem_id="sheet")
+            said = gr.HTML(note(EMPTY), elem_id="said-compare")
 
     def drawn(
         path: str | None, where: tuple[int, int] | None, wish: int, names: list[str], side: int, known: dict[str, Any]

@@ -1,22 +1,24 @@
 """The models there are: a table, what more parameters bring, and one more from a folder."""
 
+import html
 import math
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import pandas as pd
 
 from trinas.errors import TrinasError
 
 from .parts import NETWORKS, PRIVATE, Picker, note
-from .service import Service, escaped
+from .service import Offer, Service, escaped
 
 COLUMNS = [
     "model", "tier", "scale", "parameters", "G multiply-adds", "s per megapixel", "Set5", "Set14", "BSD100", "licence"
 ]  # fmt: skip
 TEST_SETS = ("Set5", "Set14", "BSD100")
 PLOTTED = "Set5"
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 320, 48, 120, 16, 32
+"""Of the drawing, in its own units."""
 WORDS = (
     "PSNR in dB on the brightness of three public test sets, by the field's protocol: higher is better. Multiply-adds "
     "are for a result of 1280 by 720 pixels. Seconds per megapixel of result are of this machine, once measured."
@@ -38,33 +40,20 @@ def models_tab(service: Service, picker: Picker, page: gr.Blocks, is_loopback: b
             table.append([name, kind, scale, f"{cost.params:,}", macs, speed, *psnr, offer.config.licence])
         return table
 
-    def points() -> pd.DataFrame:
-        measured = [offer for offer in service.offers().values() if PLOTTED in offer.config.figures]
-        return pd.DataFrame(
-            {
-                "thousand parameters": [offer.cost.params / 1e3 for offer in measured],
-                "PSNR, dB": [offer.config.figures[PLOTTED]["psnr"] for offer in measured],
-                "scale": [f"{offer.config.spec.scale}×" for offer in measured],
-            }
-        )
-
     gr.Markdown(WORDS)
     table = gr.Dataframe(
         rows(), headers=COLUMNS, datatype="str", interactive=False, show_label=False, buttons=[], elem_id="models"
     )
     with gr.Row():
         measure = gr.Button("Measure their speed here")
-    plot = gr.ScatterPlot(
-        points(), x="thousand parameters", y="PSNR, dB", color="scale", x_lim=[0, None],
-        y_lim=_around(points()["PSNR, dB"]), height=400, buttons=[], label=f"What parameters bring: PSNR on {PLOTTED}",
-    )  # fmt: skip
+    plot = gr.HTML(elem_id="trade-off")
 
     def measured() -> list[list[str]]:
         for name in service.offers():
             seconds[name] = service.seconds_per_mp(name)
         return rows()
 
-    page.load(lambda: (rows(), points()), None, [table, plot], show_progress="hidden", **PRIVATE)
+    page.load(lambda: (rows(), trade_off(service.offers())), None, [table, plot], show_progress="hidden", **PRIVATE)
     measure.click(measured, None, table, **NETWORKS, **PRIVATE)
     if not is_loopback:
         return
@@ -81,12 +70,46 @@ def models_tab(service: Service, picker: Picker, page: gr.Blocks, is_loopback: b
                 raise TrinasError(f"{path.strip() or 'nothing given'}: no such folder on this machine")
             name = service.add_model(str(folder), "folder")
         except TrinasError as error:
-            return note(escaped(error), "bad"), rows(), points()
-        return note(f"{escaped(name)} can be chosen now, in every tab.", "good"), rows(), points()
+            return note(escaped(error), "bad"), rows(), trade_off(service.offers())
+        return note(f"{escaped(name)} can be chosen now, in every tab.", "good"), rows(), trade_off(service.offers())
 
     picker.refresh(load.click(loaded, where, [said, table, plot], **PRIVATE).then)
 
 
-def _around(values: "pd.Series[float]") -> list[float] | None:
-    """Limits of an axis, a decibel beyond the values."""
-    return [math.floor(values.min()) - 1, math.ceil(values.max()) + 1] if len(values) else None
+def trade_off(offers: dict[str, Offer]) -> str:
+    """PSNR against parameters as a drawing, with a colour for each scale; models that were measured only."""
+    points = [
+        (offer.cost.params, offer.config.figures[PLOTTED]["psnr"], name, offer.config.spec.scale)
+        for name, offer in offers.items()
+        if PLOTTED in offer.config.figures
+    ]
+    if not points:
+        return ""
+    sizes, psnrs = ([point[column] for point in points] for column in (0, 1))
+    decades = math.floor(math.log10(min(sizes))), math.ceil(math.log10(max(sizes)))
+    low, high = math.floor(min(psnrs)), math.ceil(max(psnrs))
+
+    def x(params: float) -> float:
+        return LEFT + (math.log10(params) - decades[0]) / max(1, decades[1] - decades[0]) * (WIDTH - LEFT - RIGHT)
+
+    def y(psnr: float) -> float:
+        return TOP + (high - psnr) / max(1, high - low) * (HEIGHT - TOP - BOTTOM)
+
+    parts = []
+    for tick in range(low, high + 1):
+        parts.append(
+            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}" stroke="var(--grid)"/>'
+        )
+        parts.append(f'<text x="{LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick}</text>')
+    for params in (digit * 10**decade for decade in range(*decades) for digit in (1, 2, 5)):
+        parts.append(f'<text x="{x(params):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{params:,}</text>')
+    for params, psnr, name, scale in points:
+        parts.append(
+            f'<circle cx="{x(params):.1f}" cy="{y(psnr):.1f}" r="5" fill="var(--line-{(scale - 2) % 3 + 1})"/>'
+        )
+        parts.append(f'<text x="{x(params) + 9:.1f}" y="{y(psnr) + 4:.1f}">{html.escape(name)}</text>')
+    drawing = (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="PSNR against parameters">{"".join(parts)}</svg>'
+    )
+    title = f"PSNR on {PLOTTED}, in dB, against parameters"
+    return f'<div class="drawings"><div class="chart"><h3>{title}</h3>{drawing}</div></div>'

@@ -63,7 +63,7 @@ def search_tab(service: Service, searches: Searches, picker: Picker, tabs: gr.Ta
                 use = gr.Button("Use it", variant="primary", visible=False, elem_id="use")
                 download = gr.DownloadButton("Download the run folder", visible=False, elem_id="download-search")
                 report = gr.DownloadButton("Download the report", visible=False)
-            drawings = gr.HTML(elem_id="drawings")
+    drawings = gr.HTML(elem_id="drawings")
     timer = gr.Timer(POLL_S)
 
     @lru_cache(maxsize=3)

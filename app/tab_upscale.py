@@ -55,21 +55,14 @@ def upscale_tab(service: Service, picker: Picker) -> None:
             found = service.preview(Path(path), enlarger, size, save)
         except TrinasError as error:
             return note(escaped(error), "bad"), gr.update(interactive=False)
-        offers = service.offers()
         rows = {"Picture": pixels_text(found.size), "Result": pixels_text(found.result)}
         rows["Time"] = f"about {seconds_text(found.seconds)} on this machine"
         chosen = "your choice" if values[2] else "the one for this size"
-        rows["Model"] = f"{', then '.join(found.models)} ({chosen})" if found.models else "none: it is only reduced"
-        for name in dict.fromkeys(found.models):
-            offer = next(offer for offer in offers.values() if offer.config.name == Path(name).name or name in offers)
-            offer = offers.get(name, offer)
-            details = [f"{offer.cost.params:,} parameters"]
-            details += [f"tier {offer.tier}"] if offer.tier else []
-            details += [
-                f"{figures['psnr']:.2f} dB on {test}" for test, figures in list(offer.config.figures.items())[:1]
-            ]
-            details += [offer.config.licence]
-            rows[Path(name).name] = ", ".join(details)
+        names = ", then ".join(map(service.name_of, found.models))
+        rows["Model"] = f"{names} ({chosen})" if names else "none: it is only reduced"
+        for where in dict.fromkeys(found.models):
+            name = service.name_of(where)
+            rows[name] = ", ".join(_details(service, name))
         return facts(rows), gr.update(interactive=True)
 
     def received(path: str | None, request: gr.Request) -> tuple[Any, ...]:
@@ -146,3 +139,13 @@ def upscale_tab(service: Service, picker: Picker) -> None:
     running.then(lambda: idle(running=False), None, [start, stop], queue=False, **quiet)
     stop.click(stopped, None, None, queue=False, **quiet)
     view.input(switched, [view, shown], slider, **quiet)
+
+
+def _details(service: Service, name: str) -> list[str]:
+    """What there is to know of a model on offer."""
+    offer = service.offers()[name]
+    details = [f"{offer.cost.params:,} parameters"]
+    if offer.tier:
+        details.append(f"tier {offer.tier}")
+    details += [f"{figures['psnr']:.2f} dB on {test}" for test, figures in list(offer.config.figures.items())[:1]]
+    return [*details, f"{service.seconds_per_mp(name):.2f} s per megapixel here", offer.config.licence]

@@ -24,6 +24,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: the page is not tested in a browser")
 
 PATIENCE_MS = 60_000
+CARD = "document.querySelector('#trade-off .chart')"
 TABS = ("Upscale", "Batch", "Compare", "Models", "Search")
 
 
@@ -322,6 +323,9 @@ def test_every_tab_fits_the_screen(browser, server, scheme, width):
         if page.get_by_role("tab", name=name, exact=True).is_visible():
             open_tab(page, name)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+    if width > 1000:
+        card = page.evaluate(f"getComputedStyle({CARD}).backgroundColor")
+        assert (sum(map(int, re.findall(r"\d+", card)[:3])) < 384) == (scheme == "dark"), "drawings follow"
     context.close()
 
 
