@@ -85,7 +85,7 @@ def trade_off(offers: dict[str, Offer]) -> str:
     ]
     if not points:
         return ""
-    sizes, psnrs = ([point[column] for point in points] for column in (0, 1))
+    sizes, psnrs = [point[0] for point in points], [point[1] for point in points]
     decades = math.floor(math.log10(min(sizes))), math.ceil(math.log10(max(sizes)))
     low, high = math.floor(min(psnrs)), math.ceil(max(psnrs))
 
