@@ -7,6 +7,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import prod
@@ -116,8 +117,7 @@ class Service:
     # Visitors
 
     def session(self, key: str | None) -> Session:
-        """The visitor of a key, a new one if need be; forgets those that were not heard of for an hour."""
-        self._sweep()
+        """The visitor of a key, a new one if need be."""
         with self._lock:
             session = self._sessions.setdefault(key or "", Session(self.folder / secrets.token_hex(16)))
         session.seen = time.monotonic()
@@ -131,16 +131,18 @@ class Service:
             session.stop.set()
             shutil.rmtree(session.folder, ignore_errors=True)
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Forget visitors that were not heard of for an hour, and uploads as old as that."""
         now = time.monotonic()
         with self._lock:
             old = [key for key, session in self._sessions.items() if now - session.seen > FORGET_AFTER_S]
             known = {session.folder for session in self._sessions.values()}
         for key in old:
             self.forget(key)
-        for path in self.folder.iterdir():  # uploads, each in a folder of its own
-            if path not in known and time.time() - path.stat().st_mtime > FORGET_AFTER_S:
-                shutil.rmtree(path, ignore_errors=True)
+        for path in self.folder.iterdir():  # uploads: each in a folder of its own, or a file on its way there
+            with suppress(FileNotFoundError):  # moved or deleted meanwhile
+                if path not in known and time.time() - path.stat().st_mtime > FORGET_AFTER_S:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     # Models
 

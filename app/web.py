@@ -30,6 +30,9 @@ from .tab_upscale import upscale_tab
 
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
+SWEEP_EVERY_S = 60
+"""Seconds between looks for files that nobody needs any more."""
+
 FONTS = ["system-ui", "sans-serif"]
 """Of the system: others would be fetched."""
 
@@ -154,7 +157,8 @@ def serve(config: WebConfig, ready: threading.Event | None = None) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: ended.set())
         typer.echo(f"TriNAS is at {url} (Ctrl-C ends it)", err=True)
-        ended.wait()
+        while not ended.wait(SWEEP_EVERY_S):
+            service.sweep()
     finally:
         searches.close()
         page.close(verbose=False)

@@ -1,5 +1,6 @@
 """What the page does for its visitors, without the page."""
 
+import os
 import re
 import threading
 import time
@@ -102,7 +103,15 @@ def test_visitors_not_heard_of_are_forgotten(service, monkeypatch):
     folder = session.new_folder()
     monkeypatch.setattr(service_module, "FORGET_AFTER_S", 0.05)
     time.sleep(0.1)
-    assert service.session("b").folder != session.folder
+    uploads = [service.folder / "upload", service.folder / "on its way"]
+    uploads[0].mkdir()
+    uploads[1].touch()
+    for upload in uploads:
+        os.utime(upload, (0, 0))
+    kept = service.session("b").new_folder()
+    service.sweep()
+    assert kept.exists()
+    assert not any(upload.exists() for upload in uploads)
     assert not folder.exists()
     assert service.session("a") is not session
 
