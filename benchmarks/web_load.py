@@ -50,15 +50,17 @@ def main() -> None:
             server.wait()
 
 
-def started(folder: Path) -> tuple[subprocess.Popen[str], str]:
+def started(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     """The server and its address."""
     command = [sys.executable, "-m", "trinas_app", "web", "--port", "7899", "--device", "cpu"]
-    server = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
-    assert server.stderr is not None
-    for line in server.stderr:
-        if found := re.search(r"http://\S+", line):
+    said = folder / "web.log"
+    with said.open("w") as log:
+        server = subprocess.Popen(command, cwd=folder, stderr=log)
+    while server.poll() is None:
+        if found := re.search(r"http://\S+", said.read_text()):
             return server, found[0]
-    raise SystemExit("the server did not start")
+        time.sleep(0.1)
+    raise SystemExit(f"the server did not start: {said.read_text()}")
 
 
 def reduced(pictures: list[Path], folder: Path) -> list[Path]:
