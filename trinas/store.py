@@ -14,6 +14,7 @@ from safetensors.torch import save as save_tensors
 from trinas.card import model_card
 from trinas.errors import ModelError, SpecError
 from trinas.files import write_atomically
+from trinas.hub import download_model, is_hub_id, upload_files
 from trinas.network import Network
 from trinas.space import ArchSpec
 
@@ -101,7 +102,7 @@ def bundled_models() -> list[str]:
 
 
 def find_model(name: str) -> Path:
-    """The folder of a bundled name, or of a path.
+    """The folder of a bundled name, of a path, or of a Hub id `user/name[@revision]`, which is downloaded if need be.
 
     Raises:
         ModelError: there is no such model.
@@ -114,7 +115,10 @@ def find_model(name: str) -> Path:
         return folder
     if folder.is_dir():
         raise ModelError(f"{name}: not a model, there is no {CONFIG_FILE} in this folder")
-    raise ModelError(f"{name}: no such model; bundled are {', '.join(bundled_models())}, or give a model's folder")
+    if is_hub_id(name):
+        return download_model(name, (CONFIG_FILE, WEIGHTS_FILE))
+    known = ", ".join(bundled_models())
+    raise ModelError(f"{name}: no such model; bundled are {known}, or give a model's folder, or user/name of the Hub")
 
 
 def models_of_scale(scale: int) -> list[str]:
@@ -140,7 +144,7 @@ def default_model(scale: int) -> str:
 
 
 def load_config(name: str) -> ModelConfig:
-    """Read config.json of a bundled name or a model folder.
+    """Read config.json of a bundled name, a model folder or a Hub id.
 
     Raises:
         ModelError: there is no such model, or its config.json is not one this version can read.
@@ -168,13 +172,13 @@ def load_config(name: str) -> ModelConfig:
 
 
 def load_model(name: str) -> Model:
-    """Load a model by bundled name or folder. Nothing is ever unpickled.
+    """Load a model by bundled name, folder or Hub id. Nothing is ever unpickled.
 
     Raises:
         ModelError: there is no such model, or its files are damaged or do not fit each other.
     """
-    config = load_config(name)
-    path = find_model(name) / WEIGHTS_FILE
+    folder = find_model(name)
+    config, path = load_config(str(folder)), folder / WEIGHTS_FILE
     try:
         weights = load_tensors(path.read_bytes())
     except OSError as error:
@@ -196,6 +200,21 @@ def load_model(name: str) -> Model:
             raise ModelError(f"{path}: {key} holds values that are not numbers; the file is damaged")
     network.load_state_dict(weights)
     return Model(config, network.eval().requires_grad_(False))
+
+
+def push_model(folder: Path, repo: str, token: str | None = None) -> str:
+    """Upload a model to the Hub: its weights, config.json and card, and nothing else that is in its folder.
+
+    Args:
+        repo: `user/name`; made if need be.
+        token: with the right to write; None: that of `hf auth login`.
+    Returns:
+        The address of its page.
+    Raises:
+        ModelError: the folder holds no sound model, the Hub refused it, or cannot be reached.
+    """
+    load_model(str(folder))
+    return upload_files(folder, repo, (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE), token)
 
 
 def _bundle() -> Path:

@@ -1,0 +1,124 @@
+"""A Hugging Face Hub on this machine: what huggingface_hub asks of the real one for small files, and no more."""
+
+import base64
+import hashlib
+import json
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class HubServer:
+    """Repositories in memory; use it as a context manager.
+
+    Attributes:
+        files: repository -> file -> content.
+        gated: repositories that need a login.
+        requests: method and path of each request that was answered.
+    """
+
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    gated: set[str] = field(default_factory=set)
+    requests: list[str] = field(default_factory=list)
+    tokens: set[str] = field(default_factory=set)
+    """Tokens that writing was tried with."""
+
+    def __enter__(self) -> "HubServer":
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                hub.answer(self)
+
+            def do_GET(self) -> None:
+                hub.answer(self)
+
+            def do_POST(self) -> None:
+                hub.answer(self)
+
+            def log_message(self, *words: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        """Send one response."""
+        path = unquote(urlsplit(request.path).path)
+        self.requests.append(f"{request.command} {path}")
+        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        if request.command == "POST":
+            self.tokens.add(request.headers.get("Authorization", ""))
+            self._write(request, path, body)
+        elif "/resolve/" in path:
+            self._read(request, *path.strip("/").split("/resolve/"))
+        else:
+            send(request, 404, {}, b"{}")
+
+    def _read(self, request: BaseHTTPRequestHandler, repo: str, rest: str) -> None:
+        revision, _, name = rest.partition("/")
+        error = None
+        if repo in self.gated:
+            error = (403, "GatedRepo")
+        elif repo not in self.files:
+            error = (404, "RepoNotFound")
+        elif revision not in ("main", COMMIT):
+            error = (404, "RevisionNotFound")
+        elif name not in self.files[repo]:
+            error = (404, "EntryNotFound")
+        if error:
+            send(request, error[0], {"X-Error-Code": error[1], "X-Repo-Commit": COMMIT}, b"")
+            return
+        content = self.files[repo][name]
+        etag = f'"{hashlib.sha256(content).hexdigest()}"'
+        send(request, 200, {"ETag": etag, "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}, content)
+
+    def _write(self, request: BaseHTTPRequestHandler, path: str, body: bytes) -> None:
+        if request.headers.get("Authorization") != "Bearer right":
+            send(request, 401, {}, json.dumps({"error": "Invalid username or password."}).encode())
+            return
+        repo = "/".join(path.split("/")[3:5])
+        if path == "/api/repos/create":
+            wish = json.loads(body)
+            repo = f"{wish.get('organization') or 'ann'}/{wish['name']}"
+            known = repo in self.files
+            self.files.setdefault(repo, {})
+            reply = {"url": f"{self.url}/{repo}", "name": repo}
+            send(request, 409 if known else 200, {}, json.dumps(reply).encode())
+        elif path.endswith("/preupload/main"):
+            names = [file["path"] for file in json.loads(body)["files"]]
+            reply = {"files": [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]}
+            send(request, 200, {}, json.dumps(reply).encode())
+        elif path.endswith("/commit/main"):
+            for line in map(json.loads, body.decode().splitlines()):
+                if line["key"] == "file":
+                    self.files[repo][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            reply = {"commitUrl": f"{self.url}/{repo}/commit/{COMMIT}", "commitOid": COMMIT}
+            send(request, 200, {}, json.dumps(reply).encode())
+        else:  # validate-yaml
+            send(request, 200, {}, b'{"errors": [], "warnings": []}')
+
+
+def send(request: BaseHTTPRequestHandler, code: int, headers: dict[str, str], content: bytes) -> None:
+    request.send_response(code)
+    for name, value in headers.items():
+        request.send_header(name, value)
+    request.send_header("Content-Type", "application/json")
+    request.send_header("Content-Length", str(len(content)))
+    request.end_headers()
+    if request.command != "HEAD":
+        request.wfile.write(content)

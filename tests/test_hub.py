@@ -1,0 +1,122 @@
+"""Models from and to a Hub on this machine, by the real client, in processes that know no other Hub."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import generated_photograph
+from hub_server import HubServer
+from PIL import Image as PillowImage
+
+from trinas.hub import is_hub_id
+
+LOAD = "import sys, trinas; print(trinas.load_model(sys.argv[1]).config.name)"
+PUSH = (
+    "import sys; from pathlib import Path; from trinas.store import push_model; "
+    "print(push_model(Path(sys.argv[1]), sys.argv[2], sys.argv[3]))"
+)
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def hub(tiny_model_dir: Path) -> Iterator[HubServer]:
+    content = {path.name: path.read_bytes() for path in tiny_model_dir.iterdir()}
+    with HubServer({"ann/tiny": content}) as server:
+        yield server
+
+
+@pytest.fixture
+def run(hub: HubServer, tmp_path: Path) -> Run:
+    """Python code with arguments, with the cache of this test alone."""
+
+    def call(code: str, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), **variables}
+        command = [sys.executable, "-c", code, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+
+    return call
+
+
+def complaint(ended: "subprocess.CompletedProcess[str]") -> str:
+    assert ended.returncode == 1
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith("trinas.errors.ModelError: "), ended.stderr
+    return last
+
+
+def test_a_model_is_downloaded_once_and_then_works_offline(run, hub):
+    assert run(LOAD, "ann/tiny").stdout.strip() == "tiny-model"
+    fetched = [request for request in hub.requests if request.startswith("GET")]
+    assert len(fetched) == 2, "the two files that are needed"
+    assert run(LOAD, "ann/tiny@main").stdout.strip() == "tiny-model"
+    assert [request for request in hub.requests if request.startswith("GET")] == fetched
+    assert run(LOAD, "ann/tiny", HF_HUB_OFFLINE="1").stdout.strip() == "tiny-model"
+    assert run(LOAD, "ann/tiny", HF_ENDPOINT="http://127.0.0.1:9").stdout.strip() == "tiny-model"
+
+
+def test_the_command_line_takes_a_hub_id(run, tmp_path):
+    picture = tmp_path / "cat.png"
+    PillowImage.fromarray(generated_photograph(20, 24)).save(picture)
+    code = "from trinas_app.cli import main; main()"
+    ended = run(code, str(picture), "--model", "ann/tiny", "-o", str(tmp_path / "out"))
+    assert ended.returncode == 0, ended.stderr
+    with PillowImage.open(tmp_path / "out" / "cat_x2.png") as result:
+        assert result.size == (48, 40)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ann/none", "no such folder, nor such a model on the Hub"),
+        ("ann/tiny@none", "not this revision"),
+        ("ann/gated", "needs a login"),
+        ("ann/empty", "is no model of this program, it has no config.json"),
+        ("ann/huge", "which is no model"),
+        ("ann/pickle", "not a safetensors file"),
+        ("ann/cut", "not a safetensors file"),
+        ("ann/newer", "newer trinas-upscale"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(run, hub, name, said):
+    good = hub.files["ann/tiny"]
+    hub.gated.add("ann/gated")
+    hub.files["ann/empty"] = {"README.md": b""}
+    hub.files["ann/huge"] = good | {"model.safetensors": bytes(200_000_001)}
+    hub.files["ann/pickle"] = good | {"model.safetensors": b"\x80\x04\x95 a pickle"}
+    hub.files["ann/cut"] = good | {"model.safetensors": good["model.safetensors"][:-7]}
+    hub.files["ann/newer"] = good | {"config.json": good["config.json"].replace(b'"schema": 1', b'"schema": 99')}
+    assert said in complaint(run(LOAD, name))
+
+
+def test_without_a_network_it_is_said_so(run):
+    assert "cannot be reached" in complaint(run(LOAD, "ann/tiny", HF_ENDPOINT="http://127.0.0.1:9"))
+
+
+def test_a_pushed_model_comes_back(run, hub, tiny_model_dir):
+    (tiny_model_dir / "search.pt").write_bytes(b"what nobody else needs")
+    for _ in range(2):  # a new repository, then a new commit
+        ended = run(PUSH, str(tiny_model_dir), "ann/pushed", "right")
+        assert ended.stdout.strip() == f"{hub.url}/ann/pushed", ended.stderr
+    assert set(hub.files["ann/pushed"]) == {"config.json", "model.safetensors", "README.md"}
+    assert run(LOAD, "ann/pushed").stdout.strip() == "tiny-model"
+
+
+def test_a_wrong_token_is_said_to_be(run, hub, tiny_model_dir):
+    text = complaint(run(PUSH, str(tiny_model_dir), "ann/pushed", "wrong"))
+    assert "cannot be uploaded" in text
+    assert "wrong" not in text, "a token is nothing to print"
+    assert "ann/pushed" not in hub.files
+
+
+@pytest.mark.parametrize("name", ["user/name", "user/name@v1.0", "a-b/c.d_e@refs/pr/1"])
+def test_names_of_the_hub(name):
+    assert is_hub_id(name)
+
+
+@pytest.mark.parametrize("name", ["name", "a/b/c", "/a", "../a b", "a/b@", "~/x"])
+def test_other_names(name):
+    assert not is_hub_id(name)

@@ -1,0 +1,92 @@
+"""Models from and to the Hugging Face Hub: three small files a repository, nothing that could run."""
+
+import re
+from pathlib import Path
+
+from trinas.errors import ModelError
+
+MAX_DOWNLOAD_BYTES = 200_000_000
+"""Larger files are refused before they are fetched: the networks of this program have a few megabytes at most."""
+
+_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form `user/name` or `user/name@revision`."""
+    return _ID.fullmatch(name) is not None
+
+
+def download_model(name: str, files: tuple[str, ...]) -> Path:
+    """The folder of a model's files in the Hub's cache, fetched unless they are there; works offline if they are.
+
+    Args:
+        name: `user/name`, or `user/name@revision` with a branch, tag or commit.
+        files: what to fetch, all of one commit.
+    Raises:
+        ModelError: there is no such repository, revision or file, it needs a login, it is too large, or neither the
+            network nor the cache has it.
+    """
+    from huggingface_hub import errors, hf_hub_download
+
+    found = _ID.fullmatch(name)
+    assert found is not None
+    repo, revision = found["repo"], found["revision"]
+    path = Path()
+    try:
+        for file in files:
+            try:
+                known = hf_hub_download(repo, file, revision=revision, dry_run=True)
+                if known.file_size is not None and known.file_size > MAX_DOWNLOAD_BYTES:
+                    size = f"{known.file_size / 1e6:,.0f} MB"
+                    raise ModelError(f"{name}: {file} has {size}, which is no model of this program")
+            except (errors.LocalEntryNotFoundError, errors.DryRunError):
+                pass  # no network: what is in the cache will do
+            path = Path(hf_hub_download(repo, file, revision=revision))
+            revision = path.parent.name  # the commit: the other files are of the same
+    except errors.GatedRepoError:
+        raise ModelError(f"{name}: needs a login; ask for access on its page, then run `hf auth login`") from None
+    except errors.RepositoryNotFoundError:
+        raise ModelError(
+            f"{name}: no such folder, nor such a model on the Hub, unless it is private (`hf auth login`)"
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise ModelError(f"{name}: the Hub has this model, but not this revision") from None
+    except errors.LocalEntryNotFoundError:
+        raise ModelError(
+            f"{name}: no such folder; the Hub cannot be reached, and no such model was downloaded before"
+        ) from None
+    except errors.EntryNotFoundError:
+        raise ModelError(f"{name}: is no model of this program, it has no {file}") from None
+    except (OSError, ValueError) as error:  # HTTP errors and full disks; names that the Hub refuses
+        raise ModelError(f"{name}: cannot be downloaded ({_line(error)})") from None
+    return path.parent
+
+
+def upload_files(folder: Path, repo: str, files: tuple[str, ...], token: str | None = None) -> str:
+    """Upload files, into a new repository or as a new commit of an old one.
+
+    Args:
+        folder: where they are.
+        repo: `user/name`.
+        files: their names.
+        token: with the right to write; None: that of `hf auth login`.
+    Returns:
+        The address of the repository's page.
+    Raises:
+        ModelError: the Hub refused it, or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    try:
+        page = api.create_repo(repo, exist_ok=True)
+        api.upload_folder(repo_id=repo, folder_path=folder, allow_patterns=list(files), commit_message="Model")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{repo}: cannot be uploaded ({_line(error)})") from None
+    return str(page)
+
+
+def _line(error: Exception) -> str:
+    """The first line that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
