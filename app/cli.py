@@ -146,8 +146,8 @@ def upscale(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Bundled name (see `trinas-upscale models`), a model's folder, or user/name[@revision] of the Hugging Face "
-            "Hub. [default: chosen by the size]",
+            help="Bundled name (see `trinas-upscale models`), a model's folder, or user/name[@revision] of the Hugging "
+            "Face Hub. [default: chosen by the size]",
             autocompletion=_complete_model,
         ),
     ] = None,

@@ -75,7 +75,7 @@ class Offer:
 
     config: ModelConfig
     source: str
-    """Where it came from: bundled, searched, folder."""
+    """Where it came from: bundled, searched, folder, Hub."""
 
     @property
     def cost(self) -> Cost:

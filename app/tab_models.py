@@ -7,7 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from trinas.errors import TrinasError
+from trinas.errors import ModelError, TrinasError
+from trinas.hub import is_hub_id
 
 from .parts import NETWORKS, PRIVATE, Picker, note
 from .service import Offer, Service, escaped
@@ -55,23 +56,31 @@ def models_tab(service: Service, picker: Picker, page: gr.Blocks, is_loopback: b
 
     page.load(lambda: (rows(), trade_off(service.offers())), None, [table, plot], show_progress="hidden", **PRIVATE)
     measure.click(measured, None, table, **NETWORKS, **PRIVATE)
-    if not is_loopback:
-        return
     with gr.Row(equal_height=True):
-        where = gr.Textbox(label="A model's folder on this machine", placeholder="such as runs/small", scale=4)
-        load = gr.Button("Load", scale=1)
-    said = gr.HTML()
+        where = gr.Textbox(
+            label="Another model, of the Hugging Face Hub" + (" or of a folder on this machine" if is_loopback else ""),
+            placeholder="user/name" + (" or runs/small" if is_loopback else ""), scale=4, elem_id="where",
+        )  # fmt: skip
+        load = gr.Button("Load", scale=1, elem_id="load")
+    said = gr.HTML(elem_id="said-models")
 
-    def loaded(path: str) -> tuple[Any, ...]:
+    def loaded(wish: str) -> tuple[Any, ...]:
         """One more model, in all lists."""
         try:
-            folder = Path(path.strip()).expanduser()
-            if not folder.is_dir():
-                raise TrinasError(f"{path.strip() or 'nothing given'}: no such folder on this machine")
-            name = service.add_model(str(folder), "folder")
+            wish = wish.strip()
+            folder = Path(wish).expanduser()
+            if is_loopback and wish and folder.is_dir():
+                name = service.add_model(str(folder), "folder")
+            elif is_hub_id(wish) and not folder.exists():  # a visitor must not learn what is on this machine
+                name = service.add_model(wish, "Hub", wish)
+            else:
+                raise ModelError(
+                    f"{wish or 'nothing'}: {'no such folder, nor ' if is_loopback else 'not '}user/name of the Hub"
+                )
         except TrinasError as error:
             return note(escaped(error), "bad"), rows(), trade_off(service.offers())
-        return note(f"{escaped(name)} can be chosen now, in every tab.", "good"), rows(), trade_off(service.offers())
+        words = f"{escaped(name)} can be chosen now, in every tab."
+        return note(words, "good"), rows(), trade_off(service.offers())
 
     picker.refresh(load.click(loaded, where, [said, table, plot], **PRIVATE).then)
 

@@ -1,5 +1,6 @@
 """A search from the page: budgets, pictures and minutes in, a network out, and everything to watch in between."""
 
+import html
 import shutil
 from functools import lru_cache
 from pathlib import Path
@@ -10,10 +11,12 @@ import gradio as gr
 from trinas.budgets import possible_costs
 from trinas.config import Budgets
 from trinas.device import chosen_precision, pick_device
-from trinas.errors import TrinasError
+from trinas.errors import ModelError, TrinasError
+from trinas.hub import is_hub_id
 from trinas.latency import spec_ms_per_mp
 from trinas.report import PAGE_FILE, live_drawings
 from trinas.space import ArchSpec
+from trinas.store import push_model
 
 from .parts import PRIVATE, Picker, idle, note
 from .searches import Searches
@@ -30,7 +33,9 @@ FEWEST = 3
 """Photographs that a search needs: to learn weights, to learn the architecture, to validate."""
 
 
-def search_tab(service: Service, searches: Searches, picker: Picker, tabs: gr.Tabs, page: gr.Blocks) -> None:
+def search_tab(
+    service: Service, searches: Searches, picker: Picker, tabs: gr.Tabs, page: gr.Blocks, is_loopback: bool
+) -> None:
     """Lay out the tab and say what its parts do."""
     limits = service.limits
     drawn = gr.State("")  # what the drawings show
@@ -63,6 +68,13 @@ def search_tab(service: Service, searches: Searches, picker: Picker, tabs: gr.Ta
                 use = gr.Button("Use it", variant="primary", visible=False, elem_id="use")
                 download = gr.DownloadButton("Download the run folder", visible=False, elem_id="download-search")
                 report = gr.DownloadButton("Download the report", visible=False)
+    with gr.Group(visible=False) as sharing:
+        gr.Markdown("**Share it** on the Hugging Face Hub, with its card. The token is used once and not kept.")
+        with gr.Row(equal_height=True):
+            repo = gr.Textbox(label="Repository", placeholder="user/name", elem_id="repo")
+            token = gr.Textbox(label="Token that may write", type="password", elem_id="token")
+            push = gr.Button("Push", elem_id="push")
+        pushed = gr.HTML(elem_id="pushed")
     drawings = gr.HTML(elem_id="drawings")
     timer = gr.Timer(POLL_S)
 
@@ -111,7 +123,7 @@ def search_tab(service: Service, searches: Searches, picker: Picker, tabs: gr.Ta
         """Everything that depends on where the search stands; drawings and files only when they are others."""
         status = searches.status()
         if status is None:
-            return note(EMPTY), *idle(running=False), *(gr.update(visible=False),) * 4, "", ""
+            return note(EMPTY), *idle(running=False), *(gr.update(visible=False),) * 5, "", ""
         running = status.state in ("running", "stopping")
         kind = {"finished": "good", "failed": "bad"}.get(status.state, "")
         words = note(f"<b>{escaped(status.run_dir.name)}</b><br>{escaped(status.line)}", kind)
@@ -132,6 +144,7 @@ def search_tab(service: Service, searches: Searches, picker: Picker, tabs: gr.Ta
             gr.update(interactive=status.state == "running"),
             gr.update(visible=status.state == "stopped"),
             *offered,
+            gr.update(visible=is_loopback and status.state == "finished"),
             (live_drawings(status.events) if status.events else "") if is_new else gr.skip(),
             version,
         )
@@ -143,8 +156,23 @@ def search_tab(service: Service, searches: Searches, picker: Picker, tabs: gr.Ta
         name = service.add_model(str(status.run_dir), "searched", status.run_dir.name)
         return name, gr.update(selected="upscale")
 
+    def shared(name: str, secret: str) -> tuple[str, str]:
+        """Words, and the token's field empty again."""
+        status = searches.status()
+        try:
+            if not is_loopback or status is None or status.state != "finished":
+                raise ModelError("there is nothing to share")
+            if not is_hub_id(name.strip()) or "@" in name:
+                raise ModelError(f"{name.strip() or 'nothing'}: not a repository such as user/name")
+            address = push_model(status.run_dir, name.strip(), secret.strip() or None)
+        except TrinasError as error:
+            return note(escaped(error), "bad"), ""
+        link = html.escape(address)
+        return note(f'It is at <a href="{link}" target="_blank">{link}</a>.', "good"), ""
+
     quiet: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
-    shown = [said, start, stop, resume, use, download, report, drawings, drawn]
+    push.click(shared, [repo, token], [pushed, token], **PRIVATE)
+    shown = [said, start, stop, resume, use, download, report, sharing, drawings, drawn]
     watch: dict[str, Any] = {"fn": watched, "inputs": drawn, "outputs": shown, "queue": False, **quiet}
     timer.tick(**watch)
     page.load(**watch)

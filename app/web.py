@@ -81,7 +81,7 @@ def build_page(service: Service, searches: Searches, config: WebConfig) -> gr.Bl
                 models_tab(service, picker, page, config.is_loopback)
             if config.limits.search_minutes > 0:
                 with gr.Tab("Search", id="search"):
-                    search_tab(service, searches, picker, tabs, page)
+                    search_tab(service, searches, picker, tabs, page, config.is_loopback)
         _endpoints(service)
         picker.refresh(page.load)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import generated_photograph
 from gradio_client import Client, handle_file
+from hub_server import HubServer
 from PIL import Image as PillowImage
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
@@ -31,11 +32,11 @@ TABS = ("Upscale", "Batch", "Compare", "Models", "Search")
 class Server:
     """`trinas-upscale web` in a process of its own, on a port that is free."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, hub: str = "http://127.0.0.1:9") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self._log = folder, (folder / "web.log").open("w+")
         command = [sys.executable, "-m", "trinas_app", "web", "--port", str(free_port()), "--device", "cpu", *options]
-        environment = os.environ | {"TMPDIR": str(folder)}
+        environment = os.environ | {"TMPDIR": str(folder), "HF_ENDPOINT": hub, "HF_HOME": str(folder / "hf")}
         self.process = subprocess.Popen(command, cwd=folder, stdout=self._log, stderr=self._log, env=environment)
         end = time.monotonic() + 120
         while not (found := re.search(r"http://\S+", self.said())):
@@ -64,8 +65,14 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("server"))
+def hub() -> Iterator[HubServer]:
+    with HubServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, hub: HubServer) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("server"), hub=hub.url)
     yield running
     running.close()
     assert "Traceback" not in running.said()
@@ -261,12 +268,12 @@ def test_models_are_compared_with_bicubic_on_one_place_and_measured(page, tmp_pa
 def test_models_are_listed_and_a_folder_can_be_loaded(page, tiny_model_dir):
     open_tab(page, "Models")
     expect(page.locator("#models")).to_contain_text("trinas-xs-x4")
-    where = page.get_by_label("A model's folder on this machine")
+    where = page.locator("#where textarea, #where input").first
     where.fill(str(tiny_model_dir / "missing"))
-    page.get_by_role("button", name="Load").click()
-    expect(page.locator(".note.bad").last).to_contain_text("no such folder")
+    page.locator("#load").click()
+    expect(page.locator("#said-models .bad")).to_contain_text("no such folder")
     where.fill(str(tiny_model_dir))
-    page.get_by_role("button", name="Load").click()
+    page.locator("#load").click()
     expect(page.locator("#models")).to_contain_text("tiny-model")
     open_tab(page, "Upscale")
     page.get_by_label("Model", exact=True).first.click()
@@ -276,7 +283,7 @@ def test_models_are_listed_and_a_folder_can_be_loaded(page, tiny_model_dir):
 
 @pytest.mark.slow
 @needs_browser
-def test_a_search_survives_a_reload_and_its_network_is_used_at_once(page, tmp_path):
+def test_a_search_survives_a_reload_and_its_network_is_used_and_shared(page, tmp_path, hub):
     photos = [tmp_path / f"{number}.png" for number in range(4)]
     for number, path in enumerate(photos):
         PillowImage.fromarray(generated_photograph(120, 120, seed=number)).save(path)
@@ -299,6 +306,19 @@ def test_a_search_survives_a_reload_and_its_network_is_used_at_once(page, tmp_pa
     expect(page.locator("#drawings")).to_contain_text("The network")
     with zipfile.ZipFile(download(page, "#download-search", tmp_path)) as run:
         assert {"report.html", "model.safetensors", "config.json"} <= set(run.namelist())
+    page.locator("#repo input, #repo textarea").first.fill("ann/found")
+    page.locator("#token input").fill("wrong")
+    page.locator("#push").click()
+    expect(page.locator("#pushed .bad")).to_contain_text("cannot be uploaded")
+    page.locator("#token input").fill("right")
+    page.locator("#push").click()
+    expect(page.locator("#pushed .good")).to_contain_text(f"{hub.url}/ann/found")
+    assert set(hub.files["ann/found"]) == {"model.safetensors", "config.json", "README.md"}
+    open_tab(page, "Models")
+    page.locator("#where textarea, #where input").first.fill("ann/found")
+    page.locator("#load").click()
+    expect(page.locator("#models")).to_contain_text("ann/found")
+    open_tab(page, "Search")
     page.locator("#use").click()
     expect(page.locator("#start")).to_be_visible()
     upload(page, "#picture", photos[0])
