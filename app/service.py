@@ -23,7 +23,7 @@ from trinas.errors import ImageError, ModelError, Stopped, TrinasError
 from trinas.estimate import estimate_jobs
 from trinas.formats import is_image_file
 from trinas.images import Image
-from trinas.store import ModelConfig, bundled_models, load_config, load_model
+from trinas.store import ModelConfig, bundled_models, find_model, load_config, load_model
 from trinas.upscale import Upscaler
 
 FORGET_AFTER_S = 3600
@@ -152,11 +152,12 @@ class Service:
         return bundled | {name: Offer(load_config(where), source) for name, (where, source) in self._added.items()}
 
     def add_model(self, where: str, source: str, name: str | None = None) -> str:
-        """Offer one more model, of a folder; returns the name it goes by.
+        """Offer one more model, of a folder or of the Hub; returns the name it goes by.
 
         Raises:
             ModelError: there is none, or its files are damaged.
         """
+        where = str(find_model(where))  # of the Hub: the files of the commit that it has now
         model = load_model(where)
         wanted = name or model.config.name
         taken = {*bundled_models(), *self._added}
