@@ -22,6 +22,8 @@ from typer.core import TyperGroup
 from trinas.config import DEFAULT_SCALE, MAX_INPUT_PX, MAX_OUTPUT_PX, SaveConfig, SizeConfig, TrainConfig, UpscaleConfig
 from trinas.errors import TrinasError
 
+from .limits import Limits
+
 if TYPE_CHECKING:
     from trinas.batch import Job, Outcome, Plan
     from trinas.config import SearchConfig
@@ -106,9 +108,6 @@ TtaOption = Annotated[bool, typer.Option("--tta", help="Mean over 8 turns and fl
 
 SIZE, SAVING, BUDGETS, SPACE, LIMITS = "Size", "Saving", "Budgets", "Search space", "Limits for each visitor"
 """Panels of the help of `upscale`, `search` and `web`."""
-
-WEB_OUTPUT_PX = 200_000_000
-"""Largest result that the page makes; it takes about 4 GB of memory."""
 
 DEFAULT_SEARCH_MINUTES = 30
 
@@ -591,22 +590,22 @@ def web(
     runs: Annotated[Path, typer.Option(help="Folder for the run folders of searches.")] = Path("searches"),
     max_input_mp: Annotated[
         float, typer.Option(min=0.001, help="Larger pictures are refused; megapixels.", rich_help_panel=LIMITS)
-    ] = MAX_INPUT_PX / 1e6,
+    ] = Limits.input_px / 1e6,
     max_output_mp: Annotated[
         float, typer.Option(min=0.001, help="Larger results are refused; megapixels.", rich_help_panel=LIMITS)
-    ] = WEB_OUTPUT_PX / 1e6,
+    ] = Limits.output_px / 1e6,
     max_upload_mb: Annotated[
         float, typer.Option(min=0.001, help="Larger files are refused; megabytes.", rich_help_panel=LIMITS)
-    ] = 200,
+    ] = Limits.upload_mb,
     max_seconds: Annotated[
         float, typer.Option(min=1, help="A job that takes longer is stopped.", rich_help_panel=LIMITS)
-    ] = 3600,
+    ] = Limits.seconds,
     max_queue: Annotated[
         int, typer.Option(min=1, help="Jobs that may wait; more are turned away.", rich_help_panel=LIMITS)
-    ] = 32,
+    ] = Limits.queue,
     max_search_minutes: Annotated[
         float, typer.Option(min=0, help="Of one search; 0: no searches from the page.", rich_help_panel=LIMITS)
-    ] = 240,
+    ] = Limits.search_minutes,
     device: DeviceOption = UpscaleConfig.device,
 ) -> None:
     """Open a web page to enlarge, compare and search with, on this machine or for others.
@@ -617,7 +616,6 @@ def web(
         raise typer.BadParameter("--auth is a name and a password with a colon between")
     from trinas.device import pick_device
 
-    from .service import Limits
     from .web import WebConfig, serve
 
     pick_device(device)

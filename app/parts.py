@@ -151,9 +151,7 @@ def _amount(size: Any) -> Any:
     return gr.update(visible=False)
 
 
-def read_controls(
-    service: Service, values: list[Any], *, chosen_format: bool = True
-) -> tuple[SizeConfig, SaveConfig, Enlarger]:
+def read_controls(service: Service, values: list[Any]) -> tuple[SizeConfig, SaveConfig, Enlarger]:
     """What the controls say.
 
     Raises:

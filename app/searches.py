@@ -39,12 +39,6 @@ class SearchStatus:
     """Why it failed."""
 
     @property
-    def psnr(self) -> float | None:
-        """Of the last validation, if there was one in the present stage."""
-        told = [event for event in self.events if event["event"] == "Progress"]
-        return told[-1]["psnr"] if told else None
-
-    @property
     def line(self) -> str:
         """One line for people."""
         stage = next((event for event in reversed(self.events) if event["event"] == "StageStarted"), None)

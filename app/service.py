@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from trinas.batch import Job, Outcome, Plan, plan_jobs, run_jobs
-from trinas.config import MAX_INPUT_PX, SaveConfig, SizeConfig, UpscaleConfig
+from trinas.config import SaveConfig, SizeConfig, UpscaleConfig
 from trinas.cost import Cost, spec_cost
 from trinas.enlarge import Enlarger
 from trinas.errors import ImageError, ModelError, Stopped, TrinasError
@@ -26,32 +26,13 @@ from trinas.images import Image
 from trinas.store import ModelConfig, bundled_models, find_model, load_config, load_model
 from trinas.upscale import Upscaler
 
+from .limits import Limits
+
 FORGET_AFTER_S = 3600
 """Files of a visitor that was not heard of for so long are deleted, and so are uploads as old as that."""
 
 TIMED_PX, TIMED_RUNS = 256, 3
 """Side of the picture that a network's speed is measured on, and how often; the fastest counts."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one visitor may ask for."""
-
-    upload_mb: float = 200
-    """Of one file."""
-    input_px: int = MAX_INPUT_PX
-    output_px: int = 200_000_000
-    """A result of so many takes about 4 GB of memory."""
-    files: int = 1000
-    """Of a batch, those in archives included."""
-    unpacked_mb: float = 4000
-    """Of all files in an archive."""
-    seconds: float = 3600
-    """For one job: a picture, a batch, a comparison."""
-    queue: int = 32
-    """Jobs that wait; more are turned away."""
-    search_minutes: float = 240
-    """The longest search; 0: there are none."""
 
 
 class Session:
@@ -95,7 +76,6 @@ class Preview:
     result: tuple[int, int]
     models: list[str]
     seconds: float
-    memory_bytes: int
 
 
 @dataclass
@@ -229,9 +209,7 @@ class Service:
             raise ImageError(shown(estimate.problem, picture.parent))
         header = estimate.work.header
         models = [enlarger.models[scale] for scale in estimate.work.passes]
-        return Preview(
-            (header.width, header.height), estimate.work.size, models, estimate.seconds, estimate.memory_bytes
-        )
+        return Preview((header.width, header.height), estimate.work.size, models, estimate.seconds)
 
     def upscale(
         self,

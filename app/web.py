@@ -19,9 +19,10 @@ from trinas.config import SaveConfig
 from trinas.errors import Stopped, TrinasError
 from trinas.report import drawing_style
 
+from .limits import Limits
 from .parts import NETWORKS, Picker, models_table
 from .searches import Searches
-from .service import Limits, Service, escaped
+from .service import Service, escaped
 from .tab_batch import batch_tab
 from .tab_compare import compare_tab
 from .tab_models import models_tab

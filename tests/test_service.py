@@ -11,7 +11,8 @@ import pytest
 from conftest import generated_photograph
 from PIL import Image as PillowImage
 from trinas_app import service as service_module
-from trinas_app.service import Limits, Service, is_inside, plan_batch, shown, zipped
+from trinas_app.limits import Limits
+from trinas_app.service import Service, is_inside, plan_batch, shown, zipped
 
 from trinas.config import SaveConfig
 from trinas.errors import ImageError, ModelError, Stopped
