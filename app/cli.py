@@ -58,7 +58,7 @@ cli = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-models_cli = typer.Typer(help="List the bundled models.", invoke_without_command=True)
+models_cli = typer.Typer(help="List the bundled models; pull and push others.", invoke_without_command=True)
 cli.add_typer(models_cli, name="models")
 
 
@@ -578,6 +578,50 @@ def search(
         photographs = _search_images(data)
         network = search_network(chosen, photographs, config, run_dir, on_event=_print_search, stop=stop)
     _end_search(network, run_dir, data)
+
+
+@models_cli.command()
+def pull(
+    model: Annotated[str, typer.Argument(help="user/name of the Hugging Face Hub, or user/name@revision.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="New folder. [default: the name]")] = None,
+) -> None:
+    """Download a model of the Hugging Face Hub into a folder, checked.
+
+    `--model user/name` does without: it keeps models in the Hub's own cache.
+    """
+    from trinas.errors import ModelError
+    from trinas.hub import is_hub_id
+    from trinas.store import pull_model
+
+    if not is_hub_id(model):
+        raise ModelError(f"{model}: not user/name of the Hub")
+    folder = output or Path(model.partition("@")[0].rpartition("/")[2])
+    pull_model(model, folder)
+    typer.echo(f"Done; use it with --model {folder}", err=True)
+
+
+@models_cli.command()
+def push(
+    model: Annotated[str | None, typer.Argument(help="Bundled name or a model's folder.")] = None,
+    repository: Annotated[str | None, typer.Argument(help="user/name; made if need be.")] = None,
+    organisation: Annotated[
+        str | None, typer.Option("--all", help="Push every bundled model, each as ORG/name.", metavar="ORG")
+    ] = None,
+) -> None:
+    """Upload a model to the Hugging Face Hub: weights, config.json and card.
+
+    Log in with `hf auth login` first, or set HF_TOKEN, with a token that may write.
+    """
+    from trinas.store import bundled_models, find_model, push_model
+
+    if organisation is not None and model is None:
+        wishes = [(name, f"{organisation}/{name}") for name in bundled_models()]
+    elif organisation is None and model is not None and repository is not None:
+        wishes = [(model, repository)]
+    else:
+        raise typer.BadParameter("give a model and user/name, or --all ORG")
+    for name, target in wishes:
+        typer.echo(f"{name} is at {push_model(find_model(name), target)}")
 
 
 @cli.command()

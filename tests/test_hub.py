@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 from conftest import generated_photograph
 from hub_server import HubServer
+from huggingface_hub import ModelCard
 from PIL import Image as PillowImage
 
 from trinas.hub import is_hub_id
+from trinas.store import bundled_models, load_config, load_model
 
 LOAD = "import sys, trinas; print(trinas.load_model(sys.argv[1]).config.name)"
+CLI = "from trinas_app.cli import main; main()"
 LOAD_ALL = """
 import sys, trinas
 for name in sys.argv[1:]:
@@ -69,8 +72,7 @@ def test_a_model_is_downloaded_once_and_then_works_offline(run, hub):
 def test_the_command_line_takes_a_hub_id(run, tmp_path):
     picture = tmp_path / "cat.png"
     PillowImage.fromarray(generated_photograph(20, 24)).save(picture)
-    code = "from trinas_app.cli import main; main()"
-    ended = run(code, str(picture), "--model", "ann/tiny", "-o", str(tmp_path / "out"))
+    ended = run(CLI, str(picture), "--model", "ann/tiny", "-o", str(tmp_path / "out"))
     assert ended.returncode == 0, ended.stderr
     with PillowImage.open(tmp_path / "out" / "cat_x2.png") as result:
         assert result.size == (48, 40)
@@ -111,6 +113,32 @@ def test_a_pushed_model_comes_back(run, hub, tiny_model_dir):
         assert ended.stdout.strip() == f"{hub.url}/ann/pushed", ended.stderr
     assert set(hub.files["ann/pushed"]) == {"config.json", "model.safetensors", "README.md"}
     assert run(LOAD, "ann/pushed").stdout.strip() == "tiny-model"
+
+
+def test_the_card_tells_the_hub_and_people_what_there_is_to_know(run, hub):
+    ended = run(CLI, "models", "push", "trinas-xs-x4", "ann/photos", HF_TOKEN="right")
+    assert ended.returncode == 0, ended.stderr
+    card = ModelCard(hub.files["ann/photos"]["README.md"].decode())
+    assert (card.data.license, card.data.pipeline_tag) == ("apache-2.0", "image-to-image")
+    figures = load_config("trinas-xs-x4").figures
+    found = {(result.dataset_type, result.metric_type): result.metric_value for result in card.data.eval_results}
+    assert found[("Set5", "psnr")] == pytest.approx(figures["Set5"]["psnr"], abs=1e-4)
+    assert len(found) == 2 * len(figures)
+    assert "--model ann/photos" in card.text
+    assert "Licence and limits" in card.text
+
+
+def test_all_bundled_models_are_pushed_and_pulled_back(run, hub, tmp_path):
+    ended = run(CLI, "models", "push", "--all", "ann", HF_TOKEN="right")
+    assert ended.returncode == 0, ended.stderr
+    assert {f"ann/{name}" for name in bundled_models()} <= set(hub.files)
+    ended = run(CLI, "models", "pull", "ann/trinas-xs-x2")
+    assert ended.returncode == 0, ended.stderr
+    pulled = tmp_path / "trinas-xs-x2"
+    assert (pulled / "model.safetensors").read_bytes() == hub.files["ann/trinas-xs-x2"]["model.safetensors"]
+    assert load_model(str(pulled)).config == load_config("trinas-xs-x2")
+    again = run(CLI, "models", "pull", "ann/trinas-xs-x2")
+    assert (again.returncode, again.stderr.strip()) == (1, "error: trinas-xs-x2: exists already; choose another folder")
 
 
 def test_a_wrong_token_is_said_to_be(run, hub, tiny_model_dir):

@@ -13,17 +13,28 @@ def model_card(
     licence: str,
     training: Mapping[str, Any],
     figures: Mapping[str, Mapping[str, float]],
+    called: str | None = None,
 ) -> str:
-    """Markdown that says what a model is, what it was trained on, how good it is and what it cannot do."""
+    """Markdown that says what a model is, what it was trained on, how good it is and what it cannot do.
+
+    It begins with the Hub's front matter: licence, kind of task and, as `model-index`, the figures.
+
+    Args:
+        called: what `--model` takes; None: the name.
+    """
     cost = spec_cost(spec)
     lines = [
+        "---",
+        _front_matter(name, spec.scale, licence, figures),
+        "---",
+        "",
         f"# {name}",
         "",
         f"Enlarges photographs {spec.scale} times. {cost.params:,} parameters, "
         f"{cost.macs / 1e9:.2f} G multiply-adds for a 1280x720 output, receptive radius {cost.radius_px} pixels.",
         "",
         "```",
-        f"trinas-upscale photos/ -s {spec.scale} --model {name}",
+        f"trinas-upscale photos/ -s {spec.scale} --model {called or name}",
         "```",
         "",
         "## Architecture",
@@ -51,6 +62,33 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _front_matter(name: str, scale: int, licence: str, figures: Mapping[str, Mapping[str, float]]) -> str:
+    """YAML that the Hub sorts and shows models by."""
+    from huggingface_hub import EvalResult, ModelCardData  # imported here as it takes a while
+
+    results = [
+        EvalResult(
+            task_type="image-to-image",
+            dataset_type=test_set,
+            dataset_name=f"{test_set}, x{scale}",
+            metric_type=metric,
+            metric_value=round(value, 4),
+        )
+        for test_set, values in figures.items()
+        for metric, value in values.items()
+    ]
+    data = ModelCardData(
+        license=licence.lower(),  # the Hub's names are SPDX's in lower case
+        library_name="trinas",
+        pipeline_tag="image-to-image",
+        tags=["super-resolution", f"x{scale}"],
+        metrics=["psnr", "ssim"] if results else None,
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
+    return data.to_yaml().strip()
 
 
 def diagram(spec: ArchSpec) -> list[str]:

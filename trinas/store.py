@@ -2,6 +2,7 @@
 
 import importlib.resources
 import json
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,10 +79,10 @@ def save_model(folder: Path, network: Network, config: ModelConfig) -> None:
     save_config(folder, config)
 
 
-def save_config(folder: Path, config: ModelConfig) -> None:
-    """Write config.json and the card that says the same."""
+def save_config(folder: Path, config: ModelConfig, called: str | None = None) -> None:
+    """Write config.json and the card that says the same; `called` is what `--model` takes, if not the name."""
     write_atomically(folder / CONFIG_FILE, (config.to_json() + "\n").encode())
-    card = model_card(config.name, config.spec, config.licence, config.training, config.figures)
+    card = model_card(config.name, config.spec, config.licence, config.training, config.figures, called)
     write_atomically(folder / CARD_FILE, card.encode())
 
 
@@ -202,8 +203,29 @@ def load_model(name: str) -> Model:
     return Model(config, network.eval().requires_grad_(False))
 
 
+def pull_model(name: str, folder: Path) -> None:
+    """Download a model of the Hub into a new folder, with a card made anew.
+
+    Raises:
+        ModelError: `folder` exists already or cannot be written, or the model cannot be had or is damaged.
+    """
+    if folder.exists():
+        raise ModelError(f"{folder}: exists already; choose another folder")
+    source = download_model(name, (CONFIG_FILE, WEIGHTS_FILE))
+    load_model(str(source))
+    try:
+        folder.mkdir(parents=True)
+        for file in (WEIGHTS_FILE, CONFIG_FILE):  # config.json last: with it the folder is a model
+            write_atomically(folder / file, (source / file).read_bytes())
+    except OSError as error:
+        raise ModelError(f"{folder}: cannot be written ({error.strerror})") from None
+    save_config(folder, load_config(str(folder)))
+
+
 def push_model(folder: Path, repo: str, token: str | None = None) -> str:
     """Upload a model to the Hub: its weights, config.json and card, and nothing else that is in its folder.
+
+    The card is made anew: it says what config.json says, and how to use the model from the Hub.
 
     Args:
         repo: `user/name`; made if need be.
@@ -213,8 +235,12 @@ def push_model(folder: Path, repo: str, token: str | None = None) -> str:
     Raises:
         ModelError: the folder holds no sound model, the Hub refused it, or cannot be reached.
     """
-    load_model(str(folder))
-    return upload_files(folder, repo, (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE), token)
+    config = load_model(str(folder)).config
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name)
+        write_atomically(copy / WEIGHTS_FILE, (folder / WEIGHTS_FILE).read_bytes())
+        save_config(copy, config, called=repo)
+        return upload_files(copy, repo, (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE), token)
 
 
 def _bundle() -> Path:
