@@ -625,6 +625,27 @@ def push(
 
 
 @cli.command()
+def export(
+    model: Annotated[str, typer.Argument(help="Bundled name, a model's folder, or user/name of the Hub.")],
+    output: Annotated[Path, typer.Argument(help="File to write, for example out.onnx.", metavar="OUT.ONNX")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if there is one.")] = False,
+) -> None:
+    """Write a model as ONNX, for programs without PyTorch.
+
+    The input `low` is (N, 3, H, W), float32, sRGB in [0, 1], of any size; the output `high` is scale times as high
+    and wide, and needs clamping. Takes the packages onnx and onnxscript.
+    """
+    from trinas.errors import ModelError
+    from trinas.export import export_onnx
+    from trinas.store import load_model
+
+    if output.exists() and not overwrite:
+        raise ModelError(f"{output}: exists already; choose another name, or give --overwrite")
+    export_onnx(load_model(model), output)
+    typer.echo(f"Wrote {output}", err=True)
+
+
+@cli.command()
 def web(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,

@@ -15,7 +15,7 @@ LAYERS = [
     {"device", "layers", "data", "cost", "events"},
     {"network", "card"},
     {"store", "supernet", "latency"},
-    {"upscale", "evaluate", "budgets"},
+    {"upscale", "evaluate", "budgets", "export"},
     {"enlarge", "compare", "train", "learner"},
     {"batch", "report"},
     {"search"},
