@@ -401,6 +401,13 @@ def train(
     l2_share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the steps, at the end, on squared error.")
     ] = TrainConfig.l2_share,
+    variants: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Learn from photographs that are blurred, noisy and compressed, each in so many ways; 0 leaves them.",
+        ),
+    ] = TrainConfig.variants,
     branches: Annotated[
         bool, typer.Option(help="Over-parameterise 3x3 convolutions while training.")
     ] = TrainConfig.branches,
@@ -440,6 +447,7 @@ def train(
                 patch_px=patch,
                 learning_rate=learning_rate,
                 l2_share=l2_share,
+                variants=variants,
                 branches=branches,
                 validate_every=validate_every,
                 seed=seed,

@@ -193,6 +193,9 @@ class TrainConfig:
     """Over-parameterise 3x3 convolutions while training; the saved model is collapsed, and the same size."""
     validate_every: int = 500
     """Steps between validations; each also saves the state."""
+    variants: int = 0
+    """0: input is made by the field's protocol. Otherwise each photograph is blurred, made noisy and compressed in so
+    many ways, as real pictures are (`degrade.degraded`)."""
     teacher: str | None = None
     """A model whose output is the target instead of the photograph."""
     seed: int = 0
@@ -210,7 +213,7 @@ class TrainConfig:
         _check_positive(
             self, "steps", "minutes", "batch_size", "patch_px", "learning_rate", "clip_norm", "validate_every"
         )
-        for name in ("seed", "warmup_steps"):
+        for name in ("seed", "warmup_steps", "variants"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.l2_share <= 1:

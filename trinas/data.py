@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trinas.degrade import crop_to_multiple, downscale
+from trinas.degrade import crop_to_multiple, degraded, downscale
 from trinas.errors import DataError, ImageError
 from trinas.formats import IMAGE_SUFFIXES, is_image_file
 from trinas.images import read_rgb8
@@ -120,10 +120,24 @@ def centre_crops(photographs: Sequence[Photograph], side_px: int) -> list[Photog
     return crops
 
 
-def image_pairs(photographs: Sequence[Photograph], scale: int) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """(low, high) of each photograph, uint8 (H, W, 3), made by the field's protocol."""
+Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def image_pairs(photographs: Sequence[Photograph], scale: int, variants: int = 0) -> list[Pair]:
+    """(low, high) of each photograph, uint8 (H, W, 3), made by the field's protocol.
+
+    With `variants` each photograph comes that many times, its low each time `degraded` in another way: the same ways
+    on every call.
+    """
     highs = [crop_to_multiple(photo.pixels, scale) for photo in photographs]
-    return [(downscale(high, scale), high) for high in highs]
+    if not variants:
+        return [(downscale(high, scale), high) for high in highs]
+    seeds = [int(photo.digest[:16], 16) for photo in photographs]
+    return [
+        (degraded(high, scale, np.random.default_rng((seed, variant))), high)
+        for high, seed in zip(highs, seeds, strict=True)
+        for variant in range(variants)
+    ]
 
 
 class Patches:
@@ -139,6 +153,7 @@ class Patches:
         patch_px: int,
         device: torch.device,
         teacher: Callable[[Tensor], Tensor] | None = None,
+        variants: int = 0,
     ) -> None:
         """
         Args:
@@ -147,11 +162,12 @@ class Patches:
             patch_px: side of a patch in low-resolution pixels.
             device: where the buffers lie and batches are cut.
             teacher: maps low to the high that is to be learnt; by default the photograph is.
+            variants: as for `image_pairs`.
         Raises:
             DataError: an image is smaller than a patch.
         """
         check_sizes(photographs, patch_px * scale)
-        pairs = image_pairs(photographs, scale)
+        pairs = image_pairs(photographs, scale, variants)
         self.scale, self.patch_px, self.device, self.teacher = scale, patch_px, device, teacher
         self.sizes = np.array([low.shape[:2] for low, _ in pairs])
         self._low = _Buffer([low for low, _ in pairs], device)

@@ -1,7 +1,16 @@
 """How low-resolution images are made from high-resolution ones."""
 
+import io
+
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+MAX_BLUR, MAX_NOISE = 0.35, 8.0
+"""The strongest `degraded`: standard deviation of its blur over the scale, and of its noise in levels of 255."""
+
+JPEG_QUALITIES, JPEG_SHARE = (30, 95), 0.9
+"""Of `degraded`: the range of qualities, and the share of images that are compressed at all."""
 
 
 def imresize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -34,6 +43,37 @@ def downscale(high: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     if height % scale or width % scale:
         raise ValueError(f"sides {height} and {width} must be multiples of {scale}")
     return np.ascontiguousarray(imresize(high, height // scale, width // scale))
+
+
+def degraded(high: NDArray[np.uint8], scale: int, random: np.random.Generator) -> NDArray[np.uint8]:
+    """A low-resolution partner of `high` with the faults of real pictures: out of focus, noisy, compressed.
+
+    Gaussian blur, `downscale`, Gaussian noise and JPEG compression follow each other as they do in a camera; each is
+    drawn anew, weak ones as often as strong ones, and half of the images have no noise.
+
+    Args:
+        high: (H, W, 3); sides must be multiples of `scale`.
+        scale: high pixels per low pixel, along each side.
+        random: where the strengths and the noise come from.
+    Returns:
+        (H / scale, W / scale, 3).
+    """
+    blur = ImageFilter.GaussianBlur(random.uniform(0, MAX_BLUR) * scale)
+    low = downscale(np.asarray(Image.fromarray(high).filter(blur)), scale)
+    if random.random() < 0.5:
+        noise = random.normal(0, random.uniform(0, MAX_NOISE), low.shape)
+        low = (low + noise).round().clip(0, 255).astype(np.uint8)
+    if random.random() < JPEG_SHARE:
+        low = jpeg_compressed(low, int(random.integers(*JPEG_QUALITIES, endpoint=True)))
+    return low
+
+
+def jpeg_compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """`image` (H, W, 3) as it comes out of a JPEG file of a quality of 1 to 100, colours at half resolution."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    with Image.open(file) as compressed:
+        return np.asarray(compressed)
 
 
 def crop_to_multiple(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:

@@ -241,8 +241,8 @@ def _train(
     check_sizes(photographs, config.patch_px * spec.scale)
     learning, held_out = split(photographs)
     teacher = load_teacher(config.teacher, spec.scale, run.device)
-    patches = Patches(learning, spec.scale, config.patch_px, run.device, teacher)
-    validation = image_pairs(held_out, spec.scale)
+    patches = Patches(learning, spec.scale, config.patch_px, run.device, teacher, config.variants)
+    validation = image_pairs(held_out, spec.scale, min(config.variants, 1))
     data = fingerprint(photographs)
     run.steps = run.steps or _count_steps(run, patches, validation)
     try:
