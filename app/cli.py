@@ -60,6 +60,8 @@ cli = typer.Typer(
 )
 models_cli = typer.Typer(help="List the bundled models; pull and push others.", invoke_without_command=True)
 cli.add_typer(models_cli, name="models")
+data_cli = typer.Typer(help="Get public training photographs.", no_args_is_help=True)
+cli.add_typer(data_cli, name="data")
 
 
 class FileFormat(str, Enum):
@@ -86,6 +88,13 @@ def _complete_model(incomplete: str) -> list[str]:
     from trinas.store import bundled_models
 
     return [name for name in bundled_models() if name.startswith(incomplete)]
+
+
+class DataName(str, Enum):
+    """Public training sets, see `trinas.datasets`."""
+
+    DIV2K = "div2k"
+    FLICKR2K = "flickr2k"
 
 
 class SpaceName(str, Enum):
@@ -632,6 +641,32 @@ def push(
         typer.echo(f"{name} is at {push_model(find_model(name), target)}")
 
 
+@data_cli.callback()
+def data_root() -> None:
+    """Get public training photographs."""
+
+
+@data_cli.command("get")
+def get_data(
+    name: Annotated[DataName, typer.Argument(help="The set.")],
+    folder: Annotated[Path, typer.Argument(help="Gets a sub-folder with the images.", metavar="DIR")],
+) -> None:
+    """Download a set of training photographs, check it and unpack it; run the same again to go on.
+
+    - `div2k`: 800 photographs, 3.5 GB
+    - `flickr2k`: 2650 photographs, 20 GB
+
+    Both are for academic research only. While it is unpacked, a set takes twice its size.
+    """
+    from trinas.datasets import DATA_SETS, get_data_set
+
+    typer.echo(DATA_SETS[name.value].about, err=True)
+    images = get_data_set(DATA_SETS[name.value], folder, _PrintSteps())
+    if sys.stderr.isatty():
+        typer.echo("", err=True)
+    typer.echo(f"Done; learn from it with --data {images}", err=True)
+
+
 @cli.command()
 def export(
     model: Annotated[str, typer.Argument(help="Bundled name, a model's folder, or user/name of the Hub.")],
@@ -1036,6 +1071,24 @@ def _duration(seconds: float) -> str:
         return "unknown time"
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes} min {seconds:02d} s"
+
+
+class _PrintSteps:
+    """A line for each tenth of a step of work, renewed on a terminal at each percent."""
+
+    def __init__(self) -> None:
+        self._shown = ""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        parts = 100 if sys.stderr.isatty() else 10
+        share = done * parts // total * 100 // parts if total else 0
+        line = f"{what}: {share} %" if total else f"{what}: {done / 1e6:,.0f} MB"
+        if line == self._shown:
+            return
+        renewed = sys.stderr.isatty() and self._shown.startswith(what)
+        ahead = "\r" if renewed else ("\n" if sys.stderr.isatty() and self._shown else "")
+        typer.echo(ahead + line, err=True, nl=not sys.stderr.isatty())
+        self._shown = line
 
 
 def _print_training(progress: "Progress") -> None:

@@ -10,7 +10,7 @@ LAYERS = [
     {"errors"},
     {"files", "formats", "hub"},
     {"space", "sparse", "config", "metadata", "colour", "degrade", "synthetic", "checkpoint", "plot"},
-    {"tiff", "sizes"},
+    {"tiff", "sizes", "datasets"},
     {"images"},
     {"device", "layers", "data", "cost", "events"},
     {"network", "card"},

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -663,7 +663,7 @@ class _Search:
             "precision": {"training": learner.precision, "running": self._running_precision},
             "threads": torch.get_num_threads(),
             "versions": {
-                "trinas-upscale": version("trinas-upscale"),
+                "trinas-upscale": _own_version(),
                 "torch": torch.__version__,
                 "python": platform.python_version(),
             },
@@ -713,3 +713,10 @@ def weight_rate(run: Run) -> float:
 def score_rate(run: Run) -> float:
     """Adam's rate for the scores."""
     return run.config.score_rate or max(SCORE_RATE, SCORE_TRAVEL / run.counts[SEARCH])
+
+
+def _own_version() -> str:
+    try:
+        return version("trinas-upscale")
+    except PackageNotFoundError:
+        return "not installed"

@@ -244,4 +244,7 @@ def push_model(folder: Path, repo: str, token: str | None = None) -> str:
 
 
 def _bundle() -> Path:
-    return Path(str(importlib.resources.files("trinas_models")))
+    try:
+        return Path(str(importlib.resources.files("trinas_models")))
+    except ModuleNotFoundError:  # nothing is installed: a clone's own folder
+        return Path(__file__).parent.parent / "models"
