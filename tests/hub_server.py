@@ -27,6 +27,10 @@ class HubServer:
     requests: list[str] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     """Tokens that writing was tried with."""
+    breaks_after: dict[str, int] = field(default_factory=dict)
+    """File -> bytes after which the next connection that sends it breaks."""
+    ranges: list[str] = field(default_factory=list)
+    """Range header of each request that had one."""
 
     def __enter__(self) -> "HubServer":
         hub = self
@@ -85,7 +89,15 @@ class HubServer:
             return
         content = self.files[repo][name]
         etag = f'"{hashlib.sha256(content).hexdigest()}"'
-        send(request, 200, {"ETag": etag, "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}, content)
+        facts = {"ETag": etag, "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        code, wanted = 200, request.headers.get("Range")
+        if wanted:
+            self.ranges.append(wanted)
+            start = int(wanted.removeprefix("bytes=").partition("-")[0])
+            code, facts["Content-Range"] = 206, f"bytes {start}-{len(content) - 1}/{len(content)}"
+            content = content[start:]
+        breaks_after = self.breaks_after.pop(name, None) if request.command == "GET" else None
+        send(request, code, facts, content, breaks_after)
 
     def _write(self, request: BaseHTTPRequestHandler, path: str, body: bytes) -> None:
         if request.headers.get("Authorization") != "Bearer right":
@@ -113,7 +125,13 @@ class HubServer:
             send(request, 200, {}, b'{"errors": [], "warnings": []}')
 
 
-def send(request: BaseHTTPRequestHandler, code: int, headers: dict[str, str], content: bytes) -> None:
+def send(
+    request: BaseHTTPRequestHandler,
+    code: int,
+    headers: dict[str, str],
+    content: bytes,
+    breaks_after: int | None = None,
+) -> None:
     request.send_response(code)
     for name, value in headers.items():
         request.send_header(name, value)
@@ -121,4 +139,4 @@ def send(request: BaseHTTPRequestHandler, code: int, headers: dict[str, str], co
     request.send_header("Content-Length", str(len(content)))
     request.end_headers()
     if request.command != "HEAD":
-        request.wfile.write(content)
+        request.wfile.write(content[:breaks_after])

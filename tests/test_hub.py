@@ -7,13 +7,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import generated_photograph
 from hub_server import HubServer
 from huggingface_hub import ModelCard
 from PIL import Image as PillowImage
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
 
 from trinas.hub import is_hub_id
-from trinas.store import bundled_models, load_config, load_model
+from trinas.network import Network
+from trinas.space import ArchSpec, CellSpec, SlotSpec
+from trinas.store import ModelConfig, bundled_models, load_config, load_model, save_model
 
 LOAD = "import sys, trinas; print(trinas.load_model(sys.argv[1]).config.name)"
 CLI = "from trinas_app.cli import main; main()"
@@ -85,6 +90,15 @@ def test_what_is_wrong_is_said_in_a_line(run, hub):
     hub.files["ann/huge"] = good | {"model.safetensors": bytes(200_000_001)}
     hub.files["ann/pickle"] = good | {"model.safetensors": b"\x80\x04\x95 a pickle"}
     hub.files["ann/cut"] = good | {"model.safetensors": good["model.safetensors"][:-7]}
+    hub.files["ann/header"] = good | {"model.safetensors": (2**62).to_bytes(8, "little") + b"{}"}
+    weights = load_safetensors(good["model.safetensors"])
+    bias = weights["head.bias"]
+    for name, odd in {
+        "nan": {"head.bias": torch.full_like(bias, torch.nan)},
+        "shapes": {"head.bias": bias[:3].clone()},
+        "extra": {"extra": bias.clone()},
+    }.items():
+        hub.files[f"ann/{name}"] = good | {"model.safetensors": save_safetensors(weights | odd)}
     hub.files["ann/newer"] = good | {"config.json": good["config.json"].replace(b'"schema": 1', b'"schema": 99')}
     expected = {
         "ann/none": "no such folder, nor such a model on the Hub",
@@ -94,12 +108,30 @@ def test_what_is_wrong_is_said_in_a_line(run, hub):
         "ann/huge": "which is no model",
         "ann/pickle": "not a safetensors file",
         "ann/cut": "not a safetensors file",
+        "ann/header": "not a safetensors file",
+        "ann/nan": "values that are not numbers",
+        "ann/shapes": "head.bias is torch.float32 (3,)",
+        "ann/extra": "unknown ['extra']",
         "ann/newer": "newer trinas-upscale",
     }
     lines = run(LOAD_ALL, *expected).stdout.splitlines()
     assert len(lines) == len(expected)
     for line, words in zip(lines, expected.values(), strict=True):
         assert words in line
+
+
+def test_an_interrupted_download_goes_on(run, hub, tmp_path):
+    """The client writes blocks of 10 MB, so that much must have come for there to be something to go on from."""
+    spec = ArchSpec("edge", 2, 128, (CellSpec((SlotSpec("conv3x3", 128),) * 19),))
+    folder = tmp_path / "large"
+    save_model(folder, Network(spec), ModelConfig("large", spec, "Apache-2.0"))
+    hub.files["ann/large"] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    hub.breaks_after["model.safetensors"] = 10_600_000
+    ended = run(LOAD, "ann/large")
+    assert ended.stdout.strip() == "large", ended.stderr
+    assert hub.ranges == ["bytes=10485760-"]
+    (cached,) = (tmp_path / "hf").rglob("*/snapshots/*/model.safetensors")
+    assert cached.read_bytes() == hub.files["ann/large"]["model.safetensors"]
 
 
 def test_without_a_network_it_is_said_so(run):

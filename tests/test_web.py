@@ -33,10 +33,15 @@ class Server:
     """`trinas-upscale web` in a process of its own, on a port that is free."""
 
     def __init__(self, folder: Path, *options: str, hub: str = "http://127.0.0.1:9") -> None:
+        web = ["-m", "trinas_app", "web", "--port", str(free_port()), "--device", "cpu"]
+        self.start(folder, [*web, *options], HF_ENDPOINT=hub)
+
+    def start(self, folder: Path, arguments: list[str], **variables: str) -> None:
+        """Run Python until it has said where it listens."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self._log = folder, (folder / "web.log").open("w+")
-        command = [sys.executable, "-m", "trinas_app", "web", "--port", str(free_port()), "--device", "cpu", *options]
-        environment = os.environ | {"TMPDIR": str(folder), "HF_ENDPOINT": hub, "HF_HOME": str(folder / "hf")}
+        command = [sys.executable, *arguments]
+        environment = os.environ | {"TMPDIR": str(folder), "HF_HOME": str(folder / "hf")} | variables
         self.process = subprocess.Popen(command, cwd=folder, stdout=self._log, stderr=self._log, env=environment)
         end = time.monotonic() + 120
         while not (found := re.search(r"http://\S+", self.said())):
