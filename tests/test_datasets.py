@@ -191,12 +191,20 @@ def test_something_else_is_refused_and_removed(server, tmp_path):
 
 def test_a_server_that_stays_away_keeps_what_came(server, tmp_path):
     server.cuts = [70_000, *[0] * datasets.ATTEMPTS]
-    with pytest.raises(DataError, match=r"cannot be downloaded .*run the same again"):
+    with pytest.raises(DataError, match=r"cannot be downloaded .* 0 MB are kept, the same command goes on"):
         get(server, tmp_path)
     assert (tmp_path / f"{server.name}.part").stat().st_size == 70_000
     get(server, tmp_path)
     assert files_under(tmp_path) == WHOLE
     assert server.ranges[-1] == "bytes=70000-"
+
+
+def test_where_nothing_comes_nothing_is_left(server, tmp_path):
+    server.refuses = 503
+    with pytest.raises(DataError, match=r"cannot be downloaded \(503 .*see whether you are online"):
+        get(server, tmp_path)
+    assert len(server.ranges) == datasets.ATTEMPTS
+    assert files_under(tmp_path) == set()
 
 
 def test_a_refusal_is_said_at_once(server, tmp_path):

@@ -125,10 +125,11 @@ def _download(url: str, part: Path, on_progress: Callable[[int, int], None]) -> 
             reason = getattr(error, "reason", None) or error
         failures = 1 if part.exists() and part.stat().st_size > have else failures + 1
         if failures == ATTEMPTS:
-            raise DataError(
-                f"{url}: cannot be downloaded ({reason}); run the same again, it goes on after "
-                f"{part.stat().st_size / 1e6:,.0f} MB"
-            )
+            kept = f"; {have / 1e6:,.0f} MB are kept, the same command goes on from there"
+            if not have:
+                part.unlink(missing_ok=True)
+                kept = "; see whether you are online, and run the same again"
+            raise DataError(f"{url}: cannot be downloaded ({reason}){kept}")
         time.sleep(PAUSE_S)
 
 
