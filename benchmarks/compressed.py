@@ -1,0 +1,77 @@
+"""Measure models on compressed input: the test sets' small images, saved as JPEG first.
+
+    python benchmarks/compressed.py DATA [--pictures FOLDER]
+
+DATA is laid out as docs/data.md says. `--pictures` also writes crops of some results side by side, to look at.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from trinas.config import UpscaleConfig
+from trinas.degrade import crop_to_multiple, downscale, jpeg_compressed
+from trinas.evaluate import Pixels, evaluate_model, upscale_bicubic
+from trinas.images import read_rgb8
+from trinas.store import load_model
+from trinas.upscale import Upscaler
+
+SCALES, QUALITIES = (2, 4), (30, 50, 70, 90, None)
+CROPS = {"Set5/HR/butterfly.png": (60, 40), "Set5/HR/woman.png": (40, 20), "Set14/HR_x4/img_014.png": (180, 120)}
+"""Image -> left and top of the square that is shown, in high-resolution pixels."""
+
+CROP_PX, SHOWN_QUALITY = 160, 50
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--pictures", type=Path)
+    arguments = parser.parse_args()
+    print("| scale | JPEG quality | network | Set5 | Set14 | BSD100 |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for scale in SCALES:
+        for quality in QUALITIES:
+            for name, enlarge in enlargers(scale).items():
+                figures = " | ".join(measure(enlarge, arguments.data, scale, quality))
+                print(f"| x{scale} | {quality or 'not compressed'} | {name} | {figures} |", flush=True)
+    if arguments.pictures:
+        arguments.pictures.mkdir(parents=True, exist_ok=True)
+        for scale in SCALES:
+            write_crops(arguments.data / "benchmarks", scale, arguments.pictures / f"compressed-x{scale}.png")
+
+
+def enlargers(scale: int) -> dict[str, Callable[[Pixels], Pixels]]:
+    names = [f"trinas-{tier}-x{scale}" for tier in ("xs", "s", "s-photo")]
+    networks = {name: Upscaler(load_model(name), UpscaleConfig(device="cpu", precision="fp32")).rgb8 for name in names}
+    return {"bicubic": lambda low: upscale_bicubic(low, scale), **networks}
+
+
+def measure(enlarge: Callable[[Pixels], Pixels], data: Path, scale: int, quality: int | None) -> list[str]:
+    """PSNR and SSIM on Y for each test set."""
+
+    def from_jpeg(low: Pixels) -> Pixels:
+        return enlarge(jpeg_compressed(low, quality) if quality else low)
+
+    folders = ("Set5/HR", f"Set14/HR_x{scale}", "BSD100")
+    found = [evaluate_model(from_jpeg, data / "benchmarks" / folder, scale) for folder in folders]
+    return [f"{figures.psnr:.2f} / {figures.ssim:.4f}" for figures in found]
+
+
+def write_crops(benchmarks: Path, scale: int, path: Path) -> None:
+    """A row per image: bicubic, each network, the original."""
+    rows = []
+    for name, (left, top) in CROPS.items():
+        high = crop_to_multiple(read_rgb8(benchmarks / name), scale)
+        low = jpeg_compressed(downscale(high, scale), SHOWN_QUALITY)
+        results = [*(enlarge(low) for enlarge in enlargers(scale).values()), high]
+        rows.append(np.concatenate([result[top : top + CROP_PX, left : left + CROP_PX] for result in results], axis=1))
+    shown = Image.fromarray(np.concatenate(rows, axis=0))
+    shown.resize((shown.width * 2, shown.height * 2), Image.Resampling.NEAREST).save(path)
+
+
+if __name__ == "__main__":
+    main()
