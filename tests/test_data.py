@@ -87,6 +87,20 @@ def test_every_patch_is_cut_from_one_place_of_both_resolutions(photo_dir, scale)
     assert orientations == set(range(8))
 
 
+def test_each_variant_of_a_photograph_is_degraded_in_its_own_way_on_every_call(photo_dir):
+    photographs = load_photographs([photo_dir])
+    clean, pairs = image_pairs(photographs, 2), image_pairs(photographs, 2, variants=3)
+    assert len(pairs) == 3 * len(clean)
+    for number, (low, high) in enumerate(pairs):
+        original_low, original_high = clean[number // 3]
+        np.testing.assert_array_equal(high, original_high)
+        assert low.shape == original_low.shape
+    assert len({low.tobytes() for low, _ in pairs}) == len(pairs)
+    again = image_pairs(photographs, 2, variants=3)
+    assert all(np.array_equal(low, twin) for (low, _), (twin, _) in zip(pairs, again, strict=True))
+    assert len(Patches(photographs, 2, 8, CPU, variants=3).sizes) == len(pairs)
+
+
 def to_bytes(batch):
     return (batch * 255).round().byte().permute(0, 2, 3, 1).numpy()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import generated_photograph
 
-from trinas.degrade import crop_to_multiple, downscale, imresize
+from trinas.degrade import crop_to_multiple, degraded, downscale, imresize, jpeg_compressed
 from trinas.formats import image_files
 from trinas.images import read_rgb8
 
@@ -58,3 +58,23 @@ def test_other_than_uint8_images_are_refused(bad):
 def test_sides_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="multiples of 4"):
         downscale(generated_photograph(10, 8), 4)
+
+
+def test_degraded_input_is_another_one_each_time_and_a_function_of_its_generator():
+    high = generated_photograph(96, 80)
+    clean = downscale(high, 4)
+    lows = [degraded(high, 4, np.random.default_rng(seed)) for seed in range(40)]
+    assert all(low.shape == clean.shape and low.dtype == np.uint8 for low in lows)
+    assert len({low.tobytes() for low in lows}) == 40
+    np.testing.assert_array_equal(lows[7], degraded(high, 4, np.random.default_rng(7)))
+    errors = sorted(float(np.square(low - clean.astype(float)).mean() ** 0.5) for low in lows)
+    assert errors[0] < errors[-1] / 3, "weak faults and strong ones"
+    assert errors[-1] < 40, "still the same picture"
+
+
+def test_compression_hurts_more_at_a_lower_quality():
+    image = generated_photograph(64, 96)
+    errors = [np.abs(jpeg_compressed(image, quality) - image.astype(float)).mean() for quality in (95, 60, 20)]
+    assert errors == sorted(errors)
+    assert errors[0] < errors[2] / 1.5
+    assert jpeg_compressed(image, 60).shape == image.shape

@@ -129,6 +129,11 @@ def test_the_first_network_is_of_the_smallest_tier():
     assert default_model(4) == "trinas-xs-x4"
 
 
+def test_a_card_says_what_input_a_model_is_for(tiny_spec):
+    assert "Made for clean, sharp input" in model_card("m", tiny_spec, "MIT", {"config": {"variants": 0}}, {})
+    assert "Made for photographs as they come" in model_card("m", tiny_spec, "MIT", {"config": {"variants": 8}}, {})
+
+
 def test_a_card_draws_the_long_skip_and_leaves_out_settings_that_were_not_given(tiny_spec):
     training = {"config": {"steps": 5, "minutes": None, "learning_rate": 0.0012345678}}
     card = model_card("m", replace(tiny_spec, long_skip=True), "MIT", training, {})

@@ -97,6 +97,20 @@ def test_training_learns_and_leaves_a_usable_model(tiny_spec, photographs, tmp_p
         assert curve.size == (960, 540)
 
 
+def test_a_network_that_learns_from_degraded_photographs_is_validated_on_such_and_says_so(
+    tiny_spec, photographs, tmp_path
+):
+    config = dataclasses.replace(CONFIG, variants=2)
+    network = train_network(tiny_spec, photographs, config, tmp_path / "run")
+    model = load_model(str(tmp_path / "run"))
+    assert model.config.restores
+    found = validation_psnr(network, image_pairs(split(photographs)[1], 2, variants=1))
+    assert model.config.training["validation_psnr"] == pytest.approx(found, abs=1e-3)
+    clean = train_network(tiny_spec, photographs, CONFIG, tmp_path / "clean")
+    assert not load_model(str(tmp_path / "clean")).config.restores
+    assert not same_weights(network, clean)
+
+
 def test_the_weights_that_validate_best_are_kept(tiny_spec, photographs, tmp_path):
     """A rate that ruins the network must not ruin the result."""
     good = dataclasses.replace(CONFIG, steps=100, validate_every=50)

@@ -57,8 +57,7 @@ def model_card(
         "",
         f"Weights: {licence}.",
         "",
-        f"Made for clean, sharp input reduced by bicubic interpolation; noise, blur and compression are enlarged "
-        f"as they are. It restores detail, it does not invent any. The only scale is {spec.scale}.",
+        f"{_made_for(training)} It restores detail, it does not invent any. The only scale is {spec.scale}.",
         "",
     ]
     return "\n".join(lines)
@@ -119,6 +118,24 @@ def _figures(scale: int, figures: Mapping[str, Mapping[str, float]]) -> list[str
         "| --- | --- | --- |",
         *(f"| {name} | {values['psnr']:.2f} | {values['ssim']:.4f} |" for name, values in figures.items()),
     ]
+
+
+def learnt_to_restore(training: Mapping[str, Any]) -> bool:
+    """Whether input was blurred, noisy and compressed; `training` is what config.json says."""
+    return bool(training.get("config", {}).get("variants"))
+
+
+def _made_for(training: Mapping[str, Any]) -> str:
+    if learnt_to_restore(training):
+        return (
+            "Made for photographs as they come: a little out of focus, noisy, compressed as JPEG (quality 30 to 95). "
+            "It smooths that away, and with it the finest of what clean, sharp input has; patterns of single pixels, as "
+            "in a screenshot's dithering, are not for it."
+        )
+    return (
+        "Made for clean, sharp input reduced by bicubic interpolation; noise, blur and compression are enlarged as "
+        "they are."
+    )
 
 
 def _training(training: Mapping[str, Any]) -> list[str]:

@@ -73,7 +73,7 @@ def jpeg_compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling="4:2:0")
     with Image.open(file) as compressed:
-        return np.asarray(compressed)
+        return np.array(compressed)
 
 
 def crop_to_multiple(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from trinas.card import model_card
+from trinas.card import learnt_to_restore, model_card
 from trinas.errors import ModelError, SpecError
 from trinas.files import write_atomically
 from trinas.hub import download_model, is_hub_id, upload_files
@@ -39,6 +39,11 @@ class ModelConfig:
     """How the weights came about: data, its licence, steps, time, validation PSNR."""
     figures: dict[str, dict[str, float]] = field(default_factory=dict)
     """Measured by the protocol: test set -> {"psnr": dB, "ssim": 0..1}."""
+
+    @property
+    def restores(self) -> bool:
+        """Whether it has learnt from `degrade.degraded` input to remove noise and compression."""
+        return learnt_to_restore(self.training)
 
     def to_json(self) -> str:
         return json.dumps(

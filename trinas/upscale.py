@@ -32,6 +32,9 @@ MAX_MEAN_SHIFT, MAX_INCONSISTENCY = 0.01, 0.02
 """How far a tile may be from its input, beyond bicubic's own inconsistency: its mean colour, and, RMS, all of it when
 reduced again. Sound networks stay below a tenth of that on photographs, and within it on noise (docs/LOG.md)."""
 
+RESTORED_PX = 8
+"""Those that remove noise and compression change pixels as they must, but not means over squares of this side."""
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -66,6 +69,7 @@ class Upscaler:
         self.scale = model.scale
         self.device = pick_device(self.config.device)
         self._network = copy.deepcopy(model.network).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._compared_px = RESTORED_PX if model.config.restores else 1
         self._radius_px = spec_cost(model.config.spec).radius_px
         self.precision = self.config.precision
         if self.precision == "auto":
@@ -136,7 +140,7 @@ class Upscaler:
                 complaint = "holds values that are not numbers"
                 continue
             high = within_reach(high, low)
-            complaint = _complaint(high, baseline, low)
+            complaint = _complaint(high, baseline, low, self._compared_px)
             if not complaint:
                 return high if self.config.strength == 1 else baseline.lerp_(high, self.config.strength)
         raise UpscaleError(f"the network's result {complaint}, even in fp32; try another model")
@@ -211,11 +215,16 @@ def _spread(low: Tensor, better: Callable[..., Tensor]) -> Tensor:
     return across
 
 
-def _complaint(high: Tensor, baseline: Tensor, low: Tensor) -> str:
-    """What shows that `high` is no enlargement of `low`, next to bicubic's; nothing if all is well."""
+def _complaint(high: Tensor, baseline: Tensor, low: Tensor, compared_px: int) -> str:
+    """What shows that `high` is no enlargement of `low`, next to bicubic's; nothing if all is well.
+
+    Means over squares of `compared_px` input pixels are compared, of less where a tile is smaller.
+    """
     scale = high.shape[1] // low.shape[1]
+    side = min(compared_px, *low.shape[1:])
+    reduced = F.avg_pool2d(low, side) if side > 1 else low
     inconsistency, unavoidable = (
-        float((F.avg_pool2d(pixels, scale) - low).square().mean().sqrt()) for pixels in (high, baseline)
+        float((F.avg_pool2d(pixels, scale * side) - reduced).square().mean().sqrt()) for pixels in (high, baseline)
     )
     shift = float((high.mean(dim=(1, 2)) - baseline.mean(dim=(1, 2))).abs().max())
     if shift > MAX_MEAN_SHIFT + unavoidable:
