@@ -129,7 +129,7 @@ def _made_for(training: Mapping[str, Any]) -> str:
     if learnt_to_restore(training):
         return (
             "Made for photographs as they come: a little out of focus, noisy, compressed as JPEG (quality 30 to 95). "
-            "It smooths that away, and with it the finest of what clean, sharp input has; patterns of single pixels, as "
+            "It smooths that away, and with it the finest detail of clean, sharp input; patterns of single pixels, as "
             "in a screenshot's dithering, are not for it."
         )
     return (
