@@ -7,7 +7,7 @@ from hypothesis import given
 from test_space import specs
 from torch.nn import functional as F
 
-from trinas.layers import build_primitive, shared_prefix
+from trinas.layers import PReLU, build_primitive, shared_prefix
 from trinas.network import Network
 from trinas.space import PAPER_NETWORKS, ArchSpec, CellSpec, SlotSpec
 from trinas.store import collapsed_weights
@@ -175,3 +175,24 @@ def test_a_long_edge_chain_hands_its_input_on_at_the_start(primitive):
         behind = network.trunk(features)
     kept = float(behind.std((0, 2, 3)).mean() / features.std((0, 2, 3)).mean())
     assert 0.2 < kept < 20
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_prelu_is_torchs_to_the_bit(dtype):
+    act = PReLU(8)
+    torch.nn.init.uniform_(act.weight, -0.5, 1.5)
+    features = torch.randn(2, 8, 9, 7, dtype=dtype)
+    expected = F.prelu(features, act.weight.to(dtype))
+    assert torch.equal(act(features), expected)
+    with torch.no_grad():
+        assert torch.equal(act(features), expected)
+
+
+def test_prelu_has_torchs_gradients():
+    act = PReLU(8).double()
+    torch.nn.init.uniform_(act.weight, -0.5, 1.5)
+    features = torch.randn(2, 8, 9, 7, dtype=torch.float64, requires_grad=True)
+    wanted = torch.autograd.grad(F.prelu(features, act.weight).square().sum(), (features, act.weight))
+    found = torch.autograd.grad(act(features).square().sum(), (features, act.weight))
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs)
