@@ -12,6 +12,7 @@ import trinas.train
 from trinas.config import TrainConfig
 from trinas.data import load_photographs, split
 from trinas.errors import DataError, RunError
+from trinas.muon import Muon
 from trinas.network import Network
 from trinas.store import Model, ModelConfig, load_model
 from trinas.train import (
@@ -168,7 +169,7 @@ def test_a_step_follows_the_gradient_of_the_loss(tiny_spec, squared):
     mean_square = 0.85 * luma.square().mean() + 0.15 * error.square().mean()
     loss = mean_square.sqrt() if squared else error.abs().mean()
     expected = torch.autograd.grad(loss, list(network.parameters()))
-    averaged, optimizer = copy.deepcopy(network), torch.optim.Adam(network.parameters(), lr=torch.tensor(0.0))
+    averaged, optimizer = copy.deepcopy(network), Muon(network.parameters())
     config = dataclasses.replace(CONFIG, clip_norm=1e9)
     returned = TrainStep(network, averaged, optimizer, config, "fp32")(low, high, 0.0, 0, squared)
     torch.testing.assert_close(returned, loss.detach())
@@ -230,9 +231,7 @@ def test_captured_steps_are_those_that_are_not(tiny_spec, squared):
         torch.manual_seed(0)
         network = busy_network(tiny_spec).to(device, memory_format=torch.channels_last)
         averaged = copy.deepcopy(network)
-        rate = torch.tensor(0.0, device=device)
-        optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=True, capturable=device == "cuda")
-        take_step = TrainStep(network, averaged, optimizer, CONFIG, "fp32")
+        take_step = TrainStep(network, averaged, Muon(network.parameters()), CONFIG, "fp32")
         for step, kind in enumerate([not squared, squared, not squared, squared]):
             take_step(low.to(device), high.to(device), 1e-4, step, kind)
         networks.append(averaged.cpu())

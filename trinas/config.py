@@ -180,7 +180,7 @@ class TrainConfig:
     patch_px: int = 48
     """Side of a square patch, in low-resolution pixels."""
     learning_rate: float = 2e-3
-    """Peak rate of Adam; it rises over `warmup_steps` and falls to zero along a cosine."""
+    """Peak rate of the optimiser (`muon.Muon`); it rises over `warmup_steps` and falls to zero along a cosine."""
     warmup_steps: int = 1000
     """Steps over which the rate rises from zero; a tenth of all steps at the most."""
     l2_share: float = 0.0

@@ -23,6 +23,7 @@ from trinas.device import autocast, pick_device, synchronize, training_precision
 from trinas.errors import ModelError, RunError
 from trinas.evaluate import Pixels, psnr_y
 from trinas.files import write_atomically
+from trinas.muon import Muon
 from trinas.network import Frame, Network
 from trinas.plot import line_plot
 from trinas.space import ArchSpec
@@ -70,7 +71,7 @@ class Run:
     """What is known of the model whose training goes on here; empty for fresh weights."""
     network: Network
     averaged: Network
-    optimizer: torch.optim.Adam
+    optimizer: Muon
     step: int = 0
     seconds: float = 0.0
     loss: Tensor = field(default_factory=lambda: torch.tensor(math.nan))
@@ -212,7 +213,7 @@ def check_new_run(run_dir: Path) -> None:
 
 def _prepare(
     spec: ArchSpec, config: TrainConfig, device: torch.device, start: Network | None
-) -> tuple[Network, Network, torch.optim.Adam]:
+) -> tuple[Network, Network, Muon]:
     """The network that learns, the running mean of its weights, and the optimiser."""
     torch.manual_seed(config.seed)
     network = Network(spec)
@@ -225,9 +226,7 @@ def _prepare(
         network.open_branches()
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = copy.deepcopy(network).requires_grad_(False)
-    rate = torch.tensor(0.0, device=device)  # a tensor, so that a captured step reads it anew
-    optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=True, capturable=device.type == "cuda")
-    return network, averaged, optimizer
+    return network, averaged, Muon(network.parameters())
 
 
 def _train(
@@ -259,7 +258,7 @@ def _train(
     saved = reported = time.perf_counter()
     reported_step = run.step
     while run.step < run.steps:
-        # 1. One step: rate, batch, forward and backward, clip, Adam, running mean.
+        # 1. One step: rate, batch, forward and backward, clip, optimiser, running mean.
         squared = run.step >= run.steps * (1 - config.l2_share)
         low, high = patches.batch(config.seed, run.step, config.batch_size)
         loss = take_step(low, high, learning_rate(config, run.step, run.steps), run.step, squared)
@@ -310,7 +309,7 @@ class TrainStep:
         self,
         network: Network,
         averaged: Network,
-        optimizer: torch.optim.Adam,
+        optimizer: Muon,
         config: TrainConfig,
         precision: str,
     ) -> None:
@@ -379,7 +378,7 @@ class TrainStep:
         return graph, static_low, static_high, loss
 
     def _restore_optimizer(self, before: dict[str, Any]) -> None:
-        """Put Adam's moments back in place: a graph must find them where it was recorded."""
+        """Put the optimiser's moments back in place: a graph must find them where it was recorded."""
         with torch.no_grad():
             for index, state in enumerate(self.optimizer.state.values()):
                 for name, tensor in state.items():
