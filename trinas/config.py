@@ -132,11 +132,13 @@ class SearchConfig:
     patch_px: int = 32
     """Side of a square patch in low-resolution pixels, in warm-up and search."""
     weight_rate: float | None = None
-    """Rate of Adam for the weights, in warm-up and search. None: 0.024 / trunk width."""
+    """Rate of the optimiser (`muon.Muon`) for the weights, in warm-up and search. None: 0.024 / trunk width."""
     score_rate: float | None = None
     """Rate of Adam for the scores. None: 3e-4, or more in a short search, so that rate x steps is at least 4."""
     clip_norm: float = 5.0
     """Largest norm of the weights' gradient in warm-up and search; anything longer is shortened to it."""
+    warm_start: bool = True
+    """Start from the pretrained supernet that is bundled, where the space is a prefix of its space; else from noise."""
     order_weight: float = 0.0
     """Weight of a term that favours deep paths' scores; it fades out by t = 0.5."""
     teacher: str | None = None
@@ -189,7 +191,7 @@ class TrainConfig:
     """Largest norm of the gradient; anything longer is shortened to it."""
     ema_decay: float = 0.999
     """Decay per step of the running mean of the weights, which is what is validated and kept."""
-    branches: bool = True
+    branches: bool = False
     """Over-parameterise 3x3 convolutions while training; the saved model is collapsed, and the same size."""
     validate_every: int = 500
     """Steps between validations; each also saves the state."""

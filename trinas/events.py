@@ -21,6 +21,7 @@ class SearchStarted:
 
     space: dict[str, Any]  # the arguments of a SearchSpace
     budgets: dict[str, float]
+    started_from: str  # name of a pretrained supernet, or noise
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from trinas.budgets import BudgetController, CostModel, tightest_excess
 from trinas.config import SearchConfig
 from trinas.device import autocast
+from trinas.muon import Muon
 from trinas.space import Choice
 from trinas.sparse import largest_radius
 from trinas.supernet import Mixtures, Supernet
@@ -29,8 +30,8 @@ class Learner:
     def __init__(self, supernet: Supernet, config: SearchConfig, costs: CostModel, precision: str) -> None:
         self.supernet, self.config, self.costs, self.precision = supernet, config, costs, precision
         self.device = next(supernet.parameters()).device
-        # Rates are given with each step; betas are the paper's.
-        self.weight_optimizer = torch.optim.Adam(supernet.weight_parameters(), lr=0.0, betas=(0.9, 0.999))
+        # Rates are given with each step; the scores' betas are the paper's.
+        self.weight_optimizer = Muon(supernet.weight_parameters())
         self.score_optimizer = torch.optim.Adam(supernet.arch_parameters(), lr=0.0, betas=(0.5, 0.999))
         with torch.no_grad():
             expected = costs.expected(supernet.mixtures(0))
@@ -64,7 +65,7 @@ class Learner:
         return float(self._loss(batch, self.supernet.mixtures_of(choice)))
 
     def _learn_weights(self, batch: tuple[Tensor, Tensor], mixtures: Mixtures, rate: float) -> Tensor:
-        self.weight_optimizer.param_groups[0]["lr"] = rate
+        self.weight_optimizer.param_groups[0]["lr"].fill_(rate)
         self.weight_optimizer.zero_grad(set_to_none=True)
         loss = self._loss(batch, mixtures)
         loss.backward()

@@ -10,7 +10,7 @@ KERNEL_SHARE = 0.5
 """How far a kernel's entries move in a step of rate 1, root mean square, where it has no more outputs than inputs: at
 0.2 as far as Adam's do, at 0.5 networks learn faster, at 1 they came apart (docs/LOG.md)."""
 
-MOMENTUM = 0.95
+MOMENTUM = 0.9
 ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)

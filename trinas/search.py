@@ -56,6 +56,7 @@ from trinas.supernet import Supernet
 from trinas.train import EXACT_PSNR, begin_training, check_new_run, load_teacher, resume_training, validation_psnr
 from trinas.train import STATE_FILE as TRAINING_FILE
 from trinas.train import Progress as TrainingProgress
+from trinas.warmstart import bundled_supernet, start_from
 
 STATE_FILE, REPORT_FILE = "search.pt", "report.json"
 
@@ -71,9 +72,8 @@ SCORE_RATE, SCORE_TRAVEL = 3e-4, 4.0
 """Adam's rate for scores, and the least that rate times steps is to be."""
 
 WEIGHT_RATE, TUNING_RATE, MOST_TUNING_RATE = 0.024, 0.08, 5e-3
-"""Adam's rate for the weights times the trunk width, in warm-up and search, and in fine-tuning: the more channels an
-output is made of, the further a step moves it. At 32 channels a rate of 5e-3 left networks with nothing but their
-image skip, which at 16 was the best of all."""
+"""The optimiser's rate for the weights times the trunk width, in warm-up and search, and in fine-tuning: the more
+channels an output is made of, the further a step moves it. Above 5e-3 networks come apart (docs/LOG.md)."""
 
 VALIDATIONS, VALIDATED_IMAGES, VALIDATED_SIDE_PX = 8, 8, 64
 """Per stage of the supernet, and on what: the middle of so many images, of so many low-resolution pixels a side, since
@@ -130,8 +130,21 @@ class Run:
     repeats: bool = False  # `times` are those of an earlier search, nothing is measured
     finished: bool = False  # the report is written
     shortened: list[tuple[int, int]] = field(default_factory=list)  # as TrainConfig's, of the fine-tuning
+    started_from: dict[str, str] = field(default_factory=dict)  # name and sha256 of a pretrained supernet; {}: noise
 
-    PLAIN = ("stage", "counts", "step", "seconds", "psnr", "speeds", "told", "repeats", "finished", "shortened")
+    PLAIN = (
+        "started_from",
+        "stage",
+        "counts",
+        "step",
+        "seconds",
+        "psnr",
+        "speeds",
+        "told",
+        "repeats",
+        "finished",
+        "shortened",
+    )
 
     @property
     def t(self) -> float:
@@ -200,14 +213,14 @@ def repeat_search(
     Raises:
         RunError: the images are others, or as for `search_network`.
     """
-    space, config, times = _read_settings(report)
+    space, config, _ = _read_settings(report)
     if report["data"]["sha256"] != fingerprint(photographs):
         raise RunError(
             f"the search learnt from {report['data']['images']} images of {', '.join(report['data']['folders'])} with "
             f"other pixels than these {len(photographs)}; give the same ones"
         )
     torch.set_num_threads(report["threads"])
-    return _begin(space, photographs, config, run_dir, on_event, stop, times, report["precision"]["training"])
+    return _begin(space, photographs, config, run_dir, on_event, stop, report)
 
 
 def _read_settings(report: dict[str, Any]) -> tuple[SearchSpace, SearchConfig, Times]:
@@ -229,26 +242,43 @@ def _begin(
     run_dir: Path,
     on_event: Callable[[Event], None],
     stop: threading.Event | None,
-    known: Times | None = None,
-    precision: str | None = None,
+    repeated: dict[str, Any] | None = None,
 ) -> Network | None:
-    """A new run; `known` are the times, and `precision` the training's, of the search that it repeats."""
+    """A new run; `repeated` is the report of the search that it repeats."""
     check_new_run(run_dir)
     started = time.perf_counter()
     device = pick_device(config.device)
     check_data(photographs, space, config)
     load_teacher(config.teacher, space.scale, device)
     check_possible(CostModel(space), config.budgets)
-    times = known or (_measured_times(space, config, device) if config.budgets.ms_per_mp else Times())
-    learner = _learner(space, config, times, precision or training_precision(config.precision, device), device)
+    pretrained = bundled_supernet(space) if config.warm_start else None
+    started_from = {"name": pretrained.name, "sha256": pretrained.sha256} if pretrained else {}
+    if repeated is None:
+        times = _measured_times(space, config, device) if config.budgets.ms_per_mp else Times()
+        precision = training_precision(config.precision, device)
+    else:
+        _, _, times = _read_settings(repeated)
+        precision = repeated["precision"]["training"]
+        if repeated["started_from"] != started_from:
+            raise RunError(
+                f"the search started from {_start_named(repeated['started_from'])}, here it would from "
+                f"{_start_named(started_from)}: it takes the version of trinas-upscale that made it"
+            )
+    learner = _learner(space, config, times, precision, device)
+    if pretrained:
+        start_from(learner.supernet, pretrained)
     check_possible(learner.costs, config.budgets)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{run_dir}: cannot be made ({error.strerror})") from None
     folders = sorted({str(photo.path.parent) for photo in photographs})
-    run = Run(space, config, learner, times, folders, repeats=known is not None)
+    run = Run(space, config, learner, times, folders, repeats=repeated is not None, started_from=started_from)
     return _Search(run, photographs, run_dir, on_event, stop or threading.Event(), started).run_stages()
+
+
+def _start_named(started_from: dict[str, str]) -> str:
+    return f"{started_from['name']} ({started_from['sha256'][:8]})" if started_from else "noise"
 
 
 def resume_search(
@@ -295,7 +325,7 @@ def read_report(path: Path) -> dict[str, Any]:
         _read_settings(report)
         ArchSpec.from_dict(report["spec"])
         lacks = {"sha256", "images", "folders"} - set(report["data"]) | {"training"} - set(report["precision"])
-        lacks |= {"threads", "versions", "weights_sha256", "fine_tuning"} - set(report)
+        lacks |= {"threads", "versions", "weights_sha256", "fine_tuning", "started_from"} - set(report)
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror})") from None
     except (KeyError, TypeError, ValueError, AttributeError, SpecError):
@@ -400,7 +430,8 @@ class _Search:
     def run_stages(self) -> Network | None:
         run = self.run
         if not run.counts:
-            self.tell(SearchStarted(asdict(run.space), self.config.budgets.given()))
+            start = run.started_from.get("name", "noise")
+            self.tell(SearchStarted(asdict(run.space), self.config.budgets.given(), start))
         if run.stage < FINE_TUNE:
             learning, held_out = split(self.photographs)
             middles = centre_crops(held_out[:VALIDATED_IMAGES], VALIDATED_SIDE_PX * run.space.scale)
@@ -604,6 +635,7 @@ class _Search:
             "space": f"{self.run.space.name}, trunk width {self.run.space.trunk_width}, "
             f"{self.run.space.cells} cells of {self.run.space.slots} slots",
             "budgets": ", ".join(f"{name} {limit:g}" for name, limit in self.config.budgets.given().items()),
+            "supernet": self.run.started_from.get("name", "from noise"),
             "steps": " + ".join(map(str, self.run.counts[:FINE_TUNE])),
             "validation_psnr": round(self.run.psnr, 4),
         }
@@ -633,6 +665,7 @@ class _Search:
         report = {
             "space": asdict(run.space),
             "settings": asdict(self.config),
+            "started_from": run.started_from,
             "rates": {
                 "weights": weight_rate(run),
                 "scores": score_rate(run),
@@ -683,7 +716,7 @@ class _Search:
 
 
 def tuning_rate(trunk_width: int) -> float:
-    """Peak rate of Adam for fine-tuning, and for training a network of that width for comparison."""
+    """Peak rate of the optimiser for fine-tuning, and for training a network of that width for comparison."""
     return min(MOST_TUNING_RATE, TUNING_RATE / trunk_width)
 
 
@@ -706,7 +739,7 @@ def take_step(run: Run, halves: Sequence[Patches], t: float | None = None) -> tu
 
 
 def weight_rate(run: Run) -> float:
-    """Adam's rate for the weights in warm-up, where it rises to this, and search."""
+    """The optimiser's rate for the weights in warm-up, where it rises to this, and search."""
     return run.config.weight_rate or WEIGHT_RATE / run.space.trunk_width
 
 

@@ -7,6 +7,7 @@ reads them. And e * x + (1 - e) * projection(x) is one 1x1 convolution with the 
 """
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -188,7 +189,7 @@ class PathTree(nn.Module):
         for derived, slot, primitive in zip(place, module.slots, primitives, strict=True):
             shapes = {name: tensor.shape for name, tensor in derived.state_dict().items()}
             assert isinstance(slot, nn.ModuleList)
-            derived.load_state_dict(_first_channels(slot[primitive], shapes))
+            derived.load_state_dict(first_channels(dict(slot[primitive].named_parameters()), shapes))
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,7 @@ class Cells(nn.Module):
         same = _share_of_equal(w_in, w_out, self.space.widths)
         projected = not (isinstance(same, float) and same == 1)
         skeleton, shapes = _skeleton(family, name, w_in.live, w_out.live, projected)
-        weights = _first_channels(module, shapes)
+        weights = first_channels(dict(module.named_parameters()), shapes)
         for conv, (side, times) in HIDDEN_WIDTHS.get((family, name), {}).items():
             mask = (w_in if side == "in" else w_out).mask
             if mask is not None:
@@ -294,7 +295,6 @@ def _skeleton(family: str, name: str, c_in: int, c_out: int, projected: bool) ->
     return _skeletons.known[key]
 
 
-def _first_channels(module: nn.Module, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+def first_channels(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     """The first entries along every axis of a wider module's weights, as many as a narrower one has."""
-    weights = dict(module.named_parameters())
     return {name: weights[name][tuple(map(slice, shape))] for name, shape in shapes.items()}
