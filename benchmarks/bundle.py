@@ -1,18 +1,25 @@
 """Put a training run's network into models/, if it validates better than the one that is there.
 
-    python benchmarks/bundle.py RUN NAME
+    python benchmarks/bundle.py DATA RUN NAME
 
-The data folders that the run names are replaced by a description with their licence. Figures on the test sets
-are left out: `benchmarks/quality.py --write` measures them anew. The run's curve and metrics stay in RUN.
+DATA is laid out as docs/data.md says. Both networks are measured on the validation images of the run. The data
+folders that the run names are replaced by a description with their licence. Figures on the test sets are left out:
+`benchmarks/quality.py DATA --write` measures them anew. The run's curve and metrics stay in RUN.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from trinas.store import ModelConfig, bundled_models, load_config, load_model, save_model
+from trinas.data import GENERATED_FOLDER, Photograph, default_images, image_pairs, load_photographs, split
+from trinas.errors import ModelError
+from trinas.store import CONFIG_FILE, ModelConfig, load_config, load_model, save_model
+from trinas.train import validation_psnr
 
 MODELS = Path(__file__).parent.parent / "models"
+LICENCE = "Apache-2.0"
 
 DATA_SETS = {
     "bsds400": "BSDS500 train and test, 400 photographs (research use)",
@@ -26,27 +33,65 @@ DATA_SETS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
     arguments = parser.parse_args()
-    model = load_model(str(arguments.run))
-    training = dict(model.config.training)
-    if arguments.name in bundled_models():
-        bundled = load_config(arguments.name).training
-        if training["data_sha256"] != bundled["data_sha256"]:
-            sys.exit(f"{arguments.run}: other training images, so other validation images: cannot be compared")
-        if training["validation_psnr"] <= bundled["validation_psnr"]:
-            ours, theirs = training["validation_psnr"], bundled["validation_psnr"]
-            sys.exit(f"{arguments.run}: {ours} dB does not beat the bundled {theirs} dB")
-    unknown = set(training["data"]) - set(DATA_SETS)
+    photographs = load_images(arguments.data, load_config(str(arguments.run)).training["data"])
+    better, words = bundle(arguments.run, arguments.name, photographs)
+    if not better:
+        sys.exit(words)
+    print(f"{words}; now run benchmarks/quality.py {arguments.data} --write")
+
+
+def load_images(data: Path, folders: Sequence[str]) -> list[Photograph]:
+    """The photographs of DATA/train's folders, in the order of their digests; `generated` is made, not read."""
+    real = [data / "train" / folder for folder in folders if folder != GENERATED_FOLDER]
+    photographs = load_photographs(real) + (default_images() if GENERATED_FOLDER in folders else [])
+    return sorted(photographs, key=lambda photo: photo.digest)
+
+
+def bundle(run: Path, name: str, photographs: Sequence[Photograph], models: Path = MODELS) -> tuple[bool, str]:
+    """Make a run's network the bundled model `name`, if it validates better than the one that is there.
+
+    Args:
+        run: a model folder that a training left.
+        name: a folder of `models`; it is made if there is none.
+        photographs: what the run learnt from: both networks are measured on those of them that it held out.
+    Returns:
+        Whether it is the bundled model now, and a line that says so with both figures.
+    Raises:
+        ModelError: nobody has said which licence the run's data have.
+    """
+    model = load_model(str(run))
+    training = described(model.config.training, run)
+    degraded = min(training["config"].get("variants", 0), 1)
+    pairs = image_pairs(split(photographs)[1], model.scale, degraded)
+    ours = validation_psnr(model.network, pairs)
+    words = f"{name}: validation {ours:.4f} dB"
+    if (models / name / CONFIG_FILE).is_file():
+        theirs = validation_psnr(load_model(str(models / name)).network, pairs)
+        if ours <= theirs:
+            return False, f"{words} does not beat the bundled {theirs:.4f} dB"
+        words += f" in place of {theirs:.4f} dB"
+    save_model(models / name, model.network, ModelConfig(name, model.config.spec, LICENCE, training))
+    return True, words
+
+
+def described(training: dict[str, Any], run: Path) -> dict[str, Any]:
+    """What config.json says of a training, and of those before it, with data and licences in place of folders.
+
+    Raises:
+        ModelError: a folder is not in `DATA_SETS`.
+    """
+    known = set(DATA_SETS) | set(DATA_SETS.values())
+    unknown = set(training["data"]) - known
     if unknown:
-        sys.exit(f"{arguments.run}: describe {', '.join(sorted(unknown))} and its licence in DATA_SETS first")
-    training["data"] = [DATA_SETS[folder] for folder in training["data"]]
-    config = ModelConfig(arguments.name, model.config.spec, "Apache-2.0", training)
-    save_model(MODELS / arguments.name, model.network, config)
-    print(
-        f"{MODELS / arguments.name}: validation {training['validation_psnr']} dB; now run benchmarks/quality.py --write"
-    )
+        raise ModelError(f"{run}: describe {', '.join(sorted(unknown))} and its licence in DATA_SETS first")
+    training = training | {"data": [DATA_SETS.get(folder, folder) for folder in training["data"]]}
+    if "started_from" in training:
+        training["started_from"] = described(training["started_from"], run)
+    return training
 
 
 if __name__ == "__main__":

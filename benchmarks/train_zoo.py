@@ -1,0 +1,268 @@
+"""Train the bundled models by the queue below, several at a time; what validates better is bundled.
+
+    python benchmarks/train_zoo.py DATA RUNS [NAME ...] [--jobs 2] [--threads 1]
+
+DATA is laid out as docs/data.md says; names choose from the queue. The stages of a model are trainings, each from the
+best weights of the one before, in the folders RUNS/NAME-1, RUNS/NAME-2 and so on. After each of them its network takes
+the place of the bundled one if it validates better. Ctrl-C (or SIGTERM) saves all states and ends; the same command
+goes on, also after a crash: finished stages are skipped, a stage that began is resumed with the settings it began
+with. For another round give another RUNS. When it is done, `benchmarks/quality.py DATA --write` measures the
+new models on the test sets.
+"""
+
+import argparse
+import fcntl
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import TextIO
+
+import torch
+from bundle import MODELS, bundle, load_images
+
+from trinas.checkpoint import load_state
+from trinas.config import TrainConfig
+from trinas.data import Photograph
+from trinas.errors import RunError, TrinasError
+from trinas.space import ArchSpec, CellSpec, SlotSpec
+from trinas.store import load_model
+from trinas.train import STATE_FILE, Progress, resume_training, train_network
+
+
+@dataclass(frozen=True)
+class Task:
+    """How a bundled model is trained."""
+
+    name: str
+    """Of the bundled model."""
+    scale: int
+    """Output pixels per input pixel, along each side."""
+    start: str | ArchSpec
+    """A model to go on from (of another scale: from its trunk), as it is when the task begins; or fresh weights."""
+    data: tuple[str, ...]
+    """Folders of DATA/train, and `generated`."""
+    stages: tuple[TrainConfig, ...]
+
+
+def chain(scale: int, width: int, convs: int) -> ArchSpec:
+    """3x3 convolutions of one width with a long skip: what searches under budgets of parameters find."""
+    return ArchSpec("edge", scale, width, (CellSpec((SlotSpec("conv3x3", width),) * convs),), long_skip=True)
+
+
+ALL_PHOTOGRAPHS = ("bsds400", "div2k_small", "photos_cc0")
+FREE_IMAGES = ("generated", "photos_cc0")
+
+SMALL_STEPS = TrainConfig(minutes=20, batch_size=8, patch_px=32)
+"""Many steps at first: fresh weights learn faster so than by large batches (docs/LOG.md)."""
+HOUR = TrainConfig(minutes=60, batch_size=16, patch_px=48, l2_share=0.2)
+PHOTO_HOUR = replace(HOUR, variants=8)
+
+QUEUE = (
+    Task("trinas-s-x4", 4, "trinas-s-x4", ALL_PHOTOGRAPHS, (HOUR,)),
+    Task("trinas-m-x4", 4, "trinas-m-x4", ALL_PHOTOGRAPHS, (HOUR,)),
+    Task("trinas-s-x3", 3, "trinas-s-x3", ALL_PHOTOGRAPHS, (HOUR,)),
+    Task("trinas-m-x2", 2, "trinas-m-x2", ALL_PHOTOGRAPHS, (HOUR,)),
+    Task("trinas-s-x2", 2, "trinas-s-x2", ALL_PHOTOGRAPHS, (HOUR,)),
+    Task("trinas-m-x3", 3, "trinas-m-x4", ALL_PHOTOGRAPHS, (SMALL_STEPS, HOUR)),
+    Task("trinas-xs-x4", 4, chain(4, 16, 7), ALL_PHOTOGRAPHS, (SMALL_STEPS, HOUR)),
+    Task("trinas-xs-x3", 3, "trinas-xs-x4", ALL_PHOTOGRAPHS, (SMALL_STEPS, HOUR)),
+    Task("trinas-xs-x2", 2, "trinas-xs-x4", ALL_PHOTOGRAPHS, (SMALL_STEPS, HOUR)),
+    Task("trinas-s-photo-x4", 4, "trinas-s-photo-x4", FREE_IMAGES, (PHOTO_HOUR,)),
+    Task("trinas-s-photo-x3", 3, "trinas-s-photo-x4", FREE_IMAGES, (replace(PHOTO_HOUR, patch_px=32),)),
+    Task("trinas-s-photo-x2", 2, "trinas-s-photo-x2", FREE_IMAGES, (PHOTO_HOUR,)),
+)
+"""In this order; one that starts from the model of another waits until that one is done."""
+
+STOPPED = 130
+"""Exit code of what was stopped and can go on."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these; default: the whole queue")
+    parser.add_argument("--jobs", type=int, default=2, help="networks at a time")
+    parser.add_argument("--threads", type=int, help="of each; default: the cores shared out")
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - {task.name for task in QUEUE}
+    if unknown:
+        parser.error(f"not in the queue: {', '.join(sorted(unknown))}")
+    tasks = [task for task in QUEUE if not arguments.names or task.name in arguments.names]
+    threads = arguments.threads or max(1, (os.cpu_count() or 1) // arguments.jobs)
+    stop = stop_on_signals()
+    failed = work_through(tasks, arguments.data, arguments.runs, arguments.jobs, threads, stop)
+    if stop.is_set():
+        say("Stopped; the same command goes on.")
+        sys.exit(STOPPED)
+    if failed:
+        sys.exit(f"Not done: {', '.join(failed)}; the same command tries them again.")
+    say(f"Done; now run benchmarks/quality.py {arguments.data} --write")
+
+
+def work_through(
+    tasks: Sequence[Task],
+    data: Path,
+    runs: Path,
+    jobs: int,
+    threads: int,
+    stop: threading.Event,
+    models: Path = MODELS,
+) -> list[str]:
+    """Train every task in a process of its own, so many at a time.
+
+    Args:
+        stop: set it to end all of them after the current step, with their states saved.
+    Returns:
+        Names of those that failed.
+    """
+    spawning = multiprocessing.get_context("spawn")
+    waiting, running, failed = list(tasks), dict[str, SpawnProcess](), []
+    while running or (waiting and not stop.is_set()):
+        for task in [] if stop.is_set() else ready(waiting, running)[: jobs - len(running)]:
+            waiting.remove(task)
+            process = spawning.Process(target=work, args=(task, data, runs, threads, models), daemon=True)
+            process.start()
+            running[task.name] = process
+        wait([process.sentinel for process in running.values()], timeout=0.5)
+        if stop.is_set():
+            for process in running.values():
+                process.terminate()
+        for name in [name for name, process in running.items() if not process.is_alive()]:
+            code = running.pop(name).exitcode
+            if code not in (0, STOPPED) and not stop.is_set():
+                say(f"{name}: ended with exit code {code}")
+                failed.append(name)
+    return failed
+
+
+def ready(waiting: Sequence[Task], running: Collection[str]) -> list[Task]:
+    """The tasks that start from no model of a task that is running or comes before them."""
+    found, ahead = [], set(running)
+    for task in waiting:
+        if task.start not in ahead:
+            found.append(task)
+        ahead.add(task.name)
+    return found
+
+
+def work(task: Task, data: Path, runs: Path, threads: int, models: Path) -> None:
+    """What a process does; it ends with 0, with `STOPPED`, or with 1 and a line that says why."""
+    stop = stop_on_signals()
+    torch.set_num_threads(threads)
+    try:
+        train(task, data, runs, stop, models)
+    except TrinasError as error:
+        say(f"error: {task.name}: {error}")
+        sys.exit(1)
+    if stop.is_set():
+        sys.exit(STOPPED)
+
+
+def train(task: Task, data: Path, runs: Path, stop: threading.Event, models: Path) -> None:
+    """Work through the stages of a task from where they stand, bundling what each of them brings.
+
+    Raises:
+        RunError: a stage was begun with other settings than the task has, or cannot be gone on with.
+    """
+    runs.mkdir(parents=True, exist_ok=True)
+    with (runs / f"{task.name}.lock").open("w") as lock:
+        if not acquired(lock, stop):
+            return
+        photographs = load_images(data, task.data)
+        start = task.start
+        for number, config in enumerate(task.stages, start=1):
+            run_dir = runs / f"{task.name}-{number}"
+            if not is_finished(run_dir, config):
+                train_stage(run_dir, task, start, config, photographs, stop)
+                if stop.is_set():
+                    return
+            say(bundle(run_dir, task.name, photographs, models)[1])
+            start = str(run_dir)
+
+
+def is_finished(run_dir: Path, config: TrainConfig) -> bool:
+    """Whether a stage has had all its steps.
+
+    Raises:
+        RunError: it was begun with other settings, or its state is damaged.
+    """
+    if not (run_dir / STATE_FILE).is_file():
+        return False
+    state = load_state(run_dir / STATE_FILE)
+    if TrainConfig(**state["config"]) != config:
+        raise RunError(f"{run_dir}: was begun with other settings than the queue has; move it away, or take them back")
+    return state["step"] == state["steps"]
+
+
+def train_stage(
+    run_dir: Path,
+    task: Task,
+    start: str | ArchSpec,
+    config: TrainConfig,
+    photographs: Sequence[Photograph],
+    stop: threading.Event,
+) -> None:
+    report = reporter(run_dir.name, stop)
+    if (run_dir / STATE_FILE).is_file():
+        resume_training(run_dir, photographs, on_progress=report, stop=stop)
+        return
+    for half_written in run_dir.glob(".trinas-*.tmp"):  # killed before there was a state: this stage begins again
+        half_written.unlink()
+    model = None if isinstance(start, ArchSpec) else load_model(start)
+    spec = replace(model.config.spec, scale=task.scale) if model else start
+    assert isinstance(spec, ArchSpec)
+    train_network(spec, photographs, config, run_dir, start=model, on_progress=report, stop=stop)
+
+
+def reporter(run_name: str, stop: threading.Event) -> Callable[[Progress], None]:
+    """Prints a line for each validation; stops the training when nobody waits for it any longer."""
+    parent = multiprocessing.parent_process()
+
+    def report(progress: Progress) -> None:
+        if parent is not None and not parent.is_alive():
+            stop.set()
+        if progress.validated:
+            left = "" if math.isnan(progress.seconds_left) else f"  {progress.seconds_left / 60:.0f} min left"
+            quality = f"PSNR {progress.psnr:.3f} dB (best {progress.best_psnr:.3f})"
+            say(f"{run_name}  step {progress.step:,}/{progress.steps:,}  {quality}{left}")
+
+    return report
+
+
+def acquired(lock: TextIO, stop: threading.Event) -> bool:
+    """Wait for another process on the same task, say one whose parent was killed, so that two never share a run."""
+    while not stop.is_set():
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.5)
+        else:
+            return True
+    return False
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGINT and SIGTERM set, however often they come."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def say(line: str) -> None:
+    """Print with the time of day, at once: a queue runs for hours, mostly into a file."""
+    print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
