@@ -21,6 +21,7 @@ from trinas.config import DEFAULT_QUALITY, MAX_INPUT_PX, SaveConfig
 from trinas.errors import ImageError
 from trinas.files import write_atomically
 from trinas.formats import FORMAT_NAMES, FORMATS, Format, format_of_suffix, sniff_format
+from trinas.jpeg import estimated_quality
 from trinas.metadata import Metadata, exif_orientation, fitted, read_metadata, with_resolution
 from trinas.tiff import TiffError, decode_tiff, encode_tiff, read_tiff_header
 
@@ -58,6 +59,8 @@ class Image:
     """EXIF, XMP and resolution."""
     is_lossless_webp: bool = False
     """Whether it came from a WebP file without losses; it is then written as one too."""
+    jpeg_quality: int | None = None
+    """1 to 100, of the JPEG file that these very pixels come from; None for all others, enlarged ones too."""
     notes: tuple[str, ...] = ()
     """What decoding had to change, for the user to know."""
 
@@ -87,6 +90,8 @@ class Header:
     has_alpha: bool
     channels: int
     """1 to 4, as `Image.pixels` will have."""
+    jpeg_quality: int | None
+    """As `Image.jpeg_quality` will be."""
 
 
 def read_image(path: Path | str, max_px: int = MAX_INPUT_PX) -> Image:
@@ -119,6 +124,7 @@ def _read_with_pillow(path: Path, content: bytes) -> Image:
             opened.info.get("icc_profile"),
             metadata,
             is_lossless_webp=_is_lossless_webp(content),
+            jpeg_quality=_jpeg_quality(opened),
         )
         if image.depth == 16:
             return _finished(image, _decode_deep_png(content, opened.info.get("transparency")), orientation)
@@ -137,19 +143,21 @@ def read_header(path: Path, max_px: int = MAX_INPUT_PX) -> Header:
         with path.open("rb") as file, _damage_named(path):
             if _is_tiff(path):
                 width, height, has_alpha, is_gray, orientation = astuple(read_tiff_header(file))
+                quality = None
             else:
                 with _opened(path, file) as opened:
                     width, height = opened.size
                     has_alpha = _is_transparent(opened)
                     is_gray = opened.mode in ("1", "L", "LA") or opened.mode.startswith("I")
                     orientation = exif_orientation(opened.info.get("exif"))
+                    quality = _jpeg_quality(opened)
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
     if width * height > max_px:
         raise ImageError(f"{path}: {width}x{height} is too large; the limit is {max_px:,} pixels (--max-input-mp)")
     if orientation >= 5:
         width, height = height, width
-    return Header(width, height, has_alpha, (1 if is_gray else 3) + has_alpha)
+    return Header(width, height, has_alpha, (1 if is_gray else 3) + has_alpha, quality)
 
 
 def read_rgb8(path: Path) -> NDArray[np.uint8]:
@@ -302,6 +310,12 @@ def _damage_named(path: Path) -> Iterator[None]:
         raise ImageError(f"{path}: {error}") from None
     except Exception as error:  # decoders raise all kinds on damaged files, RuntimeError and TypeError among them
         raise ImageError(f"{path}: damaged or cut short ({str(error) or type(error).__name__})") from None
+
+
+def _jpeg_quality(opened: PillowImage.Image) -> int | None:
+    """None for what is no JPEG."""
+    tables: dict[int, list[int]] = getattr(opened, "quantization", {})  # an MPO has them too
+    return estimated_quality(tables[min(tables)]) if tables else None  # brightness comes first
 
 
 def _is_deep_png(content: bytes) -> bool:
