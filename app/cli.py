@@ -155,7 +155,7 @@ def upscale(
         str | None,
         typer.Option(
             help="Bundled name (see `trinas-upscale models`), a model's folder, or user/name[@revision] of the Hugging "
-            "Face Hub. [default: chosen by the size]",
+            "Face Hub. [default: chosen by the size; for a strongly compressed JPEG one that smooths that away]",
             autocompletion=_complete_model,
         ),
     ] = None,
@@ -910,9 +910,10 @@ def _print_estimates(
         if estimate.work is None:
             row["problem"] = estimate.problem
         else:
-            models = [enlarger.models[scale] for scale in estimate.work.passes]
+            work = estimate.work
             memory_mb = round(estimate.memory_bytes / 1e6)
-            row |= {"size": estimate.work.size, "models": models, "seconds": estimate.seconds, "memory_mb": memory_mb}
+            row |= {"size": work.size, "models": work.models, "why": work.why}
+            row |= {"seconds": estimate.seconds, "memory_mb": memory_mb}
         rows.append(row)
     if as_json:
         typer.echo(
@@ -929,7 +930,7 @@ def _print_rows(rows: list[dict[str, Any]], skipped: int, memory_mb: int) -> Non
     table = [["result", "size", "models", "seconds", "memory"]]
     for row in good:
         size = "x".join(map(str, row["size"]))
-        models = ", ".join(row["models"]) or "none"
+        models = (", ".join(row["models"]) or "none") + (f" ({row['why']})" if row["why"] else "")
         table.append([row["result"], size, models, f"{row['seconds']:.1f}", f"{row['memory_mb']:,} MB"])
     if good:
         _print_table(table)

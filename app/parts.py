@@ -83,7 +83,7 @@ class Picker:
         return gr.update(choices=names, value=[name for _, name in names])
 
     def _all(self) -> list[tuple[str, str]]:
-        automatic = ("Automatic: the one for the size", AUTOMATIC)
+        automatic = ("Automatic: by size and compression", AUTOMATIC)
         return [automatic, *((label(offer, name), name) for name, offer in self._service.offers().items())]
 
     def _named(self, scale: int) -> list[tuple[str, str]]:

@@ -75,6 +75,8 @@ class Preview:
     size: tuple[int, int]
     result: tuple[int, int]
     models: list[str]
+    why: str
+    """Why the first of them is not the usual one for its scale; empty where it is."""
     seconds: float
 
 
@@ -207,9 +209,8 @@ class Service:
         estimate = next(iter(estimate_jobs(plan.jobs, enlarger, size, save, overwrite=True)))
         if estimate.work is None:
             raise ImageError(shown(estimate.problem, picture.parent))
-        header = estimate.work.header
-        models = [enlarger.models[scale] for scale in estimate.work.passes]
-        return Preview((header.width, header.height), estimate.work.size, models, estimate.seconds)
+        work = estimate.work
+        return Preview((work.header.width, work.header.height), work.size, work.models, work.why, estimate.seconds)
 
     def upscale(
         self,

@@ -10,7 +10,7 @@ from trinas.images import read_header
 
 from .parts import NETWORKS, PRIVATE, PROGRESS, Controls, Picker, TileProgress, facts, idle, note, read_controls
 from .pictures import pairs, shown_copy
-from .service import Service, escaped, pixels_text, seconds_text
+from .service import Preview, Service, escaped, pixels_text, seconds_text
 
 WHOLE, DETAIL = "Whole picture", "Detail, pixel by pixel"
 SIDES = '<p class="sides-note"><span>← bicubic</span><span>the wheel zooms</span><span>TriNAS →</span></p>'
@@ -57,9 +57,7 @@ def upscale_tab(service: Service, picker: Picker) -> None:
             return note(escaped(error), "bad"), gr.update(interactive=False)
         rows = {"Picture": pixels_text(found.size), "Result": pixels_text(found.result)}
         rows["Time"] = f"about {seconds_text(found.seconds)} on this machine"
-        chosen = "your choice" if values[2] else "the one for this size"
-        names = ", then ".join(map(service.name_of, found.models))
-        rows["Model"] = f"{names} ({chosen})" if names else "none: it is only reduced"
+        rows["Model"] = _chosen(service, found, named=bool(values[2]))
         for where in dict.fromkeys(found.models):
             name = service.name_of(where)
             rows[name] = ", ".join(_details(service, name))
@@ -139,6 +137,16 @@ def upscale_tab(service: Service, picker: Picker) -> None:
     running.then(lambda: idle(running=False), None, [start, stop], queue=False, **quiet)
     stop.click(stopped, None, None, queue=False, **quiet)
     view.input(switched, [view, shown], slider, **quiet)
+
+
+def _chosen(service: Service, found: Preview, named: bool) -> str:
+    """Which models, and why; `named` where the visitor chose."""
+    names = list(map(service.name_of, found.models))
+    if not names:
+        return "none: it is only reduced"
+    if found.why:
+        return ", then ".join([f"{found.why}: {names[0]}, which smooths compression away", *names[1:]])
+    return f"{', then '.join(names)} ({'your choice' if named else 'the one for this size'})"
 
 
 def _details(service: Service, name: str) -> list[str]:

@@ -102,7 +102,7 @@ def _endpoints(service: Service) -> None:
         Args:
             file: the image.
             scale: output pixels per input pixel, 1 to 16.
-            model: a name that /models lists; empty: chosen by the scale.
+            model: a name that /models lists; empty: chosen by the scale, and by how compressed a JPEG is.
         """
         session = service.session(request.session_hash)
         session.stop.clear()

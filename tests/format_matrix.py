@@ -239,7 +239,7 @@ def expected_levels(case: Case, source: Path, levels: NDArray[Any]) -> NDArray[A
     if case.is_turned:
         levels = np.rot90(levels, -1)  # what an orientation of 6 asks for
     pixels = torch.from_numpy(levels.astype(np.float32)).permute(2, 0, 1) / np.iinfo(levels.dtype).max
-    return to_levels(enlarger().upscaler(SCALE)(Image(pixels)).pixels, 16 if levels.dtype == np.uint16 else 8)
+    return to_levels(enlarger().upscaler(MODEL)(Image(pixels)).pixels, 16 if levels.dtype == np.uint16 else 8)
 
 
 def flat_error(case: Case, folder: Path) -> float:

@@ -441,6 +441,30 @@ def test_a_dry_run_says_what_a_run_then_does(photos, tmp_path, tiny_model_dir):
     assert "4 with a result already, 4 will fail. Nothing was written." in again.stdout
 
 
+def test_a_compressed_jpeg_gets_a_network_that_smooths_unless_a_model_is_named(tmp_path):
+    import trinas
+
+    path = tmp_path / "cat.jpg"
+    PillowImage.fromarray(generated_photograph(24, 32)).save(path, quality=62)
+    arguments = (path, "-s", "2", "--format", "png", "--device", "cpu", "-o")
+    dry = run(*arguments, tmp_path, "--dry-run")
+    assert "trinas-s-photo-x2 (JPEG of quality 62)" in dry.stdout
+    (row,) = json.loads(run(*arguments, tmp_path, "--dry-run", "--json").stdout)["files"]
+    assert (row["models"], row["why"]) == (["trinas-s-photo-x2"], "JPEG of quality 62")
+    named = run(*arguments, tmp_path, "--dry-run", "--model", "trinas-xs-x2").stdout
+    assert ("trinas-xs-x2" in named, "JPEG of quality" in named) == (True, False)
+    for folder, model in (
+        ("chosen", ()),
+        ("photo", ("--model", "trinas-s-photo-x2")),
+        ("xs", ("--model", "trinas-xs-x2")),
+    ):
+        assert run(*arguments, tmp_path / folder, *model).exit_code == 0
+    trinas.write_image(tmp_path / "library.png", trinas.Enlarger()(trinas.read_image(path), (64, 48)))
+    chosen = (tmp_path / "chosen/cat_x2.png").read_bytes()
+    assert chosen == (tmp_path / "photo/cat_x2.png").read_bytes() == (tmp_path / "library.png").read_bytes()
+    assert chosen != (tmp_path / "xs/cat_x2.png").read_bytes()
+
+
 def test_a_clash_is_found_before_anything_is_written(tmp_path, tiny_model_dir):
     """Also where names differ only in case, which is one name on other systems."""
     for name in ("cat.png", "Cat.jpg"):

@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from trinas.config import UpscaleConfig
-from trinas.enlarge import Enlarger
+from trinas.enlarge import Enlarger, resized
 from trinas.errors import UpscaleError
 from trinas.images import Image
+from trinas.store import PHOTO_MAX_JPEG_QUALITY, load_model
 from trinas.upscale import resize
 
 CPU = UpscaleConfig(tile_px=16, device="cpu", precision="fp32")
@@ -16,19 +19,85 @@ def smooth(channels, height, width):
     )
 
 
+def models_of(enlarger, factor, jpeg_quality=None):
+    """Names of the networks for a picture of 30x20."""
+    size = (round(30 * factor), round(20 * factor))
+    return [step.model for step in enlarger.passes(30, 20, size, jpeg_quality)]
+
+
 def test_networks_follow_each_other_and_one_resize_comes_last():
     enlarger = Enlarger(None, CPU)
     image = smooth(3, 20, 30)
-    twice = enlarger.upscaler(3)(enlarger.upscaler(2)(image))
+    twice = enlarger.upscaler("trinas-xs-x3")(enlarger.upscaler("trinas-xs-x2")(image))
     expected = resize(twice.pixels, 100, 150)
-    assert enlarger.passes(30, 20, (150, 100)) == (2, 3)
+    assert models_of(enlarger, 5) == ["trinas-xs-x2", "trinas-xs-x3"]
     torch.testing.assert_close(enlarger(image, (150, 100)).pixels, expected)
 
 
 def test_a_native_scale_is_left_as_the_network_made_it():
     enlarger = Enlarger("trinas-xs-x4", CPU)
     image = smooth(4, 20, 30)
-    torch.testing.assert_close(enlarger(image, (120, 80)).pixels, enlarger.upscaler(4)(image).pixels)
+    torch.testing.assert_close(enlarger(image, (120, 80)).pixels, enlarger.upscaler("trinas-xs-x4")(image).pixels)
+
+
+@pytest.mark.parametrize(
+    ("factor", "expected"),
+    [
+        (1, []),
+        (0.5, []),
+        (1.5, ["trinas-s-photo-x2"]),
+        (2, ["trinas-s-photo-x2"]),
+        (2.5, ["trinas-s-photo-x4"]),
+        (3, ["trinas-s-photo-x4"]),
+        (4, ["trinas-s-photo-x4"]),
+        (6, ["trinas-s-photo-x2", "trinas-xs-x3"]),
+        (8, ["trinas-s-photo-x2", "trinas-xs-x4"]),
+        (9, ["trinas-s-photo-x4", "trinas-xs-x3"]),
+        (16, ["trinas-s-photo-x4", "trinas-xs-x4"]),
+    ],
+)
+def test_a_compressed_jpeg_meets_a_network_that_smooths_first_and_usual_ones_then(factor, expected):
+    assert models_of(Enlarger(None, CPU), factor, PHOTO_MAX_JPEG_QUALITY) == expected
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.5, 2, 3, 4, 8, 16])
+@pytest.mark.parametrize("quality", [PHOTO_MAX_JPEG_QUALITY + 1, 100, None])
+def test_a_jpeg_that_is_hardly_compressed_is_like_any_other_picture(factor, quality):
+    passes = Enlarger(None, CPU).passes(30, 20, (round(30 * factor), round(20 * factor)), quality)
+    assert passes == Enlarger(None, CPU).passes(30, 20, (round(30 * factor), round(20 * factor)))
+    assert not any(step.smooths for step in passes)
+
+
+@pytest.mark.parametrize("name", ["trinas-xs-x4", "trinas-s-photo-x4"])
+def test_who_names_a_model_gets_it(name):
+    image = replace(smooth(3, 20, 30), jpeg_quality=1)
+    enlarger = Enlarger(name, CPU)
+    (step,) = enlarger.passes(30, 20, (90, 60), 1)
+    assert (step.model, step.smooths) == (name, False)
+    torch.testing.assert_close(
+        enlarger(image, (90, 60)).pixels, resize(enlarger.upscaler(name)(image).pixels, 60, 90), rtol=0, atol=0
+    )
+
+
+def test_the_quality_of_a_picture_decides_and_no_result_has_one():
+    image = smooth(3, 20, 30)
+    enlarger = Enlarger(None, CPU)
+    compressed = enlarger(replace(image, jpeg_quality=1), (120, 80))
+    expected = enlarger.upscaler("trinas-s-photo-x4")(image)
+    torch.testing.assert_close(compressed.pixels, expected.pixels, rtol=0, atol=0)
+    assert (enlarger(image, (120, 80)).pixels != compressed.pixels).any()
+    assert compressed.jpeg_quality is None, "enlarged again, it is a clean picture"
+    assert resized(replace(image, jpeg_quality=1), (15, 10)).jpeg_quality is None
+
+
+def test_each_network_is_loaded_once(monkeypatch):
+    loaded = []
+    monkeypatch.setattr("trinas.enlarge.load_model", lambda name: loaded.append(name) or load_model(name))
+    enlarger = Enlarger(None, CPU)
+    for _ in range(2):
+        for quality in (1, 100, None):
+            enlarger(replace(smooth(3, 8, 8), jpeg_quality=quality), (64, 64))
+    assert sorted(loaded) == ["trinas-s-photo-x2", "trinas-xs-x2", "trinas-xs-x4"]
 
 
 def test_a_size_of_its_own_leaves_a_picture_as_it_is():

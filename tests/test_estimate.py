@@ -27,7 +27,7 @@ def test_time_and_memory_grow_with_the_picture(tmp_path, enlarger):
     growth = (900**2 - 300**2) * 3 * (4 * (1 + 16) + 2 * 16)
     assert large.memory_bytes - small.memory_bytes == pytest.approx(growth, rel=0.5)
     assert small.memory_bytes > peak_memory_bytes() / 2
-    assert (small.work.size, small.work.passes) == ((1200, 1200), (4,))
+    assert (small.work.size, small.work.models) == ((1200, 1200), ["trinas-xs-x4"])
     assert not (tmp_path / "300_x4.png").exists()
 
 
@@ -40,6 +40,17 @@ def test_problems_are_told_and_results_that_exist_left_out(tmp_path, enlarger):
     bad, good = estimate([tmp_path], tmp_path / "out", enlarger)
     assert (bad.work, bad.problem) == (None, f"{tmp_path / 'bad.png'}: the file is empty")
     assert good.problem == ""
+
+
+def test_jpegs_are_timed_with_the_networks_that_they_get(tmp_path, enlarger):
+    for quality in (50, 95):
+        PillowImage.fromarray(generated_photograph(200, 200)).save(tmp_path / f"{quality}.jpg", quality=quality)
+    compressed, good = estimate([tmp_path / "50.jpg", tmp_path / "95.jpg"], tmp_path, enlarger, scale=2)
+    assert compressed.work.models == ["trinas-s-photo-x2"]
+    assert compressed.work.why == "JPEG of quality 50"
+    assert good.work.models == ["trinas-xs-x2"]
+    assert good.work.why == ""
+    assert compressed.seconds != good.seconds
 
 
 def test_transparent_pictures_can_be_timed_as_jpegs(tmp_path, enlarger):

@@ -99,6 +99,15 @@ def test_what_a_preview_says_is_what_comes_out(service, picture):
     assert preview.seconds > 0
 
 
+def test_a_preview_says_why_a_compressed_jpeg_gets_another_model(service, tmp_path):
+    path = tmp_path / "cat.jpg"
+    PillowImage.fromarray(generated_photograph(48, 60)).save(path, quality=62)
+    preview = service.preview(path, service.enlarger(None), service.size(scale=4), SaveConfig())
+    assert (preview.models, preview.why) == (["trinas-s-photo-x4"], "JPEG of quality 62")
+    named = service.preview(path, service.enlarger("trinas-xs-x4"), service.size(scale=4), SaveConfig())
+    assert (named.models, named.why) == (["trinas-xs-x4"], "")
+
+
 def test_visitors_not_heard_of_are_forgotten(service, monkeypatch):
     session = service.session("a")
     folder = session.new_folder()

@@ -54,6 +54,14 @@ def test_the_nearest_networks_are_chosen(factor, expected):
     assert choose_passes(400, 300, size, (4, 2, 3)) == expected
 
 
+@pytest.mark.parametrize(
+    ("factor", "expected"), [(1, ()), (2, (2,)), (2.5, (4,)), (4, (4,)), (5, (2, 3)), (8, (2, 4)), (9, (4, 3))]
+)
+def test_the_first_network_may_be_of_other_scales(factor, expected):
+    size = (round(400 * factor), round(300 * factor))
+    assert choose_passes(400, 300, size, (4, 2, 3), (4, 2)) == expected
+
+
 def test_a_single_network_is_applied_again():
     assert choose_passes(100, 100, (1600, 1600), [2]) == (2, 2, 2, 2)
     assert choose_passes(100, 100, (1000, 1000), [4]) == (4, 4)

@@ -183,6 +183,23 @@ def test_other_sizes_and_formats_are_the_command_lines_too(page, tmp_path):
 
 
 @needs_browser
+def test_a_compressed_jpeg_gets_another_model_and_the_page_says_why(page, tmp_path):
+    picture = tmp_path / "boat.jpg"
+    PillowImage.fromarray(generated_photograph(50, 70)).save(picture, quality=62)
+    upload(page, "#picture", picture)
+    plan = page.locator("#plan")
+    expect(plan).to_contain_text("JPEG of quality 62: trinas-s-photo-x4, which smooths compression away")
+    page.get_by_label("Other…").first.check()
+    page.get_by_label("Times, 1 to 16").first.fill("8")
+    page.get_by_label("Times, 1 to 16").first.press("Tab")
+    expect(plan).to_contain_text("trinas-s-photo-x2, which smooths compression away, then trinas-xs-x4")
+    page.locator("#start").click()
+    expect(page.locator("#said")).to_contain_text("boat_x8.jpg")
+    file = download(page, "#download", tmp_path)
+    assert file.read_bytes() == command_line_result(picture, tmp_path / "cli", "-s", "8")
+
+
+@needs_browser
 def test_what_is_no_picture_is_said_to_be_none(page, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no picture at all")
@@ -378,6 +395,13 @@ def test_programs_get_the_command_lines_bytes(server, picture, tmp_path):
     client = Client(server.url, verbose=False, download_files=str(tmp_path))
     result = client.predict(handle_file(str(picture)), 3, "", api_name="/upscale")
     assert Path(result).read_bytes() == command_line_result(picture, tmp_path / "cli", "-s", "3")
+    compressed = tmp_path / "boat.jpg"
+    PillowImage.fromarray(generated_photograph(50, 70)).save(compressed, quality=62)
+    chosen, usual = (
+        client.predict(handle_file(str(compressed)), 4, name, api_name="/upscale") for name in ("", "trinas-xs-x4")
+    )
+    expected = command_line_result(compressed, tmp_path / "compressed", "--model", "trinas-s-photo-x4")
+    assert Path(chosen).read_bytes() == expected != Path(usual).read_bytes()
     listed = client.predict(api_name="/models")
     assert {"trinas-xs-x2", "trinas-xs-x3", "trinas-xs-x4"} <= {model["name"] for model in listed}
     client.close()

@@ -15,7 +15,7 @@ from math import prod
 from pathlib import Path
 
 from trinas.config import DEFAULT_SCALE, SaveConfig, SizeConfig
-from trinas.enlarge import Enlarger
+from trinas.enlarge import Enlarger, Pass, growth
 from trinas.errors import ImageError, Stopped, TrinasError
 from trinas.formats import FORMAT_NAMES, format_of_suffix, is_hidden, is_image_file, sniff_format
 from trinas.images import Header, Image, check_fits, flattened, parse_colour, read_header, read_image, write_image
@@ -56,8 +56,19 @@ class Work:
     header: Header
     size: tuple[int, int]
     """Width and height of the result."""
-    passes: tuple[int, ...]
-    """Scales of the networks it goes through."""
+    passes: tuple[Pass, ...]
+    """The networks it goes through."""
+
+    @property
+    def models(self) -> list[str]:
+        """Their names."""
+        return [step.model for step in self.passes]
+
+    @property
+    def why(self) -> str:
+        """Why the first is not the usual one for its scale; empty where it is."""
+        smooths = any(step.smooths for step in self.passes)
+        return f"JPEG of quality {self.header.jpeg_quality}" if smooths else ""
 
 
 @dataclass(frozen=True)
@@ -133,7 +144,7 @@ def inspect_job(job: Job, enlarger: Enlarger, size: SizeConfig, save: SaveConfig
     if has_alpha and not known.has_alpha:  # there may be an alpha channel and yet no transparency
         has_alpha = not read_image(job.source, size.max_input_px).is_opaque
     check_fits(job.result, *work.size, has_alpha)
-    grown_px = header.width * header.height * prod(work.passes) ** 2
+    grown_px = header.width * header.height * growth(work.passes)[-1] ** 2
     if max(prod(work.size), grown_px) > size.max_output_px:
         way = "" if grown_px <= prod(work.size) else f"on the way there are {grown_px:,} pixels; "
         raise ImageError(
@@ -163,7 +174,7 @@ def read_job(job: Job, work: Work, enlarger: Enlarger, size: SizeConfig, save: S
 
 def _work(header: Header, enlarger: Enlarger, size: SizeConfig) -> Work:
     target = target_size(size, header.width, header.height)
-    return Work(header, target, enlarger.passes(header.width, header.height, target))
+    return Work(header, target, enlarger.passes(header.width, header.height, target, header.jpeg_quality))
 
 
 def _check_folder(job: Job) -> None:

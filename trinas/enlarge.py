@@ -1,9 +1,11 @@
 """Enlarge pictures to any size: networks one after the other, then one resize."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from math import prod
+from itertools import accumulate
+from operator import mul
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,8 +14,18 @@ from trinas.config import UpscaleConfig
 from trinas.device import memory_shortage_named, pick_device
 from trinas.images import Image
 from trinas.sizes import choose_passes
-from trinas.store import DEFAULT_MODELS, load_config, load_model
+from trinas.store import DEFAULT_MODELS, PHOTO_MAX_JPEG_QUALITY, PHOTO_MODELS, load_config, load_model
 from trinas.upscale import Upscaler, count_tiles, resize
+
+
+class Pass(NamedTuple):
+    """One network on the way to a size."""
+
+    scale: int
+    model: str
+    """As `load_model` takes it."""
+    smooths: bool = False
+    """Whether it was chosen because it smooths the compression of a JPEG away."""
 
 
 class Enlarger:
@@ -22,7 +34,8 @@ class Enlarger:
     def __init__(self, model: str | None = None, config: UpscaleConfig | None = None) -> None:
         """
         Args:
-            model: bundled name or model folder, which is then the only network; None chooses among the bundled.
+            model: bundled name or model folder, which is then the only network; None chooses among the bundled,
+                by the size, and for a compressed JPEG one that smooths that away.
             config: how each network is run.
         Raises:
             ModelError: there is no such model.
@@ -30,23 +43,36 @@ class Enlarger:
         """
         self.config = config or UpscaleConfig()
         self.device = pick_device(self.config.device)
-        self.models = {load_config(model).spec.scale: model} if model else dict(DEFAULT_MODELS)
-        """Scale -> name of the network for it."""
-        self._upscalers: dict[int, Upscaler] = {}
+        self._chooses = not model
+        self._models = {load_config(model).spec.scale: model} if model else DEFAULT_MODELS
+        self._upscalers: dict[str, Upscaler] = {}
 
-    def passes(self, width: int, height: int, size: tuple[int, int]) -> tuple[int, ...]:
-        """Scales of the networks that a picture goes through to become `size` (width, height)."""
-        return choose_passes(width, height, size, self.models)
+    def passes(
+        self, width: int, height: int, size: tuple[int, int], jpeg_quality: int | None = None
+    ) -> tuple[Pass, ...]:
+        """The networks that a picture goes through to become `size` (width, height).
 
-    def upscaler(self, scale: int) -> Upscaler:
-        """The network for a scale, loaded if need be.
+        Args:
+            jpeg_quality: as `Image.jpeg_quality`. A compressed JPEG meets one of `PHOTO_MODELS` first; what follows
+                is as usual, since there is nothing left then to smooth away.
+        """
+        smooths = self._chooses and jpeg_quality is not None and jpeg_quality <= PHOTO_MAX_JPEG_QUALITY
+        first = PHOTO_MODELS if smooths else self._models
+        scales = choose_passes(width, height, size, self._models, first)
+        return (
+            *(Pass(scale, first[scale], smooths) for scale in scales[:1]),
+            *(Pass(scale, self._models[scale]) for scale in scales[1:]),
+        )
+
+    def upscaler(self, model: str) -> Upscaler:
+        """A network of `passes`, loaded if need be.
 
         Raises:
             ModelError: its files are damaged.
         """
-        if scale not in self._upscalers:
-            self._upscalers[scale] = Upscaler(load_model(self.models[scale]), self.config)
-        return self._upscalers[scale]
+        if model not in self._upscalers:
+            self._upscalers[model] = Upscaler(load_model(model), self.config)
+        return self._upscalers[model]
 
     @torch.inference_mode()
     @memory_shortage_named()
@@ -65,12 +91,17 @@ class Enlarger:
             UpscaleError: a network's result is not a picture of its input, or memory is too small.
         """
         width, height = image.size
-        passes = self.passes(width, height, size)
-        grown = [prod(passes[:number]) for number in range(len(passes))]
-        tiles = [count_tiles(height * factor, width * factor, self.config.tile_px) for factor in grown]
-        for number, scale in enumerate(passes):
-            image = self.upscaler(scale)(image, partial(_report, on_tile, sum(tiles[:number]), sum(tiles)))
+        passes = self.passes(width, height, size, image.jpeg_quality)
+        grown = growth(passes)
+        tiles = [count_tiles(height * factor, width * factor, self.config.tile_px) for factor in grown[:-1]]
+        for number, step in enumerate(passes):
+            image = self.upscaler(step.model)(image, partial(_report, on_tile, sum(tiles[:number]), sum(tiles)))
         return image if image.size == size else resized(image, size)
+
+
+def growth(passes: Sequence[Pass]) -> list[int]:
+    """How many times larger a picture is, along each side, before each pass and after the last."""
+    return list(accumulate((step.scale for step in passes), mul, initial=1))
 
 
 def resized(image: Image, size: tuple[int, int]) -> Image:
@@ -79,7 +110,7 @@ def resized(image: Image, size: tuple[int, int]) -> Image:
     Each colour weighs as much as it is seen, so that what lies under transparency does not shine through.
     """
     width, height = size
-    return replace(image, pixels=_resized_pixels(image, width, height))
+    return replace(image, pixels=_resized_pixels(image, width, height), jpeg_quality=None)
 
 
 def _resized_pixels(image: Image, width: int, height: int) -> Tensor:

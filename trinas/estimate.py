@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trinas.batch import LARGE_PX, WRITERS, Job, Work, failed, inspect_job, read_job
 from trinas.config import SaveConfig, SizeConfig
-from trinas.enlarge import Enlarger
+from trinas.enlarge import Enlarger, Pass, growth
 from trinas.errors import TrinasError
 from trinas.images import Image, write_image
 
@@ -50,7 +50,7 @@ def estimate_jobs(
     Of the first picture of each kind (networks and file format) a piece is enlarged and encoded, to time it.
     Existing results are left out unless `overwrite` is given.
     """
-    seconds_per_px: dict[tuple[tuple[int, ...], str], float] = {}
+    seconds_per_px: dict[tuple[tuple[Pass, ...], str], float] = {}
     for job in jobs:
         try:
             if not job.problem and job.result.exists() and not overwrite:
@@ -103,7 +103,7 @@ def _middle(image: Image) -> Image:
 def _memory_bytes(work: Work) -> int:
     """The program as it is now, the largest pictures that exist at once as 32-bit numbers, and the encoded one."""
     pixels = work.header.width * work.header.height
-    grown = [pixels * prod(work.passes[:number]) ** 2 for number in range(len(work.passes) + 1)]
+    grown = [pixels * factor**2 for factor in growth(work.passes)]
     if grown[-1] != prod(work.size):
         grown.append(prod(work.size))
     floats = max((sum(pair) for pair in pairwise(grown)), default=pixels)

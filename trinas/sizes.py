@@ -1,6 +1,6 @@
 """How large a result is to be, and which networks make it."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from itertools import combinations_with_replacement
 from math import prod
 
@@ -28,7 +28,9 @@ def target_size(config: SizeConfig, width: int, height: int) -> tuple[int, int]:
     return _rounded(width * factor), _rounded(height * factor)
 
 
-def choose_passes(width: int, height: int, size: tuple[int, int], scales: Iterable[int]) -> tuple[int, ...]:
+def choose_passes(
+    width: int, height: int, size: tuple[int, int], scales: Collection[int], first: Collection[int] | None = None
+) -> tuple[int, ...]:
     """Scales of the networks to apply, one after the other, to reach at least `size`; none for what is not larger.
 
     Of all that reach it the product is smallest, then the number of passes; the smallest scale comes first,
@@ -38,13 +40,16 @@ def choose_passes(width: int, height: int, size: tuple[int, int], scales: Iterab
         width, height: of the picture, in pixels.
         size: width and height wanted, at most 16 times as much.
         scales: of the networks there are.
+        first: of those that may come first, if they are others; one of them does.
     """
 
     def reaches(passes: tuple[int, ...]) -> bool:
         return prod(passes) * width >= size[0] and prod(passes) * height >= size[1]
 
-    counts = range(_MOST_PASSES + 1)
-    chains = (chain for count in counts for chain in combinations_with_replacement(sorted(scales), count))
+    followers = [
+        chain for count in range(_MOST_PASSES) for chain in combinations_with_replacement(sorted(scales), count)
+    ]
+    chains = [(), *((scale, *others) for scale in sorted(first or scales) for others in followers)]
     return min(filter(reaches, chains), key=lambda passes: (prod(passes), len(passes)))
 
 

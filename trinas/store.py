@@ -25,6 +25,13 @@ SCHEMA = 1
 DEFAULT_MODELS = {2: "trinas-xs-x2", 3: "trinas-xs-x3", 4: "trinas-xs-x4"}
 """The bundled model that is used for a scale when none is named."""
 
+PHOTO_MODELS = {2: "trinas-s-photo-x2", 4: "trinas-s-photo-x4"}
+"""What comes first instead when a picture is a compressed JPEG: they smooth compression away."""
+
+PHOTO_MAX_JPEG_QUALITY = 80
+"""JPEGs up to this quality count as compressed: measured at 30 to 80, `PHOTO_MODELS` have more PSNR and SSIM than
+networks for clean input; at 90 it is about even, with less on Set14 and BSD100 (docs/benchmarks.md, docs/LOG.md)."""
+
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
 
 

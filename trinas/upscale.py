@@ -104,7 +104,7 @@ class Upscaler:
             target = output[:, tile.top * scale : tile.bottom * scale, tile.left * scale : tile.right * scale]
             target.copy_(high[:, rows, columns])
             on_tile(number, len(tiles))
-        return replace(image, pixels=output)
+        return replace(image, pixels=output, jpeg_quality=None)
 
     def rgb8(self, low: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Enlarge uint8 (H, W, 3) to uint8 (scale * H, scale * W, 3), as the measuring protocol does."""
