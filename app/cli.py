@@ -406,7 +406,7 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Time, turned into steps at the start.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Patches per step.")] = TrainConfig.batch_size,
     patch: Annotated[int, typer.Option(min=8, help="Side of a patch in input pixels.")] = TrainConfig.patch_px,
-    learning_rate: Annotated[float, typer.Option(help="Peak rate of Adam.")] = TrainConfig.learning_rate,
+    learning_rate: Annotated[float, typer.Option(help="Peak rate of the optimiser.")] = TrainConfig.learning_rate,
     l2_share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the steps, at the end, on squared error.")
     ] = TrainConfig.l2_share,
@@ -527,6 +527,9 @@ def search(
         str | None,
         typer.Option(help="Model to imitate, in place of the photographs.", autocompletion=_complete_model),
     ] = None,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Start from noise in place of the pretrained supernet.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and batches.")] = 0,
     space: Annotated[
         SpaceName, typer.Option(help="What to choose among; see docs/search.md.", rich_help_panel=SPACE)
@@ -580,6 +583,7 @@ def search(
                 steps=_step_counts(steps),
                 minutes=minutes,
                 teacher=teacher,
+                warm_start=not from_scratch,
                 seed=seed,
                 device=device,
                 precision=precision.value,

@@ -164,7 +164,7 @@ def _words(family: str) -> dict[str, str]:
 
 def _settings(report: dict[str, Any]) -> dict[str, Any]:
     """What the page lists of the settings: those that it does not tell elsewhere."""
-    elsewhere = {"steps", "budgets", "shortened", "weight_rate", "score_rate", "batch_size", "patch_px"}
+    elsewhere = {"warm_start", "steps", "budgets", "shortened", "weight_rate", "score_rate", "batch_size", "patch_px"}
     settings = {key.replace("_", " "): value for key, value in report["settings"].items() if key not in elsewhere}
     learning = {"search": report["settings"], "fine-tuning": report["fine_tuning"]}
     for stage, values in learning.items():

@@ -33,6 +33,8 @@ PHOTO_MAX_JPEG_QUALITY = 80
 networks for clean input; at 90 it is about even, with less on Set14 and BSD100 (docs/benchmarks.md, docs/LOG.md)."""
 
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
+PICTURE_FILE = "example.webp"
+"""What the network does, to be seen in the card; bundled models have one."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ def save_model(folder: Path, network: Network, config: ModelConfig) -> None:
 def save_config(folder: Path, config: ModelConfig, called: str | None = None) -> None:
     """Write config.json and the card that says the same; `called` is what `--model` takes, if not the name."""
     write_atomically(folder / CONFIG_FILE, (config.to_json() + "\n").encode())
-    card = model_card(config.name, config.spec, config.licence, config.training, config.figures, called)
+    picture = PICTURE_FILE if (folder / PICTURE_FILE).is_file() else None
+    card = model_card(config.name, config.spec, config.licence, config.training, config.figures, called, picture)
     write_atomically(folder / CARD_FILE, card.encode())
 
 
@@ -111,7 +114,7 @@ def collapsed_weights(network: Network) -> dict[str, torch.Tensor]:
 
 def bundled_models() -> list[str]:
     """Names of the models that come with the package, in alphabetical order."""
-    return sorted(folder.name for folder in _bundle().iterdir() if (folder / CONFIG_FILE).is_file())
+    return sorted(folder.name for folder in bundle_dir().iterdir() if (folder / CONFIG_FILE).is_file())
 
 
 def find_model(name: str) -> Path:
@@ -120,7 +123,7 @@ def find_model(name: str) -> Path:
     Raises:
         ModelError: there is no such model.
     """
-    bundled = _bundle() / name
+    bundled = bundle_dir() / name
     if name in bundled_models():
         return bundled
     folder = Path(name)
@@ -235,7 +238,7 @@ def pull_model(name: str, folder: Path) -> None:
 
 
 def push_model(folder: Path, repo: str, token: str | None = None) -> str:
-    """Upload a model to the Hub: its weights, config.json and card, and nothing else that is in its folder.
+    """Upload a model to the Hub: its weights, config.json, card and the card's picture, nothing else of its folder.
 
     The card is made anew: it says what config.json says, and how to use the model from the Hub.
 
@@ -250,12 +253,15 @@ def push_model(folder: Path, repo: str, token: str | None = None) -> str:
     config = load_model(str(folder)).config
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name)
-        write_atomically(copy / WEIGHTS_FILE, (folder / WEIGHTS_FILE).read_bytes())
+        for file in (WEIGHTS_FILE, PICTURE_FILE):
+            if (folder / file).is_file():
+                write_atomically(copy / file, (folder / file).read_bytes())
         save_config(copy, config, called=repo)
-        return upload_files(copy, repo, (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE), token)
+        return upload_files(copy, repo, (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, PICTURE_FILE), token)
 
 
-def _bundle() -> Path:
+def bundle_dir() -> Path:
+    """The folder of what comes with the package."""
     try:
         return Path(str(importlib.resources.files("trinas_models")))
     except ModuleNotFoundError:  # nothing is installed: a clone's own folder
