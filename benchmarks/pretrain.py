@@ -4,12 +4,15 @@
     python benchmarks/pretrain.py DATA RUN                       # goes on with a run that was stopped
     python benchmarks/pretrain.py DATA RUN --bundle              # puts it into models/, if it validates better
 
-DATA is laid out as docs/data.md says. Each step trains a prefix of the supernet: so many of its first channels and
-cells, in each slot a primitive, widths at their largest or at random. `--from` starts with a chain of 3x3 convolutions,
-its most important channels first. The state is saved at every validation.
+DATA is laid out as docs/data.md says. What is trained is the supernet's largest network, a chain of 3x3 convolutions,
+nested: no channel reads a later block of channels, so that a prefix computes the same features alone as within the
+whole, and one forward pass serves prefixes of all widths and depths, each through its share of the tail. Prefixes that
+read what they would later lack did not learn (docs/LOG.md). `--from` begins with a model that is such a chain, its most
+important channels first. The state is saved at every validation.
 """
 
 import argparse
+import copy
 import math
 import sys
 import time
@@ -20,7 +23,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from trinas.budgets import largest_choice
@@ -30,9 +32,9 @@ from trinas.device import autocast, training_precision
 from trinas.errors import ModelError
 from trinas.muon import Muon
 from trinas.network import Network
-from trinas.space import SearchSpace
+from trinas.space import ArchSpec, SearchSpace
 from trinas.store import bundle_dir, load_model
-from trinas.supernet import Mixtures, Supernet, first_channels
+from trinas.supernet import Supernet, first_channels
 from trinas.train import validation_psnr
 from trinas.warmstart import load_supernet, save_supernet, supernet_weights
 
@@ -42,21 +44,19 @@ FOLDERS = {
     "photos_cc0": "214 crops of 32 photographs (CC0 and public domain)",
 }
 TRUNK_WIDTH, CELLS, SLOTS = 48, 4, 3
-WIDTHS, DEPTHS = (12, 16, 24, 32, 40, 48), (2, 3, 4)
-"""Channels and cells of the prefixes, each as likely as any other: those of small spaces, which searches begin with."""
+BLOCK = 8
+"""Channels that may read each other."""
 
-CONV_SHARE, FULL_SHARE = 0.85, 0.6
-"""How often a slot holds a convolution, and how often all widths of a step are at their largest: a search nearly
-always ends with such networks."""
+WIDTHS, DEPTHS = (8, 12, 16, 24, 32, 40, 48), (2, 3, 4)
+PREFIXES = 2
+"""Of these widths and depths, at random, for each step beside the whole."""
 
 BATCH_SIZE, PATCH_PX = 8, 48
-RATE, WARM_UP_STEPS, CLIP_NORM = 1.3e-3, 200, 1.0
-"""The peak rate suits the full width: narrower prefixes step through the same matrices, and would bear more alone."""
-
+RATE, WARM_UP_STEPS, CLIP_NORM = 1.5e-3, 200, 1.0
 MEAN_DECAY = 0.999
 VALIDATE_EVERY = 500
-VALIDATED = ((16, 3), (24, 3), (32, 4), (48, 4))
-"""Prefixes that are validated, as chains of convolutions."""
+VALIDATED = ((16, 3), (24, 3), (24, 4), (32, 4), (48, 4))
+"""Prefixes that are validated: channels and cells."""
 
 
 @dataclass
@@ -67,22 +67,6 @@ class Run:
     step: int = 0
     seconds: float = 0.0
     psnr: list[float] = field(default_factory=list)  # of VALIDATED, last
-
-
-class Prefix(nn.Module):
-    """A smaller space's supernet, as it is run with a larger one's weights."""
-
-    def __init__(self, space: SearchSpace) -> None:
-        super().__init__()
-        self.net = Supernet(space)
-        self.shapes = {name: tensor.shape for name, tensor in supernet_weights(self.net).items()}
-
-    def forward(self, low: Tensor, mixtures: Mixtures) -> Tensor:
-        return self.net.unshuffled(low, mixtures)
-
-    def run(self, weights: dict[str, Tensor], low: Tensor, mixtures: Mixtures) -> Tensor:
-        taken = first_channels(weights, self.shapes)
-        return functional_call(self, {f"net.{name}": tensor for name, tensor in taken.items()}, (low, mixtures))
 
 
 def main() -> None:
@@ -104,7 +88,6 @@ def pretrain(arguments: argparse.Namespace) -> None:
     state_file = arguments.run / "pretraining.pt"
     state = load_state(state_file) if state_file.exists() else None
     run = Run(**state["run"]) if state else Run(arguments.scale, arguments.minutes, arguments.start)
-    space = SearchSpace("edge", run.scale, TRUNK_WIDTH, CELLS, SLOTS, CELLS - 1)
     photographs = load_photographs([arguments.data / "train" / folder for folder in FOLDERS])
     learning, held_out = split(photographs)
     device = torch.device("cpu")
@@ -113,113 +96,116 @@ def pretrain(arguments: argparse.Namespace) -> None:
     validation = image_pairs(held_out, run.scale)
 
     torch.manual_seed(0)
-    supernet = Supernet(space)
+    network = Network(chain(run.scale, TRUNK_WIDTH, CELLS)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if run.started_from and not state:
-        take_over(supernet, load_model(run.started_from).network)
-    weights = supernet_weights(supernet)
-    averaged = {name: tensor.detach().clone() for name, tensor in weights.items()}
-    optimizer = Muon(supernet.weight_parameters())
+        take_over(network, load_model(run.started_from).network)
+    nest(network)
+    averaged = copy.deepcopy(network).requires_grad_(False)
+    optimizer = Muon(network.parameters())
     if state:
-        supernet.load_state_dict(state["supernet"])
-        averaged = state["averaged"]
+        network.load_state_dict(state["network"])
+        averaged.load_state_dict(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
-    prefixes = {(width, cells): Prefix(prefix_space(space, width, cells)) for width in WIDTHS for cells in DEPTHS}
-    for prefix in prefixes.values():
-        prefix.requires_grad_(False)
 
     began = time.perf_counter() - run.seconds
     while (share := (time.perf_counter() - began) / (60 * run.minutes)) < 1:
-        # 1. One step of a prefix at random.
+        # 1. One step of the whole and of some prefixes.
         random = np.random.default_rng((0, run.step, 2))
-        width, cells = random.choice(WIDTHS), random.choice(DEPTHS)
-        prefix = prefixes[width, cells]
+        exits = [(TRUNK_WIDTH, CELLS)] + [(random.choice(WIDTHS), random.choice(DEPTHS)) for _ in range(PREFIXES)]
         low, high = patches.batch(0, run.step, BATCH_SIZE)
         low = low.contiguous(memory_format=torch.channels_last)
+        target = F.pixel_unshuffle(high, run.scale)
         with autocast(device, precision):
-            output = prefix.run(weights, low, mixtures_of_step(prefix.net, random))
-        loss = (output - F.pixel_unshuffle(high, run.scale)).abs().mean()
+            outputs = outputs_of(network, low, exits)
+        loss = torch.stack([(output - target).abs().mean() for output in outputs]).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(supernet.weight_parameters(), CLIP_NORM)
+        nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM)
         rising = min(1.0, (run.step + 1) / WARM_UP_STEPS)
         optimizer.param_groups[0]["lr"].fill_(RATE * rising * 0.5 * (1 + math.cos(math.pi * share)))
         optimizer.step()
+        nest(network)
         with torch.no_grad():
-            for name, mean in averaged.items():
-                mean.lerp_(weights[name], 1 - min(MEAN_DECAY, (1 + run.step) / (10 + run.step)))
+            for mean, weight in zip(averaged.parameters(), network.parameters(), strict=True):
+                mean.lerp_(weight, 1 - min(MEAN_DECAY, (1 + run.step) / (10 + run.step)))
         run.step += 1
 
         # 2. Validate the running mean, save the state.
         if run.step % VALIDATE_EVERY == 0:
             run.seconds = time.perf_counter() - began
-            save(arguments.run, run, supernet, averaged, optimizer, validation, fingerprint(photographs))
+            save(arguments.run, run, network, averaged, optimizer, validation, fingerprint(photographs))
     run.seconds = time.perf_counter() - began
-    save(arguments.run, run, supernet, averaged, optimizer, validation, fingerprint(photographs))
+    save(arguments.run, run, network, averaged, optimizer, validation, fingerprint(photographs))
 
 
-def prefix_space(space: SearchSpace, width: int, cells: int) -> SearchSpace:
-    return SearchSpace(space.name, space.scale, width, cells, space.slots, cells - 1)
+def chain(scale: int, width: int, cells: int) -> ArchSpec:
+    """The largest network of a space of the supernet's kind."""
+    space = SearchSpace("edge", scale, width, cells, SLOTS, cells - 1)
+    return space.spec(largest_choice(space))
 
 
-def mixtures_of_step(supernet: Supernet, random: np.random.Generator) -> Mixtures:
-    """One network of a space, at its full depth."""
-    space = supernet.space
-    choice = largest_choice(space)
-    mixtures = supernet.mixtures_of(choice)
-    skip, conv = space.primitives.index("skip"), space.primitives.index("conv3x3")
-    chosen = np.where(random.random(mixtures.primitives.shape[:-1]) < CONV_SHARE, conv, skip)
-    primitives = F.one_hot(torch.from_numpy(chosen), len(space.primitives)).float()
-    if random.random() < FULL_SHARE:
-        return Mixtures(mixtures.path, primitives, mixtures.widths)
-    widths = random.integers(len(space.widths), size=mixtures.widths.shape[:-1])
-    return Mixtures(mixtures.path, primitives, F.one_hot(torch.from_numpy(widths), len(space.widths)).float())
+def outputs_of(network: Network, low: Tensor, exits: list[tuple[int, int]]) -> list[Tensor]:
+    """What prefixes of so many channels and cells give for (N, 3, H, W), before the pixel shuffle."""
+    head = features = network.head(low)
+    depths = []
+    for cell in network.trunk:
+        features = cell(features)
+        depths.append(head + features)
+    weight, bias = network.tail.weight, network.tail.bias
+    image = low.repeat_interleave(network.scale**2, 1)
+    return [
+        image + F.conv2d(depths[cells - 1][:, :width], weight[:, :width], bias, padding=1).float()
+        for width, cells in exits
+    ]
 
 
 @torch.no_grad()
-def take_over(supernet: Supernet, network: Network) -> None:
-    """Give a supernet's convolutions the weights of a chain, in all layers the same order of channels.
+def nest(network: Network) -> None:
+    """Let no channel of the trunk read a later block."""
+    block = torch.arange(TRUNK_WIDTH) // BLOCK
+    for name, weight in network.named_parameters():
+        if name.startswith("trunk") and weight.ndim == 4:
+            weight.mul_((block[:, None] >= block)[:, :, None, None])
+
+
+@torch.no_grad()
+def take_over(network: Network, other: Network) -> None:
+    """Begin with another chain of convolutions, in all layers the same order of channels.
 
     One order for all, as convolutions start near the identity and the long skip adds head and trunk; the channels that
     the tail and the trunk read most come first.
     """
-    weights = network.state_dict()
-    importance = sum(
-        tensor.square().sum((0, 2, 3)) for name, tensor in weights.items() if tensor.ndim == 4 and "head" not in name
-    )
-    order = torch.as_tensor(importance).argsort(descending=True)
-    conv = supernet.space.primitives.index("conv3x3")
-    ours = supernet_weights(supernet)
-    places: list[str] = []  # of the slots of the chain, whatever cells it has
-    for name, tensor in weights.items():
-        part, *rest = name.split(".")
-        if part != "tail":
+    theirs = list(other.state_dict().items())
+    kernels = [tensor for name, tensor in theirs if tensor.ndim == 4 and not name.startswith("head")]
+    importance = torch.stack([kernel.square().sum((0, 2, 3)) for kernel in kernels]).sum(0)
+    order = importance.argsort(descending=True)
+    # The slots come in the same order, whatever cells they are in.
+    for (name, tensor), weight in zip(theirs, network.parameters(), strict=True):
+        if not name.startswith("tail"):
             tensor = tensor[order]
-        if tensor.ndim == 4 and part != "head":
+        if tensor.ndim == 4 and not name.startswith("head"):
             tensor = tensor[:, order]
-        if part == "trunk":
-            place = ".".join(rest[:2])
-            places += [] if place in places else [place]
-            cell, slot = divmod(places.index(place), supernet.space.slots)
-            name = ".".join(["trunk", "nodes", str(cell), "slots", str(slot), str(conv), *rest[2:]])
-        ours[name].copy_(tensor)
+        weight.copy_(tensor)
+
+
+def prefix(network: Network, width: int, cells: int) -> Network:
+    """The first channels and cells."""
+    small = Network(chain(network.scale, width, cells))
+    shapes = {name: tensor.shape for name, tensor in small.state_dict().items()}
+    small.load_state_dict(first_channels(network.state_dict(), shapes))
+    return small
 
 
 def save(
     folder: Path,
     run: Run,
-    supernet: Supernet,
-    averaged: dict[str, Tensor],
+    network: Network,
+    averaged: Network,
     optimizer: Muon,
     validation: list[Pair],
     data: str,
 ) -> None:
-    run.psnr = []
-    for width, cells in VALIDATED:
-        small = Supernet(prefix_space(supernet.space, width, cells))
-        shapes = {name: tensor.shape for name, tensor in supernet_weights(small).items()}
-        small.load_state_dict(first_channels(averaged, shapes), strict=False)
-        chain = small.mixtures_of(largest_choice(small.space))
-        run.psnr.append(round(validation_psnr(small, validation, chain), 3))
+    run.psnr = [round(validation_psnr(prefix(averaged, *size), validation), 3) for size in VALIDATED]
     shown = ", ".join(f"{w}x{c} {psnr:.3f}" for (w, c), psnr in zip(VALIDATED, run.psnr, strict=True))
     print(f"step {run.step}, {run.seconds:.0f} s: {shown}", flush=True)
     training: dict[str, Any] = {
@@ -239,12 +225,18 @@ def save(
         folder / "pretraining.pt",
         {
             "run": asdict(run),
-            "supernet": supernet.state_dict(),
-            "averaged": averaged,
+            "network": network.state_dict(),
+            "averaged": averaged.state_dict(),
             "optimizer": optimizer.state_dict(),
         },
     )
-    save_supernet(folder, supernet.space, averaged, training)
+    space = SearchSpace("edge", run.scale, TRUNK_WIDTH, CELLS, SLOTS, CELLS - 1)
+    trained = averaged.state_dict()
+    weights = {}
+    for name in supernet_weights(Supernet(space)):  # trunk.nodes.<cell>.slots.<slot>.<primitive>.conv.weight
+        part, *rest = name.split(".")
+        weights[name] = trained[name if part != "trunk" else ".".join([part, rest[1], rest[3], *rest[5:]])]
+    save_supernet(folder, space, weights, training)
 
 
 def bundle(run: Path) -> None:
