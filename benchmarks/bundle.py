@@ -3,8 +3,8 @@
     python benchmarks/bundle.py DATA RUN NAME
 
 DATA is laid out as docs/data.md says. Both networks are measured on the validation images of the run. The data
-folders that the run names are replaced by a description with their licence. Figures on the test sets are left out:
-`benchmarks/quality.py DATA --write` measures them anew. The run's curve and metrics stay in RUN.
+folders that the run names are replaced by a description with their licence. Figures on the test sets and the card's
+picture are left out: `benchmarks/quality.py DATA --write` makes them anew. The run's curve and metrics stay in RUN.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from typing import Any
 
 from trinas.data import GENERATED_FOLDER, Photograph, default_images, image_pairs, load_photographs, split
 from trinas.errors import ModelError
-from trinas.store import CONFIG_FILE, ModelConfig, load_config, load_model, save_model
+from trinas.store import CONFIG_FILE, PICTURE_FILE, ModelConfig, load_config, load_model, save_model
 from trinas.train import validation_psnr
 
 MODELS = Path(__file__).parent.parent / "models"
@@ -74,6 +74,7 @@ def bundle(run: Path, name: str, photographs: Sequence[Photograph], models: Path
         if ours <= theirs:
             return False, f"{words} does not beat the bundled {theirs:.4f} dB"
         words += f" in place of {theirs:.4f} dB"
+    (models / name / PICTURE_FILE).unlink(missing_ok=True)  # it shows what the other one did
     save_model(models / name, model.network, ModelConfig(name, model.config.spec, LICENCE, training))
     return True, words
 
@@ -84,11 +85,13 @@ def described(training: dict[str, Any], run: Path) -> dict[str, Any]:
     Raises:
         ModelError: a folder is not in `DATA_SETS`.
     """
-    known = set(DATA_SETS) | set(DATA_SETS.values())
-    unknown = set(training["data"]) - known
+    folders = training.get("data", [])  # a search says what it learnt from under the training that followed
+    unknown = set(folders) - set(DATA_SETS) - set(DATA_SETS.values())
     if unknown:
         raise ModelError(f"{run}: describe {', '.join(sorted(unknown))} and its licence in DATA_SETS first")
-    training = training | {"data": [DATA_SETS.get(folder, folder) for folder in training["data"]]}
+    training = dict(training)
+    if folders:
+        training["data"] = [DATA_SETS.get(folder, folder) for folder in folders]
     if "started_from" in training:
         training["started_from"] = described(training["started_from"], run)
     return training

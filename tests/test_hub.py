@@ -18,7 +18,7 @@ from safetensors.torch import save as save_safetensors
 from trinas.hub import is_hub_id
 from trinas.network import Network
 from trinas.space import ArchSpec, CellSpec, SlotSpec
-from trinas.store import ModelConfig, bundled_models, load_config, load_model, save_model
+from trinas.store import PICTURE_FILE, ModelConfig, bundled_models, find_model, load_config, load_model, save_model
 
 LOAD = "import sys, trinas; print(trinas.load_model(sys.argv[1]).config.name)"
 CLI = "from trinas_app.cli import main; main()"
@@ -158,6 +158,8 @@ def test_the_card_tells_the_hub_and_people_what_there_is_to_know(run, hub):
     assert len(found) == 2 * len(figures)
     assert "--model ann/photos" in card.text
     assert "Licence and limits" in card.text
+    assert f"]({PICTURE_FILE})" in card.text
+    assert hub.files["ann/photos"][PICTURE_FILE] == (find_model("trinas-xs-x4") / PICTURE_FILE).read_bytes()
 
 
 def test_all_bundled_models_are_pushed_and_pulled_back(run, hub, tmp_path):

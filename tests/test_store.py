@@ -10,6 +10,7 @@ from trinas.card import model_card
 from trinas.cost import spec_cost
 from trinas.errors import ModelError
 from trinas.store import (
+    PICTURE_FILE,
     ModelConfig,
     bundled_models,
     default_model,
@@ -121,7 +122,9 @@ def test_a_bundled_model_is_complete(name):
     assert sum(tensor.numel() for tensor in weights.values()) == spec_cost(config.spec).params
     assert set(config.figures) == {"Set5", "Set14", "BSD100"}
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert card == model_card(name, config.spec, config.licence, config.training, config.figures)
+    known = (name, config.spec, config.licence, config.training, config.figures)
+    assert card == model_card(*known, picture=PICTURE_FILE)
+    assert (folder / PICTURE_FILE).stat().st_size < 100_000
 
 
 def test_the_first_network_is_of_the_smallest_tier():
@@ -138,5 +141,27 @@ def test_a_card_draws_the_long_skip_and_leaves_out_settings_that_were_not_given(
     training = {"config": {"steps": 5, "minutes": None, "learning_rate": 0.0012345678}}
     card = model_card("m", replace(tiny_spec, long_skip=True), "MIT", training, {})
     assert "  head's output added: 8\n  tail conv3x3" in card
-    assert "- settings: steps 5, learning_rate 0.001235\n" in card
+    assert "last: steps 5, learning_rate 0.001235. config.json" in card
     assert "head's output" not in model_card("m", tiny_spec, "MIT", training, {})
+
+
+def test_a_card_says_where_data_weights_and_architecture_come_from(tiny_spec):
+    search = {"name": "the supernet", "method": "trilevel search", "space": "edge", "budgets": "params 50000"}
+    first = {"name": "run-1", "data": ["cats"], "steps": 900, "seconds": 90, "config": {"batch_size": 8}}
+    training = {"data": ["cats (CC0)"], "images": 714, "steps": 5000, "weather": "fair", "started_from": first}
+    card = model_card("m", tiny_spec, "MIT", {**training, "started_from": {**first, "started_from": search}}, {})
+    assert "- cats (CC0)\n- weather: fair\n\n714 images" in card
+    assert card.index("| run-1 | - | 900 | 8 |") < card.index("| m | 714 | 5,000 | - |"), "stages in their order"
+    assert "Found by a trilevel search: space edge; budgets params 50000." in card
+    assert "No search is part of the record" in model_card("m", tiny_spec, "MIT", training, {})
+    noted = {**training, "architecture": "written by hand"}
+    assert "Where it comes from: written by hand." in model_card("m", tiny_spec, "MIT", noted, {})
+
+
+def test_a_card_shows_a_picture_only_where_there_is_one(tiny_model_dir):
+    model = load_model(str(tiny_model_dir))
+    save_model(tiny_model_dir, model.network, model.config)
+    assert PICTURE_FILE not in (tiny_model_dir / "README.md").read_text()
+    (tiny_model_dir / PICTURE_FILE).write_bytes(b"a picture")
+    save_model(tiny_model_dir, model.network, model.config)
+    assert f"]({PICTURE_FILE})" in (tiny_model_dir / "README.md").read_text()

@@ -11,6 +11,8 @@ import pytest
 from conftest import generated_photograph
 from PIL import Image as PillowImage
 
+from trinas.store import PICTURE_FILE, bundled_models
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
@@ -52,6 +54,9 @@ def test_the_wheel_enlarges_an_image_in_a_clean_environment(wheel, tmp_path):
 
 def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
-        tops = {name.split("/")[0] for name in archive.namelist()}
+        names = archive.namelist()
+    tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"trinas", "trinas_app", "trinas_models"}
+    for model in bundled_models():
+        assert f"trinas_models/{model}/{PICTURE_FILE}" in names, "the card shows it"
     assert wheel.stat().st_size < 25_000_000

@@ -14,6 +14,7 @@ def model_card(
     training: Mapping[str, Any],
     figures: Mapping[str, Mapping[str, float]],
     called: str | None = None,
+    picture: str | None = None,
 ) -> str:
     """Markdown that says what a model is, what it was trained on, how good it is and what it cannot do.
 
@@ -21,6 +22,7 @@ def model_card(
 
     Args:
         called: what `--model` takes; None: the name.
+        picture: a file beside the card that shows a detail by bicubic, by the network, and as it was.
     """
     cost = spec_cost(spec)
     lines = [
@@ -33,9 +35,22 @@ def model_card(
         f"Enlarges photographs {spec.scale} times. {cost.params:,} parameters, "
         f"{cost.macs / 1e9:.2f} G multiply-adds for a 1280x720 output, receptive radius {cost.radius_px} pixels.",
         "",
+        *([f"![A detail by bicubic, by this network, and as it was]({picture})", ""] if picture else []),
         "```",
         f"trinas-upscale photos/ -s {spec.scale} --model {called or name}",
         "```",
+        "",
+        "## Figures",
+        "",
+        *_figures(spec.scale, figures),
+        "",
+        "## Data",
+        "",
+        *_data(training),
+        "",
+        "## Recipe",
+        "",
+        *_recipe(name, training),
         "",
         "## Architecture",
         "",
@@ -45,13 +60,7 @@ def model_card(
         *diagram(spec),
         "```",
         "",
-        "## Figures",
-        "",
-        *_figures(spec.scale, figures),
-        "",
-        "## Training",
-        "",
-        *_training(training),
+        _origin(training),
         "",
         "## Licence and limits",
         "",
@@ -138,21 +147,84 @@ def _made_for(training: Mapping[str, Any]) -> str:
     )
 
 
-def _training(training: Mapping[str, Any]) -> list[str]:
-    """Every entry of config.json's `training`, a line each; the run's settings on a line of their own."""
-    settings = training.get("config", {})
-    lines = []
-    for key, value in training.items():
-        if key not in ("config", "started_from"):
-            shown = "; ".join(map(str, value)) if isinstance(value, list) else value
-            lines.append(f"- {key.replace('_', ' ')}: {shown}")
+SHOWN_ELSEWHERE = {
+    "architecture", "budgets", "config", "data", "data_sha256", "images", "method", "name", "seconds", "space",
+    "started_from", "steps", "supernet", "validation_psnr",
+}  # fmt: skip
+"""Keys of config.json's `training` that the card has a place for; others are listed under its data."""
+
+
+def _data(training: Mapping[str, Any]) -> list[str]:
+    """What it has learnt from last, with licences where they are known, and what else somebody wrote down."""
+    lines = [f"- {entry}" for entry in training.get("data", [])]
+    lines += [f"- {key.replace('_', ' ')}: {value}" for key, value in training.items() if key not in SHOWN_ELSEWHERE]
+    lines = lines or ["Unknown."]
+    if "images" in training:
+        lines += [
+            "",
+            f"{training['images']:,} images; a tenth of them, 24 at most, only chose which weights were kept.",
+        ]
+    if "data_sha256" in training:
+        lines.append(f"SHA-256 of the set: `{training['data_sha256']}`.")
+    if learnt_to_restore(training):
+        ways = training["config"]["variants"]
+        lines.append(f"Each was blurred, made noisy and compressed in {ways} ways.")
+    return lines
+
+
+STAGE_COLUMNS = {
+    "images": "images",
+    "steps": "steps",
+    "batch_size": "batch",
+    "patch_px": "patch, px",
+    "learning_rate": "peak rate",
+    "l2_share": "share on squared error",
+    "minutes": "minutes",
+    "validation_psnr": "validation, dB",
+}
+"""What is shown of each stage of a training."""
+
+
+def _recipe(name: str, training: Mapping[str, Any]) -> list[str]:
+    """The stages in the order they were run, and all settings of the last one."""
+    stages = [stage for stage in _stages(name, training) if "config" in stage or "steps" in stage]
+    if not stages:
+        return ["Unknown."]
+    lines = [f"| stage | {' | '.join(STAGE_COLUMNS.values())} |", f"| --- |{' --- |' * len(STAGE_COLUMNS)}"]
+    for stage in stages:
+        known = {**stage.get("config", {}), **stage}
+        known["minutes"] = round(stage["seconds"] / 60) if "seconds" in stage else None
+        cells = ("-" if known.get(key) is None else _shown(known[key]) for key in STAGE_COLUMNS)
+        lines.append(f"| {stage['name']} | {' | '.join(cells)} |")
+    lines += ["", "Each goes on from the best weights of the one above; another scale keeps the trunk."]
+    settings = {key: value for key, value in training.get("config", {}).items() if value is not None}
     if settings:
-        given = {key: value for key, value in settings.items() if value is not None}
-        lines.append("- settings: " + ", ".join(f"{key} {_shown(value)}" for key, value in given.items()))
-    if "started_from" in training:
-        lines += ["", "Before that:", "", *_training(training["started_from"])]
-    return lines or ["Unknown."]
+        shown = ", ".join(f"{key} {_shown(value)}" for key, value in settings.items())
+        lines += ["", f"Settings of the last: {shown}. config.json has those of all."]
+    return lines
+
+
+def _stages(name: str, training: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What config.json's `training` says of each stage, the first one first, each with the name of what it left."""
+    stages = [{**training, "name": name}]
+    while "started_from" in stages[-1]:
+        stages.append(stages[-1]["started_from"])
+    return [{"name": "?", **stage} for stage in reversed(stages)]
+
+
+def _origin(training: Mapping[str, Any]) -> str:
+    """Where the architecture comes from: the search in the record, a note in it, or nothing."""
+    for stage in _stages("", training):
+        if "method" in stage:
+            found = (f"{key} {stage[key]}" for key in ("space", "budgets", "supernet", "steps") if key in stage)
+            quality = f"; the supernet stood at {stage['validation_psnr']} dB on validation"
+            return f"Found by a {stage['method']}: {'; '.join(found)}{quality if 'validation_psnr' in stage else ''}."
+        if "architecture" in stage:
+            return f"Where it comes from: {stage['architecture']}."
+    return "No search is part of the record: the training was given this architecture."
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
