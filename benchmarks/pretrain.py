@@ -1,14 +1,14 @@
 """Pretrain the supernet that searches of the edge space start from.
 
-    python benchmarks/pretrain.py DATA RUN --scale 4 --minutes 40 [--from trinas-m-x4]
+    python benchmarks/pretrain.py DATA RUN --scale 4 --minutes 40 [--from OTHER_RUN]
     python benchmarks/pretrain.py DATA RUN                       # goes on with a run that was stopped
     python benchmarks/pretrain.py DATA RUN --bundle              # puts it into models/, if it validates better
 
 DATA is laid out as docs/data.md says. What is trained is the supernet's largest network, a chain of 3x3 convolutions,
 nested: no channel reads a later block of channels, so that a prefix computes the same features alone as within the
 whole, and one forward pass serves prefixes of all widths and depths, each through its share of the tail. Prefixes that
-read what they would later lack did not learn (docs/LOG.md). `--from` begins with a model that is such a chain, its most
-important channels first. The state is saved at every validation.
+read what they would later lack did not learn (docs/LOG.md). `--from` begins with the head and trunk of a run at another
+scale. The state is saved at every validation.
 """
 
 import argparse
@@ -33,10 +33,10 @@ from trinas.errors import ModelError
 from trinas.muon import Muon
 from trinas.network import Network
 from trinas.space import ArchSpec, SearchSpace
-from trinas.store import bundle_dir, load_model
+from trinas.store import bundle_dir
 from trinas.supernet import Supernet, first_channels
 from trinas.train import validation_psnr
-from trinas.warmstart import load_supernet, save_supernet, supernet_weights
+from trinas.warmstart import Pretrained, load_supernet, save_supernet, supernet_weights
 
 FOLDERS = {
     "bsds400": "BSDS500 train and test, 400 photographs (research use)",
@@ -98,7 +98,7 @@ def pretrain(arguments: argparse.Namespace) -> None:
     torch.manual_seed(0)
     network = Network(chain(run.scale, TRUNK_WIDTH, CELLS)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if run.started_from and not state:
-        take_over(network, load_model(run.started_from).network)
+        take_over(network, load_supernet(Path(run.started_from)))
     nest(network)
     averaged = copy.deepcopy(network).requires_grad_(False)
     optimizer = Muon(network.parameters())
@@ -169,23 +169,18 @@ def nest(network: Network) -> None:
 
 
 @torch.no_grad()
-def take_over(network: Network, other: Network) -> None:
-    """Begin with another chain of convolutions, in all layers the same order of channels.
-
-    One order for all, as convolutions start near the identity and the long skip adds head and trunk; the channels that
-    the tail and the trunk read most come first.
-    """
-    theirs = list(other.state_dict().items())
-    kernels = [tensor for name, tensor in theirs if tensor.ndim == 4 and not name.startswith("head")]
-    importance = torch.stack([kernel.square().sum((0, 2, 3)) for kernel in kernels]).sum(0)
-    order = importance.argsort(descending=True)
-    # The slots come in the same order, whatever cells they are in.
-    for (name, tensor), weight in zip(theirs, network.parameters(), strict=True):
+def take_over(network: Network, pretrained: Pretrained) -> None:
+    """Begin with another supernet's head and trunk, which serve any scale."""
+    parameters = dict(network.named_parameters())
+    for name, tensor in pretrained.weights.items():
         if not name.startswith("tail"):
-            tensor = tensor[order]
-        if tensor.ndim == 4 and not name.startswith("head"):
-            tensor = tensor[:, order]
-        weight.copy_(tensor)
+            parameters[place_in_chain(name)].copy_(tensor)
+
+
+def place_in_chain(name: str) -> str:
+    """What the chain calls a supernet's trunk.nodes.<cell>.slots.<slot>.<primitive>.conv.weight and so on."""
+    part, *rest = name.split(".")
+    return name if part != "trunk" else ".".join([part, rest[1], rest[3], *rest[5:]])
 
 
 def prefix(network: Network, width: int, cells: int) -> Network:
@@ -217,7 +212,7 @@ def save(
         "batch_size": BATCH_SIZE,
         "patch_px": PATCH_PX,
         "rate": RATE,
-        "started_from": run.started_from or "noise",
+        "started_from": Path(run.started_from).name or "noise",
         "validation_psnr": {f"{w}x{c}": psnr for (w, c), psnr in zip(VALIDATED, run.psnr, strict=True)},
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -232,10 +227,7 @@ def save(
     )
     space = SearchSpace("edge", run.scale, TRUNK_WIDTH, CELLS, SLOTS, CELLS - 1)
     trained = averaged.state_dict()
-    weights = {}
-    for name in supernet_weights(Supernet(space)):  # trunk.nodes.<cell>.slots.<slot>.<primitive>.conv.weight
-        part, *rest = name.split(".")
-        weights[name] = trained[name if part != "trunk" else ".".join([part, rest[1], rest[3], *rest[5:]])]
+    weights = {name: trained[place_in_chain(name)] for name in supernet_weights(Supernet(space))}
     save_supernet(folder, space, weights, training)
 
 
