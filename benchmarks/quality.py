@@ -1,59 +1,88 @@
 """Measure every bundled model, bicubic and Lanczos: PSNR/SSIM on the test sets, and time, in one run.
 
-    python benchmarks/quality.py DATA [--write]
+    python benchmarks/quality.py DATA [--only quality] [--write]
+    python benchmarks/quality.py --only times [--write]     # takes no DATA
+    python benchmarks/quality.py --render                   # measures nothing
 
-DATA is laid out as docs/data.md says. `--write` stores the figures in each model's config.json and card and
-renews the table in README.md. Times are for a 1280x720 result, everything in turn, and hold for this machine
-and this run only: compare the ratios.
+DATA is laid out as docs/data.md says. `--write` stores what was measured (quality in each model's config.json, the rest
+in figures.json) and renders it: cards and their pictures, the tables in README.md and docs/benchmarks.md, and the
+drawing docs/models.svg. `--render` does so with what is stored.
+
+Times are for a 320x180 input, everything in turn, and hold for this machine and this run only: compare ratios. Two
+plain chains of convolutions are timed along, as in the run that the peers' times come from (peers.json). Nothing else
+should run meanwhile.
 """
 
 import argparse
 import dataclasses
-import re
+import json
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from card_picture import write_picture
 from PIL import Image
+from tables import FIGURES, PEERS, chain_name, load_figures, render
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from trinas.config import UpscaleConfig
 from trinas.cost import spec_cost
 from trinas.evaluate import Figures, Pixels, evaluate_model, upscale_bicubic
+from trinas.files import write_atomically
 from trinas.store import bundled_models, find_model, load_config, load_model, save_config
 from trinas.upscale import Upscaler
 
-README = Path(__file__).parent.parent / "README.md"
-TABLE = re.compile(r"(<!-- models: .*? -->\n).*?(<!-- end of models -->)", re.DOTALL)
-OUTPUT_WIDTH, OUTPUT_HEIGHT = 1280, 720
+INPUT_WIDTH, INPUT_HEIGHT = 320, 180
 ROUNDS = 15
+CHAIN_SCALE = 4
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--write", action="store_true", help="store the figures in models/ and README.md")
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--only", choices=["quality", "times"])
+    parser.add_argument("--write", action="store_true", help="store what was measured, and render it")
+    parser.add_argument("--render", action="store_true", help="render what is stored")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of the times, whose median counts")
     arguments = parser.parse_args()
     names = bundled_models()
-    scales = sorted({load_config(name).spec.scale for name in names})
-    quality = {
-        (name, scale): figures_of(enlarger, arguments.data, scale) for name, scale, enlarger in enlargers(names, scales)
-    }
-    times = measure_times(names, scales)
-    if arguments.write:
+    if not arguments.render and arguments.only != "times":
+        if arguments.data is None:
+            parser.error("quality is measured on DATA")
+        measure_quality(names, arguments.data, arguments.write)
+    if not arguments.render and arguments.only != "quality":
+        measure_times(names, arguments.rounds, arguments.write)
+    if arguments.render or arguments.write:
         for name in names:
-            store_figures(name, quality[name, load_config(name).spec.scale])
-        README.write_text(TABLE.sub(lambda match: match[1] + model_table(names) + match[2], README.read_text()))
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}\n")
-    print_table(quality, times)
+            write_picture(find_model(name))
+            save_config(find_model(name), load_config(name))  # its card
+        render()
 
 
-def enlargers(names: list[str], scales: list[int]) -> list[tuple[str, int, Callable[[Pixels], Pixels]]]:
+def measure_quality(names: list[str], data: Path, write: bool) -> None:
+    """PSNR and SSIM of baselines and models, printed and, if wanted, stored one by one."""
+    for name, scale, enlarger in enlargers(names):
+        figures = figures_of(enlarger, data, scale)
+        cells = (f"{test_set} {found.psnr:.2f} / {found.ssim:.4f}" for test_set, found in figures.items())
+        print(f"{name} x{scale}: {', '.join(cells)}", flush=True)
+        if write and name in names:
+            store_figures(name, figures)
+        elif write:
+            quality = {test_set: [round(found.psnr, 3), round(found.ssim, 4)] for test_set, found in figures.items()}
+            stored = load_figures()
+            stored["baselines"][f"{name} x{scale}"] = quality
+            save_figures(stored)
+
+
+def enlargers(names: list[str]) -> list[tuple[str, int, Callable[[Pixels], Pixels]]]:
     """(name, scale, function from low to high) of the baselines and all models, in fp32."""
     rows: list[tuple[str, int, Callable[[Pixels], Pixels]]] = []
-    for scale in scales:
+    for scale in sorted({load_config(name).spec.scale for name in names}):
         rows.append(("bicubic", scale, lambda low, scale=scale: upscale_bicubic(low, scale)))
         rows.append(("Lanczos", scale, lambda low, scale=scale: upscale_lanczos(low, scale)))
     for name in names:
@@ -74,41 +103,6 @@ def figures_of(enlarger: Callable[[Pixels], Pixels], data: Path, scale: int) -> 
     }
 
 
-def measure_times(names: list[str], scales: list[int]) -> dict[tuple[str, int, str], float]:
-    """Milliseconds per output megapixel: (name, scale, kind) -> median over rounds, everything in turn."""
-    tasks: dict[tuple[str, int, str], Callable[[], object]] = {}
-    for scale in scales:
-        picture = Image.fromarray(np.zeros((OUTPUT_HEIGHT // scale, OUTPUT_WIDTH // scale, 3), np.uint8))
-        size = (picture.width * scale, picture.height * scale)
-        for name, method in (("bicubic", Image.Resampling.BICUBIC), ("Lanczos", Image.Resampling.LANCZOS)):
-            tasks[name, scale, "picture"] = lambda p=picture, s=size, m=method: p.resize(s, m)
-    for name in names:
-        scale = load_config(name).spec.scale
-        low = np.random.default_rng(0).integers(0, 256, (OUTPUT_HEIGHT // scale, OUTPUT_WIDTH // scale, 3))
-        low = low.astype(np.uint8)
-        for precision in ("fp32", "bf16"):
-            upscaler = Upscaler(load_model(name), UpscaleConfig(device="cpu", precision=precision))
-            batch = torch.from_numpy(low).permute(2, 0, 1).float().div(255)
-            tasks[name, scale, precision] = lambda u=upscaler, b=batch: network_pass(u, b)
-        upscaler = Upscaler(load_model(name), UpscaleConfig(device="cpu"))
-        tasks[name, scale, "picture"] = lambda u=upscaler, pixels=low: u.rgb8(pixels)
-    seconds: dict[tuple[str, int, str], list[float]] = {key: [] for key in tasks}
-    for _ in range(ROUNDS):
-        for key, task in tasks.items():
-            task()  # kernels and caches as they are in the middle of a batch
-            start = time.perf_counter()
-            task()
-            seconds[key].append(time.perf_counter() - start)
-    megapixels = OUTPUT_WIDTH * OUTPUT_HEIGHT / 1e6
-    return {key: statistics.median(values) * 1000 / megapixels for key, values in seconds.items()}
-
-
-@torch.inference_mode()
-def network_pass(upscaler: Upscaler, batch: torch.Tensor) -> torch.Tensor:
-    """The network alone, on one tile as large as the picture."""
-    return upscaler._network_on(batch, upscaler.precision)
-
-
 def store_figures(name: str, quality: dict[str, Figures]) -> None:
     figures = {
         test_set: {"psnr": round(measured.psnr, 3), "ssim": round(measured.ssim, 4)}
@@ -117,33 +111,102 @@ def store_figures(name: str, quality: dict[str, Figures]) -> None:
     save_config(find_model(name), dataclasses.replace(load_config(name), figures=figures))
 
 
-def model_table(names: list[str]) -> str:
-    """The README's table, from the stored figures alone."""
-    lines = [
-        "| model | scale | parameters | multiply-adds (1280x720) | Set5 | Set14 | BSD100 | licence |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+def save_figures(figures: dict[str, Any]) -> None:
+    write_atomically(FIGURES, (json.dumps(figures, indent=2) + "\n").encode())
+
+
+def measure_times(names: list[str], rounds: int, write: bool) -> None:
+    """Milliseconds per megapixel of output, everything in turn, medians over rounds; printed, and stored if asked."""
+    low = np.random.default_rng(0).integers(0, 256, (INPUT_HEIGHT, INPUT_WIDTH, 3)).astype(np.uint8)
+    tasks = {**chain_tasks(low), **baseline_tasks(names, low), **model_tasks(names, low)}
+    seconds: dict[tuple[str, int, str], list[float]] = {key: [] for key in tasks}
+    for _ in range(rounds):
+        for key, task in tasks.items():
+            task()  # kernels and caches as they are in the middle of a batch
+            start = time.perf_counter()
+            task()
+            seconds[key].append(time.perf_counter() - start)
+    ms_per_mp: dict[str, dict[str, float]] = {}
+    for (name, scale, kind), values in seconds.items():
+        megapixels = low[..., 0].size * scale**2 / 1e6
+        ms_per_mp.setdefault(name, {})[kind] = round(statistics.median(values) * 1000 / megapixels, 2)
     for name in names:
-        config = load_config(name)
-        cost = spec_cost(config.spec)
-        figures = " | ".join(f"{values['psnr']:.2f} / {values['ssim']:.4f}" for values in config.figures.values())
-        lines.append(
-            f"| {name} | x{config.spec.scale} | {cost.params:,} | {cost.macs / 1e9:.2f} G "
-            f"| {figures} | {config.licence} |"
-        )
-    return "\n".join(lines) + "\n"
+        ms_per_mp[name]["params"] = spec_cost(load_config(name).spec).params
+    for name, times in ms_per_mp.items():
+        print(f"{name}: {', '.join(f'{kind} {value:g}' for kind, value in times.items())}")
+    if write:
+        times = {"threads": torch.get_num_threads(), "torch": torch.__version__, "ms_per_mp": ms_per_mp}
+        save_figures(load_figures() | {"times": times})
 
 
-def print_table(quality: dict[tuple[str, int], dict[str, Figures]], times: dict[tuple[str, int, str], float]) -> None:
-    print("| model | scale | Set5 | Set14 | BSD100 | network fp32, ms/MP | network bf16, ms/MP | picture, ms/MP |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for (name, scale), sets in quality.items():
-        figures = " | ".join(f"{figures.psnr:.2f} / {figures.ssim:.4f}" for figures in sets.values())
-        columns = (
-            f"{times[name, scale, kind]:.1f}" if (name, scale, kind) in times else "-"
-            for kind in ("fp32", "bf16", "picture")
+Tasks = dict[tuple[str, int, str], Callable[[], object]]
+"""(name, scale, kind of time) -> what takes it."""
+
+
+def chain_tasks(low: Pixels) -> Tasks:
+    """The plain chains, each as the peers were run: fp32, and bf16 by autocast in channels_last."""
+    tasks: Tasks = {}
+    batch = torch.from_numpy(low).permute(2, 0, 1)[None].float().div(255).contiguous()
+    for shape in json.loads(PEERS.read_text(encoding="utf-8"))["chains"]:
+        name = chain_name(shape["width"], shape["convs"])
+        chain = PlainChain(shape["width"], shape["convs"]).eval()
+        tasks[name, CHAIN_SCALE, "fp32"] = lambda chain=chain: chain_pass(chain, batch, "fp32")
+        last = PlainChain(shape["width"], shape["convs"]).eval().to(memory_format=torch.channels_last)
+        batch_last = batch.contiguous(memory_format=torch.channels_last)
+        tasks[name, CHAIN_SCALE, "bf16"] = lambda chain=last, batch=batch_last: chain_pass(chain, batch, "bf16")
+    return tasks
+
+
+class PlainChain(nn.Module):
+    """Head, 3x3 convolutions of one width and a tail, with torch's own PReLU between; the enlarged input is added."""
+
+    def __init__(self, width: int, convs: int) -> None:
+        super().__init__()
+        body = [layer for _ in range(convs) for layer in (nn.Conv2d(width, width, 3, padding=1), nn.PReLU(width))]
+        self.chain = nn.Sequential(
+            nn.Conv2d(3, width, 3, padding=1), *body, nn.Conv2d(width, 3 * CHAIN_SCALE**2, 3, padding=1)
         )
-        print(f"| {name} | x{scale} | {figures} | {' | '.join(columns)} |")
+
+    def forward(self, low: Tensor) -> Tensor:
+        enlarged = F.interpolate(low, scale_factor=CHAIN_SCALE, mode="nearest")
+        return F.pixel_shuffle(self.chain(low), CHAIN_SCALE) + enlarged
+
+
+@torch.inference_mode()
+def chain_pass(chain: nn.Module, batch: Tensor, precision: str) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+        output: Tensor = chain(batch)
+    return output
+
+
+def baseline_tasks(names: list[str], low: Pixels) -> Tasks:
+    tasks: Tasks = {}
+    picture = Image.fromarray(low)
+    for scale in sorted({load_config(name).spec.scale for name in names}):
+        size = (picture.width * scale, picture.height * scale)
+        for name, method in (("bicubic", Image.Resampling.BICUBIC), ("Lanczos", Image.Resampling.LANCZOS)):
+            tasks[f"{name} x{scale}", scale, "picture"] = lambda size=size, method=method: picture.resize(size, method)
+    return tasks
+
+
+def model_tasks(names: list[str], low: Pixels) -> Tasks:
+    """The network alone in both precisions, and `picture`: all that `Upscaler` does, in the precision it picks."""
+    tasks: Tasks = {}
+    batch = torch.from_numpy(low).permute(2, 0, 1).float().div(255)
+    for name in names:
+        model = load_model(name)
+        for precision in ("fp32", "bf16"):
+            upscaler = Upscaler(model, UpscaleConfig(device="cpu", precision=precision))
+            tasks[name, model.scale, precision] = lambda upscaler=upscaler: network_pass(upscaler, batch)
+        upscaler = Upscaler(model, UpscaleConfig(device="cpu"))
+        tasks[name, model.scale, "picture"] = lambda upscaler=upscaler: upscaler.rgb8(low)
+    return tasks
+
+
+@torch.inference_mode()
+def network_pass(upscaler: Upscaler, batch: Tensor) -> Tensor:
+    """The network alone, on one tile as large as the picture."""
+    return upscaler._network_on(batch, upscaler.precision)
 
 
 if __name__ == "__main__":

@@ -216,9 +216,10 @@ def _origin(training: Mapping[str, Any]) -> str:
     """Where the architecture comes from: the search in the record, a note in it, or nothing."""
     for stage in _stages("", training):
         if "method" in stage:
-            found = (f"{key} {stage[key]}" for key in ("space", "budgets", "supernet", "steps") if key in stage)
-            quality = f"; the supernet stood at {stage['validation_psnr']} dB on validation"
-            return f"Found by a {stage['method']}: {'; '.join(found)}{quality if 'validation_psnr' in stage else ''}."
+            found = [f"{key} {stage[key]}" for key in ("space", "budgets", "supernet", "steps") if key in stage]
+            if "validation_psnr" in stage:
+                found.append(f"at its end {stage['validation_psnr']} dB on validation")
+            return f"Found by a {stage['method']}: {'; '.join(found)}."
         if "architecture" in stage:
             return f"Where it comes from: {stage['architecture']}."
     return "No search is part of the record: the training was given this architecture."

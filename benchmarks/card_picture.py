@@ -1,0 +1,60 @@
+"""The picture in a bundled model's card: a detail by bicubic, by the network, and as it was.
+
+The photograph comes with scikit-image: the cat Chelsea, by Stefan van der Walt, CC0.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from skimage import data
+
+from trinas.config import UpscaleConfig
+from trinas.degrade import crop_to_multiple, downscale, jpeg_compressed
+from trinas.evaluate import upscale_bicubic
+from trinas.files import write_atomically
+from trinas.store import PICTURE_FILE, load_model
+from trinas.upscale import Upscaler
+
+CREDIT = "Chelsea, by Stefan van der Walt, CC0"
+LEFT, TOP, WIDTH, HEIGHT = 120, 62, 132, 96
+"""What is shown, in pixels of the original; multiples of all scales."""
+ZOOM = 2
+JPEG_QUALITY = 50
+"""Of the input of networks that remove compression."""
+MARGIN, HEADER, FOOTER = 8, 24, 24
+INK, FAINT_INK, PAPER = "#1f2933", "#616e7c", "#ffffff"
+
+
+def write_picture(folder: Path) -> None:
+    """Put a model's picture into its folder; the same on every run on the same machine."""
+    model = load_model(str(folder))
+    high = crop_to_multiple(data.cat(), model.scale)
+    low = downscale(high, model.scale)
+    how = f"reduced {model.scale} times"
+    if model.config.restores:
+        low = jpeg_compressed(low, JPEG_QUALITY)
+        how += f" and saved as JPEG of quality {JPEG_QUALITY}"
+    upscaler = Upscaler(model, UpscaleConfig(device="cpu", precision="fp32"))
+    columns = {"bicubic": upscale_bicubic(low, model.scale), folder.name: upscaler.rgb8(low), "original": high}
+    buffer = io.BytesIO()
+    sheet(columns, f"{CREDIT}; the input was {how}.").save(buffer, "WEBP", quality=90, method=6)
+    write_atomically(folder / PICTURE_FILE, buffer.getvalue())
+
+
+def sheet(columns: dict[str, np.ndarray], words: str) -> Image.Image:
+    """The detail of each picture side by side, labelled, on a white card."""
+    width, height = WIDTH * ZOOM, HEIGHT * ZOOM
+    size = (len(columns) * (width + MARGIN) + MARGIN, HEADER + height + FOOTER)
+    card = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(card)
+    for number, (name, pixels) in enumerate(columns.items()):
+        left = MARGIN + number * (width + MARGIN)
+        detail = Image.fromarray(pixels[TOP : TOP + HEIGHT, LEFT : LEFT + WIDTH])
+        # By repetition, so that nothing is smoothed which the networks did not smooth.
+        card.paste(detail.resize((width, height), Image.Resampling.NEAREST), (left, HEADER))
+        draw.text((left, HEADER // 2), name, fill=INK, font=ImageFont.load_default(14), anchor="lm")
+    middle = HEADER + height + FOOTER // 2
+    draw.text((MARGIN, middle), words, fill=FAINT_INK, font=ImageFont.load_default(12), anchor="lm")
+    return card

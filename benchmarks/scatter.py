@@ -1,0 +1,276 @@
+"""Scatter plots as one SVG: quality against a cost on a logarithmic axis, every point with a label that can be read."""
+
+import itertools
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from PIL import ImageFont
+
+INK, FAINT_INK, GRID, PAPER = "#1f2933", "#616e7c", "#e4e7eb", "#ffffff"
+OURS, THEIRS = "#2563eb", "#9aa5b1"
+PANEL_WIDTH, PANEL_HEIGHT = 416, 215
+"""Of what lies between the axes, in pixels."""
+LEFT, RIGHT, TOP, BOTTOM = 56, 20, 40, 48
+"""Room around it for ticks and titles."""
+EDGE, HEADER = 12, 28
+"""Around all panels, and for the legend above them."""
+TICK_SIZE, LABEL_SIZE, OUR_LABEL_SIZE, TITLE_SIZE = 11, 10.5, 12, 14  # of fonts, in pixels
+RADIUS, OUR_RADIUS = 3.5, 5.0
+DISTANCES = (4, 9, 14, 21, 29, 38, 48)
+"""From a point's edge to its label, in pixels; nearest first."""
+LEADER_FROM = 9
+"""From this distance on a line says which point a label belongs to."""
+ATTEMPTS = 16
+"""Orders in which labels are placed; the one that keeps them nearest is taken."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A network in a panel."""
+
+    x: float
+    y: float
+    label: str
+    ours: bool
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot."""
+
+    title: str
+    x_label: str
+    y_label: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in pixels, y downwards."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def overlaps(self, other: "Box") -> bool:
+        return (
+            self.left < other.right
+            and other.left < self.right
+            and self.top < other.bottom
+            and other.top < self.bottom
+        )  # fmt: skip
+
+    def inside(self, other: "Box") -> bool:
+        return (
+            self.left >= other.left
+            and self.right <= other.right
+            and self.top >= other.top
+            and self.bottom <= other.bottom
+        )
+
+
+@dataclass(frozen=True)
+class Label:
+    """Where a point's label goes."""
+
+    box: Box
+    distance: float
+    leader: tuple[float, float]
+    """The end of its line, at the label."""
+
+
+def scatter_svg(rows: Sequence[Sequence[Panel]], description: str, our_name: str, their_name: str) -> str:
+    """Draw panels in rows on a white card, readable on light and dark pages; those of a row share their y axis.
+
+    Args:
+        description: what is read out in place of the picture.
+        our_name, their_name: the legend.
+    """
+    cell_width, cell_height = LEFT + PANEL_WIDTH + RIGHT, TOP + PANEL_HEIGHT + BOTTOM
+    width = 2 * EDGE + cell_width * max(len(row) for row in rows)
+    height = 2 * EDGE + HEADER + cell_height * len(rows)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'role="img" font-family="system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif">',
+        f"<title>{escape(description)}</title>",
+        f'<rect x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="8" fill="{PAPER}" stroke="{GRID}"/>',
+        *_legend(our_name, their_name),
+    ]
+    for number, row in enumerate(rows):
+        y_range = _padded([point.y for panel in row for point in panel.points])
+        for column, panel in enumerate(row):
+            left = EDGE + column * cell_width + LEFT
+            top = EDGE + HEADER + number * cell_height + TOP
+            parts += _panel(panel, Box(left, top, left + PANEL_WIDTH, top + PANEL_HEIGHT), y_range)
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _legend(our_name: str, their_name: str) -> Iterator[str]:
+    x, y = EDGE + LEFT + OUR_RADIUS, EDGE + 18
+    for name, radius, colour in ((our_name, OUR_RADIUS, OURS), (their_name, RADIUS, THEIRS)):
+        yield f'<circle cx="{x:.1f}" cy="{y - 4:.1f}" r="{radius}" fill="{colour}"/>'
+        yield _text(x + 10, y, name, OUR_LABEL_SIZE, INK)
+        x += 36 + _text_width(name, OUR_LABEL_SIZE)
+    yield _text(x - 6, y, "up and to the left is better", OUR_LABEL_SIZE, FAINT_INK)
+
+
+def _panel(panel: Panel, frame: Box, y_range: tuple[float, float]) -> Iterator[str]:
+    x_low, x_high = _log_range([point.x for point in panel.points])
+    y_low, y_high = y_range
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return (
+            frame.left + math.log(x / x_low) / math.log(x_high / x_low) * PANEL_WIDTH,
+            frame.bottom - (y - y_low) / (y_high - y_low) * PANEL_HEIGHT,
+        )
+
+    yield _text(frame.left, frame.top - 16, panel.title, TITLE_SIZE, INK, weight=600)
+    yield _text(frame.right, frame.bottom + 38, panel.x_label, TICK_SIZE, FAINT_INK, "end")
+    yield _text(frame.right, frame.top - 16, panel.y_label, TICK_SIZE, FAINT_INK, "end")
+    for tick in _log_ticks(x_low, x_high):
+        x = place(tick, y_low)[0]
+        yield _line((x, frame.top), (x, frame.bottom), GRID)
+        yield _text(x, frame.bottom + 17, _short(tick), TICK_SIZE, FAINT_INK, "middle")
+    for tick in _ticks(y_low, y_high):
+        y = place(x_low, tick)[1]
+        yield _line((frame.left, y), (frame.right, y), GRID)
+        yield _text(frame.left - 8, y + 4, f"{tick:.1f}", TICK_SIZE, FAINT_INK, "end")
+    ours = sorted(place(point.x, point.y) for point in panel.points if point.ours)
+    if len(ours) > 1:
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in ours)
+        yield f'<polyline points="{path}" fill="none" stroke="{OURS}" stroke-width="2" stroke-opacity="0.35"/>'
+    places = [place(point.x, point.y) for point in panel.points]
+    labels = _labels(panel.points, places, frame)
+    for spot, label in zip(places, labels, strict=True):
+        if label.distance >= LEADER_FROM:
+            yield _line(spot, label.leader, THEIRS, 0.75)
+    for point, (x, y) in zip(panel.points, places, strict=True):
+        radius, colour = (OUR_RADIUS, OURS) if point.ours else (RADIUS, THEIRS)
+        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{colour}" stroke="{PAPER}" stroke-width="1"/>'
+    for point, label in zip(panel.points, labels, strict=True):
+        size, colour, weight = (OUR_LABEL_SIZE, OURS, 600) if point.ours else (LABEL_SIZE, FAINT_INK, 400)
+        middle = (label.box.left + label.box.right) / 2
+        yield _text(middle, label.box.bottom - 0.25 * size, point.label, size, colour, "middle", weight)
+
+
+def _labels(points: Sequence[Point], places: Sequence[tuple[float, float]], frame: Box) -> list[Label]:
+    """A place for each point's label: none overlaps another, a point or the frame, if there is such a place at all."""
+    ours = sorted(place for point, place in zip(points, places, strict=True) if point.ours)
+    line = [Box(x - 1, y - 1, x + 1, y + 1) for ends in itertools.pairwise(ours) for x, y in _along(*ends)]
+    dots = [_square(place, OUR_RADIUS if point.ours else RADIUS) for point, place in zip(points, places, strict=True)]
+    candidates = [list(_candidates(point, place, frame)) for point, place in zip(points, places, strict=True)]
+    shuffler, order = random.Random(0), list(range(len(points)))
+    best: tuple[float, dict[int, Label]] = (math.inf, {})
+    for _ in range(ATTEMPTS):
+        cost, taken = 0.0, list[Box]()
+        placed: dict[int, Label] = {}
+        for index in sorted(order, key=lambda index: not points[index].ours):  # ours first, the others as shuffled
+            own = dots[index]
+            others = [dot for dot in dots if dot is not own]
+            label, badness = min(
+                ((label, _badness(label, places[index], others, taken, line)) for label in candidates[index]),
+                key=lambda pair: pair[1],
+            )
+            placed[index] = label
+            cost += badness
+            taken.append(label.box)
+            if label.distance >= LEADER_FROM:
+                taken += [_square(spot, 1) for spot in _along(places[index], label.leader)]
+        best = min(best, (cost, placed), key=lambda pair: pair[0])
+        shuffler.shuffle(order)
+    return [best[1][index] for index in range(len(points))]
+
+
+def _candidates(point: Point, place: tuple[float, float], frame: Box) -> Iterator[Label]:
+    """Labels all around a point, inside the frame; beside it comes first."""
+    size = OUR_LABEL_SIZE if point.ours else LABEL_SIZE
+    width, height = _text_width(point.label, size) * (1.08 if point.ours else 1) + 2, size + 1  # bold is wider
+    radius = OUR_RADIUS if point.ours else RADIUS
+    for distance in DISTANCES:
+        for step in range(24):
+            across, down = math.cos(step * math.pi / 12), math.sin(step * math.pi / 12)
+            x = place[0] + across * (radius + distance)
+            y = place[1] + down * (radius + distance)
+            # The label's nearest edge or corner lies there: beside the point its middle, below it its upper edge.
+            left = x - width * (1 - across) / 2
+            top = y - height * (1 - down) / 2
+            box = Box(left, top, left + width, top + height)
+            if box.inside(frame):
+                yield Label(box, distance, (x, y))
+
+
+def _badness(
+    label: Label, place: tuple[float, float], dots: Sequence[Box], taken: Sequence[Box], line: Sequence[Box]
+) -> float:
+    """How bad a place is: its distance, much more for anything that it hides."""
+    bad = label.distance + 1000 * sum(label.box.overlaps(box) for box in (*dots, *taken))
+    bad += 6 * any(label.box.overlaps(box) for box in line)
+    if label.distance >= LEADER_FROM:
+        spots = [_square(spot, 1) for spot in list(_along(place, label.leader))[2:]]
+        bad += 300 * any(spot.overlaps(box) for spot in spots for box in (*dots, *taken))
+    return bad
+
+
+def _along(start: tuple[float, float], end: tuple[float, float]) -> list[tuple[float, float]]:
+    """Places on a line, about three pixels apart."""
+    count = max(1, round(math.dist(start, end) / 3))
+    return [
+        (start[0] + (end[0] - start[0]) * step / count, start[1] + (end[1] - start[1]) * step / count)
+        for step in range(count + 1)
+    ]
+
+
+def _square(place: tuple[float, float], radius: float) -> Box:
+    return Box(place[0] - radius, place[1] - radius, place[0] + radius, place[1] + radius)
+
+
+def _padded(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    margin = 0.07 * (high - low) or 0.5
+    return low - margin, high + margin
+
+
+def _log_range(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    factor = (high / low) ** 0.06 if high > low else 2
+    return low / factor, high * factor
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Halves and wholes between two values."""
+    return [number / 2 for number in range(math.ceil(2 * low), math.floor(2 * high) + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 of every power of ten between two values."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
+    return [tick for tick in ticks if low <= tick <= high]
+
+
+def _short(number: float) -> str:
+    for suffix, size in (("M", 1e6), ("K", 1e3)):
+        if number >= size:
+            return f"{number / size:g}{suffix}"
+    return f"{number:g}"
+
+
+def _text_width(text: str, size: float) -> float:
+    """About what a browser's sans serif takes."""
+    return ImageFont.load_default(size).getlength(text) * 1.03
+
+
+def _line(start: tuple[float, float], end: tuple[float, float], colour: str, width: float = 1) -> str:
+    (x1, y1), (x2, y2) = start, end
+    return f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" stroke="{colour}" stroke-width="{width}"/>'
+
+
+def _text(x: float, y: float, text: str, size: float, colour: str, anchor: str = "start", weight: int = 400) -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{colour}" text-anchor="{anchor}" '
+        f'font-weight="{weight}">{escape(text)}</text>'
+    )
