@@ -11,7 +11,7 @@ finished is not run again, so a stopped benchmark goes on where it stood.
 
 Trainings take 95 % of the minutes, as the search does with what it has left: trial steps and validations come on top.
 
-- `searched`: the search with its defaults.
+- `searched`: the search from noise, as everything that it is compared with, otherwise with its defaults.
 - `random-1` to `-4`: drawn evenly from the same space until one uses 70 to 100 % of the budget, trained all the time.
 - `chain`: 3x3 convolutions, all as wide as the space's trunk, as many as the budget holds, trained all the time.
 - `best of random`: of the four the one that validates best after a quarter of the time; what the other three cost
@@ -19,6 +19,7 @@ Trainings take 95 % of the minutes, as the search does with what it has left: tr
 
 - `chain, small steps first` (named with `--entries small-steps-chain`): the chain, trained for the search's share of
   the time with its small batches and its rate, then on as the others are.
+- `warm` (named with `--entries`): the search from the pretrained supernet, which has seen more photographs.
 
 Ablations are the search with one thing changed, see `ABLATIONS`.
 """
@@ -171,7 +172,8 @@ def run_entry(entry: str, budget: str, seed: int, minutes: float, sizes: str, da
     else:
         order_weight = 1e-5 if entry == "ordered" else 0.0
         with changed(entry):
-            search = SearchConfig(limits, minutes=minutes, seed=seed, order_weight=order_weight)
+            warm_start = entry == "warm"
+            search = SearchConfig(limits, minutes=minutes, seed=seed, order_weight=order_weight, warm_start=warm_start)
             found = search_network(space, photographs, search, folder)
         assert found is not None
         network = found
