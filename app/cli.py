@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import asdict, replace
 from enum import Enum
 from importlib.metadata import version
@@ -117,6 +117,9 @@ TtaOption = Annotated[bool, typer.Option("--tta", help="Mean over 8 turns and fl
 
 SIZE, SAVING, BUDGETS, SPACE, LIMITS = "Size", "Saving", "Budgets", "Search space", "Limits for each visitor"
 """Panels of the help of `upscale`, `search` and `web`."""
+
+TEST_SETS = ("Set5", "Set14", "BSD100")
+"""Columns of `models`, if there are figures on them."""
 
 DEFAULT_SEARCH_MINUTES = 30
 
@@ -320,35 +323,43 @@ def devices(as_json: JsonOption = False) -> None:
 
 @models_cli.callback()
 def list_models(ctx: typer.Context, as_json: JsonOption = False) -> None:
-    """List the bundled models: name, scale, size, multiply-adds, measured PSNR, licence."""
+    """List the bundled models: what they are for, their size, work and measured quality."""
     if ctx.invoked_subcommand is not None:
         return
     from trinas.cost import spec_cost
-    from trinas.store import bundled_models, load_config
+    from trinas.store import DEFAULT_MODELS, bundled_models, load_config
 
-    configs = [load_config(name) for name in bundled_models()]
+    configs = [(load_config(name), spec_cost(load_config(name).spec)) for name in bundled_models()]
+    configs.sort(key=lambda pair: (pair[0].spec.scale, pair[0].restores, pair[1].params))
     if as_json:
         rows = [
             {
                 "name": config.name,
                 "scale": config.spec.scale,
-                "params": spec_cost(config.spec).params,
-                "macs": spec_cost(config.spec).macs,
+                "is_default": config.name in DEFAULT_MODELS.values(),
+                "restores": config.restores,
+                "params": cost.params,
+                "macs": cost.macs,
                 "figures": config.figures,
                 "licence": config.licence,
             }
-            for config in configs
+            for config, cost in configs
         ]
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = [["name", "scale", "parameters", "G macs*", "PSNR on Y, dB", "licence"]]
-    for config in configs:
-        cost = spec_cost(config.spec)
-        psnr = ", ".join(f"{test_set} {values['psnr']:.2f}" for test_set, values in config.figures.items())
+    table = [["name", "scale", "made for", "parameters", "G macs", *TEST_SETS, "licence"]]
+    for config, cost in configs:
+        name = f"{config.name}{' *' if config.name in DEFAULT_MODELS.values() else ''}"
+        purpose = "noise, compression" if config.restores else "clean input"
+        psnr = [f"{config.figures[name]['psnr']:.2f}" if name in config.figures else "-" for name in TEST_SETS]
         size = [f"{cost.params:,}", f"{cost.macs / 1e9:.2f}"]
-        table.append([config.name, f"x{config.spec.scale}", *size, psnr, config.licence])
-    _print_table(table)
-    typer.echo("* multiply-adds for a 1280x720 output, in billions")
+        table.append([name, f"x{config.spec.scale}", purpose, *size, *psnr, config.licence])
+    _print_table(table, numbers=range(3, 5 + len(TEST_SETS)))
+    typer.echo(
+        "* used for its scale unless --model is given; strongly compressed JPEGs get one made for that.\n"
+        "Set5, Set14, BSD100: PSNR on Y in dB on test sets of clean pictures; higher is better.\n"
+        "G macs: billions of multiply-adds for a result of 1280x720, which is what takes the time."
+    )
 
 
 @cli.command()
@@ -629,7 +640,7 @@ def push(
         str | None, typer.Option("--all", help="Push every bundled model, each as ORG/name.", metavar="ORG")
     ] = None,
 ) -> None:
-    """Upload a model to the Hugging Face Hub: weights, config.json and card.
+    """Upload a model to the Hugging Face Hub: weights, config.json and card with its picture.
 
     Log in with `hf auth login` first, or set HF_TOKEN, with a token that may write.
     """
@@ -1138,10 +1149,15 @@ def _read_text(path: Path) -> str:
         raise TrinasError(f"{path}: cannot be read ({error})") from None
 
 
-def _print_table(rows: list[list[str]]) -> None:
+def _print_table(rows: list[list[str]], numbers: Container[int] = ()) -> None:
+    """Columns as wide as they need; those in `numbers` end at their right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        cells = [
+            cell.rjust(width) if column in numbers else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        typer.echo("  ".join(cells).rstrip())
 
 
 def _json_figures(figures: "Figures | ImageFigures") -> dict[str, float | None]:

@@ -20,7 +20,7 @@ import trinas.data
 import trinas.search
 from trinas.errors import TrinasError
 from trinas.formats import FORMAT_NAMES
-from trinas.store import load_model
+from trinas.store import DEFAULT_MODELS, load_model
 
 
 def run(*arguments):
@@ -548,8 +548,12 @@ def test_models_are_listed_with_their_figures():
     assert "trinas-xs-x4" in result.stdout
     rows = {row["name"]: row for row in json.loads(run("models", "--json").stdout)}
     row = rows["trinas-xs-x4"]
-    assert set(row) == {"name", "scale", "params", "macs", "figures", "licence"}
-    assert f"Set5 {row['figures']['Set5']['psnr']:.2f}" in result.stdout
+    assert set(row) == {"name", "scale", "is_default", "restores", "params", "macs", "figures", "licence"}
+    head, *lines = result.stdout.splitlines()
+    (line,) = (line for line in lines if line.startswith("trinas-xs-x4 * "))
+    column = head.index("Set5") + len("Set5")
+    assert line[:column].endswith(f" {row['figures']['Set5']['psnr']:.2f}")
+    assert [name for name, row in rows.items() if row["is_default"]] == list(DEFAULT_MODELS.values())
 
 
 def test_evaluating_prints_each_image_and_the_mean(tmp_path, tiny_model_dir):
