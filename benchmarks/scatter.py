@@ -115,7 +115,7 @@ def _legend(our_name: str, their_name: str) -> Iterator[str]:
         yield f'<circle cx="{x:.1f}" cy="{y - 4:.1f}" r="{radius}" fill="{colour}"/>'
         yield _text(x + 10, y, name, OUR_LABEL_SIZE, INK)
         x += 36 + _text_width(name, OUR_LABEL_SIZE)
-    yield _text(x - 6, y, "up and to the left is better", OUR_LABEL_SIZE, FAINT_INK)
+    yield _text(x, y, "up and to the left is better", OUR_LABEL_SIZE, FAINT_INK)
 
 
 def _panel(panel: Panel, frame: Box, y_range: tuple[float, float]) -> Iterator[str]:
