@@ -30,6 +30,7 @@ from trinas.checkpoint import load_state, save_state
 from trinas.data import Pair, Patches, fingerprint, image_pairs, load_photographs, split
 from trinas.device import autocast, training_precision
 from trinas.errors import ModelError
+from trinas.files import write_atomically
 from trinas.muon import Muon
 from trinas.network import Network
 from trinas.space import ArchSpec, SearchSpace
@@ -243,7 +244,37 @@ def bundle(run: Path) -> None:
     if gains and sum(gains) <= 0:
         sys.exit(f"{run}: {new.training['validation_psnr']} does not beat the bundled {old}")
     save_supernet(target, new.space, new.weights, new.training)
+    write_atomically(target / "README.md", card(target.name, new).encode())
     print(f"{target}: {new.training['validation_psnr']}")
+
+
+def card(name: str, pretrained: Pretrained) -> str:
+    """What the folder says of itself to people."""
+    space, training = pretrained.space, pretrained.training
+    sizes = [f"| {size.replace('x', ' | ')} | {psnr:.2f} |" for size, psnr in training["validation_psnr"].items()]
+    lines = [
+        f"# {name}",
+        "",
+        f"No model to enlarge with: the supernet that `trinas-upscale search -s {space.scale}` starts from, in float16, "
+        f"{space.trunk_width} channels and {space.cells} cells of {space.slots} slots. Its first channels and cells are a "
+        "supernet of a smaller space. docs/search.md says how it is used, `benchmarks/pretrain.py` makes it.",
+        "",
+        "Validation by itself of prefixes that are chains of 3x3 convolutions, before any search:",
+        "",
+        "| channels | cells | PSNR on Y, dB |",
+        "| --- | --- | --- |",
+        *sizes,
+        "",
+        "Learnt from:",
+        "",
+        *(f"- {folder}" for folder in training["data"]),
+        "",
+        f"{training['steps']:,} steps of {training['batch_size']} patches of {training['patch_px']} pixels, "
+        f"{training['seconds'] / 60:.0f} minutes, started from {training['started_from']}. "
+        f"Weights: {training['licence']}.",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
