@@ -255,8 +255,8 @@ def card(name: str, pretrained: Pretrained) -> str:
     lines = [
         f"# {name}",
         "",
-        f"No model to enlarge with: the supernet that `trinas-upscale search -s {space.scale}` starts from, in float16, "
-        f"{space.trunk_width} channels and {space.cells} cells of {space.slots} slots. Its first channels and cells are a "
+        f"No model: the supernet that `trinas-upscale search -s {space.scale}` starts from, in float16: "
+        f"{space.trunk_width} channels, {space.cells} cells of {space.slots} slots. Its first channels and cells are a "
         "supernet of a smaller space. docs/search.md says how it is used, `benchmarks/pretrain.py` makes it.",
         "",
         "Validation by itself of prefixes that are chains of 3x3 convolutions, before any search:",
