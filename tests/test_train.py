@@ -135,6 +135,19 @@ def test_going_on_from_a_model_starts_where_it_stands(tiny_spec, photographs, tm
     assert written["started_from"] == {"name": "start", "steps": 7}
 
 
+def test_what_was_killed_before_its_first_step_validates_its_start_once(tiny_spec, photographs, tmp_path):
+    def die(progress):
+        raise KeyboardInterrupt
+
+    start = model_of(busy_network(tiny_spec))
+    train_network(tiny_spec, photographs, CONFIG, tmp_path / "straight", start=start)
+    with pytest.raises(KeyboardInterrupt):
+        train_network(tiny_spec, photographs, CONFIG, tmp_path / "killed", start=start, on_progress=die)
+    resume_training(tmp_path / "killed", photographs)
+    for name in ("metrics.jsonl", "model.safetensors"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
 def test_minutes_become_steps(tiny_spec, photographs, tmp_path):
     config = dataclasses.replace(CONFIG, steps=None, minutes=0.05, validate_every=1000)
     train_network(tiny_spec, photographs, config, tmp_path / "run")

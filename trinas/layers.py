@@ -75,9 +75,6 @@ class PReLU(nn.PReLU):
     training step (docs/LOG.md).
     """
 
-    def __init__(self, width: int) -> None:
-        super().__init__(width)
-
     def forward(self, features: Tensor) -> Tensor:
         slopes = self.weight.to(features.dtype)
         fast_kernel = features.dtype != torch.bfloat16 and not torch.is_grad_enabled()

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 KERNEL_SHARE = 0.5
-"""How far a kernel's entries move in a step of rate 1, root mean square, where it has no more outputs than inputs: at
-0.2 as far as Adam's do, at 0.5 networks learn faster, at 1 they came apart (docs/LOG.md)."""
+"""How far a kernel's entries move in a step of rate 1, about, root mean square: at 0.2 as far as Adam's do, at 0.5
+networks learn faster, at 1 they came apart (docs/LOG.md)."""
 
 MOMENTUM = 0.9
 ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
@@ -39,6 +40,12 @@ class Muon(torch.optim.Optimizer):
         parameters = list(parameters)
         device = parameters[0].device
         super().__init__(parameters, {"lr": torch.tensor(learning_rate, device=device)})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave, on whatever device it comes."""
+        super().load_state_dict(state_dict)  # which moves all but the rate
+        (group,) = self.param_groups
+        group["lr"] = group["lr"].to(group["params"][0].device)
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]

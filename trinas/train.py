@@ -178,7 +178,6 @@ def resume_training(
     network.load_state_dict(state["network"])
     averaged.load_state_dict(state["averaged"])
     optimizer.load_state_dict(state["optimizer"])
-    optimizer.param_groups[0]["lr"] = optimizer.param_groups[0]["lr"].to(device)
     run = Run(
         config, spec, state["steps"], device, precision, state["started_from"], network, averaged, optimizer,
         state["step"], state["seconds"], state["loss"].to(device),
@@ -251,7 +250,7 @@ def _train(
     take_step = TrainStep(run.network, run.averaged, run.optimizer, config, run.precision)
 
     if run.step == 0:
-        if run.started_from:
+        if run.started_from and not run.metrics:
             _validate(run, validation)  # what the start is worth, so that nothing worse is ever kept
         _save(run, run_dir, data, photographs)  # from here on resuming uses this number of steps
     on_progress(_progress(run, math.nan, validated=False))
