@@ -106,12 +106,18 @@ def test_a_stopped_search_goes_on_without_it(pretrained, photographs, tmp_path, 
     assert read_report(tmp_path / "stopped/report.json")["started_from"]["name"] == "trinas-supernet-x2"
 
 
+def without(folder, key):
+    config = json.loads((folder / "supernet.json").read_text())
+    (folder / "supernet.json").write_text(json.dumps({name: config[name] for name in config if name != key}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
         (lambda folder: (folder / "supernet.json").unlink(), "cannot be read"),
         (lambda folder: (folder / "supernet.json").write_text("[]"), "damaged, or not a supernet"),
         (lambda folder: (folder / "supernet.json").write_text('{"schema": 9}'), "schema 9"),
+        (lambda folder: without(folder, "training"), "damaged, or not a supernet"),
         (lambda folder: (folder / "supernet.safetensors").write_bytes(b"no"), "damaged, or not a supernet"),
         (
             lambda folder: save_supernet(folder, SMALL, supernet_weights(Supernet(LARGE)), {}),

@@ -107,6 +107,7 @@ def load_supernet(folder: Path) -> Pretrained:
         if config["schema"] != SCHEMA:
             raise ModelError(f"{path}: schema {config['schema']!r}, this version reads {SCHEMA}")
         space = SearchSpace(**config["space"])
+        name, training = config["name"], config["training"]
         halves = load_tensors(content)
     except (KeyError, TypeError, SpecError, SafetensorError) as error:
         raise ModelError(f"{path}: damaged, or not a supernet ({error})") from None
@@ -114,6 +115,5 @@ def load_supernet(folder: Path) -> Pretrained:
         wanted = {name: tensor.shape for name, tensor in supernet_weights(Supernet(space)).items()}
     if {name: tensor.shape for name, tensor in halves.items()} != wanted:
         raise ModelError(f"{folder / WEIGHTS_FILE}: weights do not fit {CONFIG_FILE}")
-    weights = {name: tensor.float() for name, tensor in halves.items()}
-    digest = hashlib.sha256(content).hexdigest()
-    return Pretrained(config["name"], space, weights, digest, config["training"])
+    weights = {key: tensor.float() for key, tensor in halves.items()}
+    return Pretrained(name, space, weights, hashlib.sha256(content).hexdigest(), training)
