@@ -141,16 +141,19 @@ def test_a_card_draws_the_long_skip_and_leaves_out_settings_that_were_not_given(
     training = {"config": {"steps": 5, "minutes": None, "learning_rate": 0.0012345678}}
     card = model_card("m", replace(tiny_spec, long_skip=True), "MIT", training, {})
     assert "  head's output added: 8\n  tail conv3x3" in card
-    assert "last: steps 5, learning_rate 0.001235. config.json" in card
+    assert "\n\nSettings: steps 5, learning_rate 0.001235.\n" in card
     assert "head's output" not in model_card("m", tiny_spec, "MIT", training, {})
 
 
 def test_a_card_says_where_data_weights_and_architecture_come_from(tiny_spec):
-    search = {"name": "the supernet", "method": "trilevel search", "space": "edge", "budgets": "params 50000"}
+    noise = {"name": "the supernet", "method": "trilevel search", "space": "edge", "budgets": "params 50000"}
+    search = {**noise, "started_from": {"name": "trinas-supernet-x2", "data": ["birds"]}}
     first = {"name": "run-1", "data": ["cats"], "steps": 900, "seconds": 90, "config": {"batch_size": 8}}
     training = {"data": ["cats (CC0)"], "images": 714, "steps": 5000, "weather": "fair", "started_from": first}
     card = model_card("m", tiny_spec, "MIT", {**training, "started_from": {**first, "started_from": search}}, {})
-    assert "- cats (CC0)\n- weather: fair\n\n714 images" in card
+    assert "- cats (CC0)\n- before that: cats\n- before that: birds\n- weather: fair\n\n714 images" in card
+    same = {**training, "data_sha256": "12ab", "started_from": {**first, "data_sha256": "12ab"}}
+    assert "before that" not in model_card("m", tiny_spec, "MIT", same, {}), "the same images under another name"
     assert card.index("| run-1 | - | 900 | 8 |") < card.index("| m | 714 | 5,000 | - |"), "stages in their order"
     assert "Found by a trilevel search: space edge; budgets params 50000." in card
     assert "No search is part of the record" in model_card("m", tiny_spec, "MIT", training, {})

@@ -13,18 +13,19 @@ from trinas.data import generated_photographs
 from trinas.errors import ModelError, RunError
 from trinas.search import read_report, repeat_search, resume_search, search_network
 from trinas.space import SearchSpace
-from trinas.store import bundle_dir
+from trinas.store import bundle_dir, load_config
 from trinas.supernet import Supernet
 from trinas.warmstart import bundled_supernet, load_supernet, save_supernet, start_from, supernet_weights
 
 LARGE = SearchSpace("edge", 2, 16, 3, 2, 2)
 SMALL = SearchSpace("edge", 2, 8, 2, 2, 1)
+TRAINING = {"data": ["birds (CC0)"], "steps": 3}
 
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("supernets") / "trinas-supernet-x2"
-    save_supernet(folder, LARGE, supernet_weights(busy()), {"steps": 3})
+    save_supernet(folder, LARGE, supernet_weights(busy()), TRAINING)
     return load_supernet(folder)
 
 
@@ -39,7 +40,7 @@ def photographs():
 
 def test_a_supernet_comes_back_in_half_precision(pretrained):
     assert pretrained.space == LARGE
-    assert pretrained.training == {"steps": 3}
+    assert pretrained.training == TRAINING
     original = supernet_weights(busy())
     assert set(pretrained.weights) == set(original)
     assert all(tensor.dtype == torch.float32 for tensor in pretrained.weights.values())
@@ -87,7 +88,10 @@ def test_a_search_starts_from_it_and_repeats(pretrained, photographs, tmp_path, 
     cold = search_network(SMALL, photographs, dataclasses.replace(CONFIG, warm_start=False), tmp_path / "cold")
     assert not same_weights(network, cold)
     report = read_report(tmp_path / "warm/report.json")
-    assert report["started_from"] == {"name": "trinas-supernet-x2", "sha256": pretrained.sha256}
+    start = {"name": "trinas-supernet-x2", "sha256": pretrained.sha256, "data": ["birds (CC0)"]}
+    assert report["started_from"] == start
+    assert load_config(str(tmp_path / "warm")).training["started_from"]["started_from"] == start
+    assert "- before that: birds (CC0)\n" in (tmp_path / "warm/README.md").read_text()
     assert read_report(tmp_path / "cold/report.json")["started_from"] == {}
     first = json.loads((tmp_path / "warm/events.jsonl").read_text().splitlines()[0])
     assert first["started_from"] == "trinas-supernet-x2"

@@ -155,8 +155,10 @@ SHOWN_ELSEWHERE = {
 
 
 def _data(training: Mapping[str, Any]) -> list[str]:
-    """What it has learnt from last, with licences where they are known, and what else somebody wrote down."""
-    lines = [f"- {entry}" for entry in training.get("data", [])]
+    """What it has learnt from, with licences where they are known, and what else somebody wrote down."""
+    latest, *earlier = _data_of_stages(training) or [[]]
+    lines = [f"- {entry}" for entry in latest]
+    lines += [f"- before that: {'; '.join(data)}" for data in earlier]
     lines += [f"- {key.replace('_', ' ')}: {value}" for key, value in training.items() if key not in SHOWN_ELSEWHERE]
     lines = lines or ["Unknown."]
     if "images" in training:
@@ -170,6 +172,15 @@ def _data(training: Mapping[str, Any]) -> list[str]:
         ways = training["config"]["variants"]
         lines.append(f"Each was blurred, made noisy and compressed in {ways} ways.")
     return lines
+
+
+def _data_of_stages(training: Mapping[str, Any]) -> list[list[str]]:
+    """What the stages have learnt from, the last one first; the same images once."""
+    found: dict[Any, list[str]] = {}
+    for stage in reversed(_stages("", training)):
+        if stage.get("data"):
+            found.setdefault(stage.get("data_sha256") or tuple(stage["data"]), stage["data"])
+    return list(found.values())
 
 
 STAGE_COLUMNS = {
@@ -196,11 +207,14 @@ def _recipe(name: str, training: Mapping[str, Any]) -> list[str]:
         known["minutes"] = round(stage["seconds"] / 60) if "seconds" in stage else None
         cells = ("-" if known.get(key) is None else _shown(known[key]) for key in STAGE_COLUMNS)
         lines.append(f"| {stage['name']} | {' | '.join(cells)} |")
-    lines += ["", "Each goes on from the best weights of the one above; another scale keeps the trunk."]
-    settings = {key: value for key, value in training.get("config", {}).items() if value is not None}
+    several = len(stages) > 1
+    if several:
+        lines += ["", "Each goes on from the best weights of the one above; another scale keeps the trunk."]
+    settings = {key: value for key, value in training.get("config", {}).items() if value not in (None, [])}
     if settings:
         shown = ", ".join(f"{key} {_shown(value)}" for key, value in settings.items())
-        lines += ["", f"Settings of the last: {shown}. config.json has those of all."]
+        told = f"Settings of the last: {shown}. config.json has those of all." if several else f"Settings: {shown}."
+        lines += ["", told]
     return lines
 
 

@@ -130,7 +130,8 @@ class Run:
     repeats: bool = False  # `times` are those of an earlier search, nothing is measured
     finished: bool = False  # the report is written
     shortened: list[tuple[int, int]] = field(default_factory=list)  # as TrainConfig's, of the fine-tuning
-    started_from: dict[str, str] = field(default_factory=dict)  # name and sha256 of a pretrained supernet; {}: noise
+    started_from: dict[str, Any] = field(default_factory=dict)
+    """Name, sha256 and data of a pretrained supernet; empty for noise."""
 
     PLAIN = (
         "started_from",
@@ -252,7 +253,7 @@ def _begin(
     load_teacher(config.teacher, space.scale, device)
     check_possible(CostModel(space), config.budgets)
     pretrained = bundled_supernet(space) if config.warm_start else None
-    started_from = {"name": pretrained.name, "sha256": pretrained.sha256} if pretrained else {}
+    started_from = pretrained.origin() if pretrained else {}
     if repeated is None:
         times = _measured_times(space, config, device) if config.budgets.ms_per_mp else Times()
         precision = training_precision(config.precision, device)
@@ -277,7 +278,7 @@ def _begin(
     return _Search(run, photographs, run_dir, on_event, stop or threading.Event(), started).run_stages()
 
 
-def _start_named(started_from: dict[str, str]) -> str:
+def _start_named(started_from: dict[str, Any]) -> str:
     return f"{started_from['name']} ({started_from['sha256'][:8]})" if started_from else "noise"
 
 
@@ -630,7 +631,7 @@ class _Search:
     def _start(self, choice: Choice) -> Model:
         """The supernet at one-hot as a model, with what is known of its search."""
         network = self.learner.supernet.derive(choice)
-        training = {
+        training: dict[str, Any] = {
             "method": "trilevel search",
             "space": f"{self.run.space.name}, trunk width {self.run.space.trunk_width}, "
             f"{self.run.space.cells} cells of {self.run.space.slots} slots",
@@ -639,6 +640,8 @@ class _Search:
             "steps": " + ".join(map(str, self.run.counts[:FINE_TUNE])),
             "validation_psnr": round(self.run.psnr, 4),
         }
+        if self.run.started_from:
+            training["started_from"] = self.run.started_from
         return Model(ModelConfig("the supernet", network.spec, "unspecified", training), network)
 
     def _tuning_config(self) -> TrainConfig:

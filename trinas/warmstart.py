@@ -39,6 +39,10 @@ class Pretrained:
     training: dict[str, Any]
     """How they came about: data, its licence, steps, time, validation PSNR."""
 
+    def origin(self) -> dict[str, Any]:
+        """What a search records of it, for cards to name all data that a network has learnt from."""
+        return {"name": self.name, "sha256": self.sha256, "data": self.training.get("data", [])}
+
     def holds(self, space: SearchSpace) -> bool:
         """Whether a space is a prefix of this one: as many channels and cells at most, and the same otherwise."""
         ours = self.space
