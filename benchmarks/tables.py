@@ -26,6 +26,9 @@ TEST_SETS = ("Set5", "Set14", "BSD100")
 TIERS = {"xs": 25_000, "s": 100_000, "m": 300_000, "l": 700_000}
 """Most parameters of our models by their names, and of the peers that stand beside them."""
 
+REFERENCE_CHAIN = (32, 8)
+"""Width and convolutions of the chain that times are multiples of."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -81,7 +84,7 @@ def baseline_rows(figures: dict[str, Any]) -> list[Row]:
 def our_rows(figures: dict[str, Any]) -> list[Row]:
     """The bundled models; one that has become another network since times were measured has none."""
     times = figures["times"].get("ms_per_mp", {})
-    reference = times.get(chain_name(32, 8), {})
+    reference = times.get(chain_name(*REFERENCE_CHAIN), {})
     rows = []
     for name in bundled_models():
         config = load_config(name)
@@ -100,7 +103,8 @@ def our_rows(figures: dict[str, Any]) -> list[Row]:
 
 
 def peer_rows(peers: dict[str, Any]) -> list[Row]:
-    reference = peers["chains"][0]["ms_per_mp"]
+    chains = {(chain["width"], chain["convs"]): chain["ms_per_mp"] for chain in peers["chains"]}
+    reference = chains[REFERENCE_CHAIN]
     rows = []
     for peer in peers["networks"]:
         ms = {key: value for key, value in peer["ms_per_mp"].items() if value is not None}
@@ -134,26 +138,24 @@ def tier_of(row: Row) -> str:
 
 
 def readme_table(rows: Sequence[Row]) -> str:
-    """Our models, the largest first of each scale, and under each tier the best of the others' of that size."""
+    """Our models, the smallest first of each scale, and under each tier the best of the others' of that size."""
     lines = [
         "| network | parameters | multiply-adds | Set5 | Set14 | BSD100 | time fp32 | time, fastest |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     ours = [row for row in rows if row.ours]
+    tiers = list(TIERS)
     for scale in sorted({row.scale for row in ours}):
         shown = [row for row in ours if row.scale == scale]
         for tier in {tier_of(row) for row in shown if not row.restores}:
             peers = [row for row in rows if row.params and not row.ours and row.scale == scale and tier_of(row) == tier]
             shown += sorted(peers, key=lambda row: row.quality["Set5"])[-1:]
-        for row in sorted(shown, key=lambda row: (row.restores, TIERS_IN_ORDER.index(tier_of(row)), not row.ours)):
+        for row in sorted(shown, key=lambda row: (row.restores, tiers.index(tier_of(row)), not row.ours)):
             psnr = [f"{row.quality[test][0]:.2f}" if row.quality else "-" for test in TEST_SETS]
             name = row.name if row.ours else f"*{row.name}* x{scale}"
             cells = [name, *_size(row), *psnr, _ratio(row, "fp32"), _ratio(row, "fastest")]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-TIERS_IN_ORDER = list(TIERS)
 
 
 def docs_tables(rows: Sequence[Row]) -> str:
