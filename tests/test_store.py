@@ -10,6 +10,8 @@ from trinas.card import model_card
 from trinas.cost import spec_cost
 from trinas.errors import ModelError
 from trinas.store import (
+    DEFAULT_MODELS,
+    PHOTO_MODELS,
     PICTURE_FILE,
     ModelConfig,
     bundled_models,
@@ -125,6 +127,13 @@ def test_a_bundled_model_is_complete(name):
     known = (name, config.spec, config.licence, config.training, config.figures)
     assert card == model_card(*known, picture=PICTURE_FILE)
     assert (folder / PICTURE_FILE).stat().st_size < 100_000
+
+
+@pytest.mark.parametrize(("models", "restore"), [(DEFAULT_MODELS, False), (PHOTO_MODELS, True)])
+def test_models_that_are_chosen_unnamed_are_what_they_are_chosen_for(models, restore):
+    for scale, name in models.items():
+        assert name in bundled_models()
+        assert (load_config(name).spec.scale, load_config(name).restores) == (scale, restore)
 
 
 def test_the_first_network_is_of_the_smallest_tier():

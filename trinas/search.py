@@ -195,7 +195,7 @@ def search_network(
         BudgetError: no network of the space meets the budgets.
         RunError: `run_dir` exists already or cannot be written, or the loss is no longer a number.
         DataError: the images are too few or too small.
-        ModelError: there is no such teacher, or it has another scale.
+        ModelError: there is no such teacher, or it has another scale; or the bundled supernet is damaged.
     """
     return _begin(space, photographs, config, run_dir, on_event, stop)
 
