@@ -1,14 +1,14 @@
 """Pretrain the supernet that searches of the edge space start from.
 
     python benchmarks/pretrain.py DATA RUN --scale 4 --minutes 40 [--from OTHER_RUN]
-    python benchmarks/pretrain.py DATA RUN                       # goes on with a run that was stopped
+    python benchmarks/pretrain.py DATA RUN                       # goes on with a run that was stopped, as it began
     python benchmarks/pretrain.py DATA RUN --bundle              # puts it into models/, if it validates better
 
 DATA is laid out as docs/data.md says. What is trained is the supernet's largest network, a chain of 3x3 convolutions,
 nested: no channel reads a later block of channels, so that a prefix computes the same features alone as within the
 whole, and one forward pass serves prefixes of all widths and depths, each through its share of the tail. Prefixes that
 read what they would later lack did not learn (docs/LOG.md). `--from` begins with the head and trunk of a run at another
-scale. The state is saved at every validation.
+scale. The state is saved at every validation; the rate follows the clock, so going on is not exact.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from bundle import DATA_SETS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,7 +30,6 @@ from trinas.budgets import largest_choice
 from trinas.checkpoint import load_state, save_state
 from trinas.data import Pair, Patches, fingerprint, image_pairs, load_photographs, split
 from trinas.device import autocast, training_precision
-from trinas.errors import ModelError
 from trinas.files import write_atomically
 from trinas.muon import Muon
 from trinas.network import Network
@@ -39,16 +39,14 @@ from trinas.supernet import Supernet, first_channels
 from trinas.train import validation_psnr
 from trinas.warmstart import Pretrained, load_supernet, save_supernet, supernet_weights
 
-FOLDERS = {
-    "bsds400": "BSDS500 train and test, 400 photographs (research use)",
-    "div2k_small": "DIV2K test at a quarter of its size, 100 photographs (research use)",
-    "photos_cc0": "214 crops of 32 photographs (CC0 and public domain)",
-}
+FOLDERS = ("bsds400", "div2k_small", "photos_cc0")
 TRUNK_WIDTH, CELLS, SLOTS = 48, 4, 3
 BLOCK = 8
 """Channels that may read each other."""
 
 WIDTHS, DEPTHS = (8, 12, 16, 24, 32, 40, 48), (2, 3, 4)
+"""12 ends within a block, and is nearly nested only."""
+
 PREFIXES = 2
 """Of these widths and depths, at random, for each step beside the whole."""
 
@@ -205,7 +203,7 @@ def save(
     shown = ", ".join(f"{w}x{c} {psnr:.3f}" for (w, c), psnr in zip(VALIDATED, run.psnr, strict=True))
     print(f"step {run.step}, {run.seconds:.0f} s: {shown}", flush=True)
     training: dict[str, Any] = {
-        "data": list(FOLDERS.values()),
+        "data": [DATA_SETS[folder] for folder in FOLDERS],
         "data_sha256": data,
         "licence": "Apache-2.0",
         "steps": run.step,
@@ -236,10 +234,7 @@ def bundle(run: Path) -> None:
     """Put a supernet into models/ if its prefixes validate better, on average, than those of the one there."""
     new = load_supernet(run)
     target = bundle_dir() / f"trinas-supernet-x{new.space.scale}"
-    try:
-        old = load_supernet(target).training["validation_psnr"]
-    except ModelError:
-        old = {}
+    old = load_supernet(target).training["validation_psnr"] if target.exists() else {}
     gains = [psnr - old[name] for name, psnr in new.training["validation_psnr"].items() if name in old]
     if gains and sum(gains) <= 0:
         sys.exit(f"{run}: {new.training['validation_psnr']} does not beat the bundled {old}")

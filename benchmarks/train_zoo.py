@@ -95,6 +95,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of each; default: the cores shared out")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - {task.name for task in QUEUE}
+    if arguments.jobs < 1:
+        parser.error("--jobs must be at least 1")
     if unknown:
         parser.error(f"not in the queue: {', '.join(sorted(unknown))}")
     tasks = [task for task in QUEUE if not arguments.names or task.name in arguments.names]

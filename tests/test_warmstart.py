@@ -53,14 +53,14 @@ def test_a_supernet_comes_back_in_half_precision(pretrained):
         (LARGE, True),
         (SMALL, True),
         (dataclasses.replace(LARGE, trunk_width=17), False),
-        (dataclasses.replace(LARGE, cells=4, searched_cells=3), False),
+        (dataclasses.replace(LARGE, cells=4, searched_cells=3), True),
         (dataclasses.replace(LARGE, scale=4), False),
         (dataclasses.replace(LARGE, slots=3), False),
         (dataclasses.replace(LARGE, name="edge-all"), False),
         (dataclasses.replace(LARGE, searched_cells=1), False),
     ],
 )
-def test_a_prefix_is_as_large_at_most_and_the_same_otherwise(pretrained, space, held):
+def test_a_space_that_starts_from_it_is_not_wider_and_the_same_otherwise(pretrained, space, held):
     assert pretrained.holds(space) == held
 
 
@@ -73,6 +73,18 @@ def test_a_space_starts_from_the_first_channels_and_cells(pretrained):
     name = "trunk.nodes.1.slots.0.1.conv.weight"
     assert torch.equal(dict(supernet.named_parameters())[name], pretrained.weights[name][:8, :8])
     assert all(torch.equal(*pair) for pair in zip(scores, supernet.arch_parameters(), strict=True))
+
+
+def test_cells_beyond_it_are_fresh(pretrained):
+    space = dataclasses.replace(LARGE, cells=4, searched_cells=3)
+    torch.manual_seed(5)
+    fresh = dict(Supernet(space).named_parameters())
+    torch.manual_seed(5)
+    supernet = Supernet(space)
+    start_from(supernet, pretrained)
+    for name, tensor in supernet_weights(supernet).items():
+        assert torch.equal(tensor, pretrained.weights.get(name, fresh[name]))
+    assert any(name not in pretrained.weights for name in supernet_weights(supernet))
 
 
 def test_the_whole_of_it_computes_what_was_saved(pretrained):

@@ -24,6 +24,10 @@ REPEATS = 7
 """Runs of which the fastest counts: whatever else the machine does only ever adds."""
 
 
+LAYERS_VERSION = 2
+"""Raised when layers become faster or slower, so that what was measured before is measured anew."""
+
+
 def slot_table(space: SearchSpace, device: torch.device, precision: str) -> Tensor:
     """Time of each primitive at each pair of widths, from the cache where it has been measured before.
 
@@ -42,6 +46,7 @@ def slot_table(space: SearchSpace, device: torch.device, precision: str) -> Tens
         "precision": precision,
         "side_px": SIDE_PX,
         "torch": torch.__version__,
+        "layers": LAYERS_VERSION,
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path = cache_dir() / f"latency-{digest}.json"

@@ -44,12 +44,11 @@ class Pretrained:
         return {"name": self.name, "sha256": self.sha256, "data": self.training.get("data", [])}
 
     def holds(self, space: SearchSpace) -> bool:
-        """Whether a space is a prefix of this one: as many channels and cells at most, and the same otherwise."""
+        """Whether a space starts from this one: not wider, and of the same kind. Cells beyond are fresh."""
         ours = self.space
         return (
             (space.name, space.scale, space.slots) == (ours.name, ours.scale, ours.slots)
             and space.trunk_width <= ours.trunk_width
-            and space.cells <= ours.cells
             and space.cells - space.searched_cells == ours.cells - ours.searched_cells
         )
 
