@@ -46,7 +46,7 @@ SHOWN_PX = 320
 
 _WIDTH, _HEIGHT = 440, 220  # of a chart, in units of its drawing
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 42
-_LETTER = 6  # of a chart's text, about, across
+_LETTER = 8  # of a chart's text, about, across
 _BAR, _GAP, _CELL_GAP, _TALLEST = 40, 6, 22, 120  # of the diagram
 _SMALL_BAR, _SMALL_GAP, _SMALL_TALLEST = 18, 3, 64  # of those on the way to it
 _STAGES_SHOWN = 4
