@@ -2,7 +2,7 @@
 
 import html
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,16 +54,17 @@ class Picker:
 
     def dropdown(self) -> gr.Dropdown:
         """One of all models."""
-        dropdown = gr.Dropdown(self._all(), value=AUTOMATIC, label="Model")
+        dropdown = gr.Dropdown(self._all(), value=AUTOMATIC, label="Model", elem_classes="models")
         self._singles.append(dropdown)
         return dropdown
 
     def dropdown_of_scale(self, scale: gr.Radio, most: int) -> gr.Dropdown:
-        """One of the models of a scale, of which several can be chosen; all are to begin with."""
+        """One of the models of a scale, of which several can be chosen; the first ones are to begin with."""
         names = self._named(scale.value)
         dropdown = gr.Dropdown(
-            names, value=[name for _, name in names], multiselect=True, max_choices=most, label=f"Models, up to {most}"
+            names, value=names[:most], multiselect=True, max_choices=most, label=f"Models, up to {most}"
         )
+        self._most = most
         self._of_scale.append((dropdown, scale))
         return dropdown
 
@@ -80,25 +81,28 @@ class Picker:
     def of_scale(self, scale: int) -> Any:
         """What a dropdown of several models becomes when the scale does."""
         names = self._named(scale)
-        return gr.update(choices=names, value=[name for _, name in names])
+        return gr.update(choices=names, value=names[: self._most])
 
     def _all(self) -> list[tuple[str, str]]:
         automatic = ("Automatic: by size and compression", AUTOMATIC)
-        return [automatic, *((label(offer, name), name) for name, offer in self._service.offers().items())]
-
-    def _named(self, scale: int) -> list[tuple[str, str]]:
+        speeds = self._service.speeds
         offers = self._service.offers().items()
-        return [(label(offer, name), name) for name, offer in offers if offer.config.spec.scale == scale]
+        return [automatic, *((label(offer, name, speeds.get(name)), name) for name, offer in offers)]
+
+    def _named(self, scale: int) -> list[str]:
+        return [name for name, offer in self._service.offers().items() if offer.config.spec.scale == scale]
 
 
-def label(offer: Offer, name: str) -> str:
-    """A model in one line."""
-    parts = [name, f"{offer.cost.params:,} parameters"]
+def label(offer: Offer, name: str, seconds_per_mp: float | None) -> str:
+    """A model in one line: size, quality where it was measured, speed here once it is, licence."""
+    parts = [name, offer.tier, f"{offer.cost.params / 1e3:,.0f}k parameters"]
+    if offer.config.restores:
+        parts[1] += ", for noise and compression"
     if "Set5" in offer.config.figures:
         parts.append(f"{offer.config.figures['Set5']['psnr']:.2f} dB")
-    if offer.source != "bundled":
-        parts.append(offer.source)
-    return " · ".join(parts)
+    if seconds_per_mp is not None:
+        parts.append(f"{seconds_per_mp:.2f} s per megapixel")
+    return " · ".join([*filter(None, parts), offer.licence])
 
 
 @dataclass(frozen=True)
@@ -124,13 +128,12 @@ class Controls:
     @staticmethod
     def shown(picker: Picker) -> "Controls":
         """Put them on the page, here."""
-        size = gr.Radio(SIZES, value=4, label="Size", elem_classes="sizes")
+        size = gr.Radio(SIZES, value=4, label="Size", elem_classes="choices")
         amount = gr.Number(None, label="Times", visible=False, minimum=1, elem_id=None)
         model = picker.dropdown()
         with gr.Accordion("More options", open=False):
-            with gr.Row():
-                file_format = gr.Dropdown(FORMATS, value="", label="Format")
-                quality = gr.Slider(1, 100, DEFAULT_QUALITY, step=1, label="Quality", info="of JPEG, WebP and AVIF")
+            file_format = gr.Dropdown(FORMATS, value="", label="Format")
+            quality = gr.Slider(1, 100, DEFAULT_QUALITY, step=1, label="Quality", info="of JPEG, WebP and AVIF files")
             strength = gr.Slider(0, 1, 1, step=0.05, label="Strength", info="how much the network adds; 0 is bicubic")
             tta = gr.Checkbox(
                 False, label="Best quality", info="the mean over 8 turns and flips: 8 times slower, about 0.2 dB better"
@@ -187,18 +190,30 @@ class TileProgress:
     def __call__(self, number: int, share: float) -> None:
         done = (number + share) / len(self._names)
         left = (time.monotonic() - self._start) * (1 - done) / done
-        which = f"{number + 1} of {len(self._names)}, " if len(self._names) > 1 else ""
-        self._progress(
-            done,
-            desc=f"{which}{self._names[number]}: {share:.0%}, about {seconds_text(left)} left in all"
-            if which
-            else f"{share:.0%} done, about {seconds_text(left)} left",
-        )
+        which = f"{number + 1} of {len(self._names)}, {self._names[number]}; " if len(self._names) > 1 else ""
+        # Gradio adds how much is done, in percent. After the last tile comes the file.
+        self._progress(done, desc=f"{which}{f'about {seconds_text(left)} left' if done < 1 else 'writing the file'}")
 
 
 def note(text: str, kind: str = "") -> str:
     """Words in a box; kind is good, bad or nothing. The text is HTML already."""
     return f'<div class="note {kind}">{text}</div>' if text else ""
+
+
+def table(headers: dict[str, str], rows: Iterable[Iterable[str]]) -> str:
+    """A table as HTML, in a box that scrolls; cells are text.
+
+    Args:
+        headers: of each column, with its class in page.css.
+    """
+    kinds = list(headers.values())
+    head = "".join(f'<th class="{kind}">{html.escape(name)}</th>' for name, kind in headers.items())
+    lines = (
+        "".join(f'<td class="{kind}">{html.escape(cell)}</td>' for cell, kind in zip(row, kinds, strict=True))
+        for row in rows
+    )
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="scrolled"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def facts(rows: dict[str, str]) -> str:
@@ -223,5 +238,5 @@ def models_table(service: Service) -> list[dict[str, object]]:
 
 
 def idle(running: bool) -> tuple[Any, Any]:
-    """The buttons that start and stop, as they are while something runs, or not."""
-    return gr.update(interactive=not running), gr.update(interactive=running)
+    """The buttons that start and stop, as they are while something runs, or not; what does not run needs no Stop."""
+    return gr.update(interactive=not running), gr.update(visible=running)

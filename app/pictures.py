@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +14,9 @@ from trinas.images import Image, in_srgb, read_image, rgb_of, to_levels, write_i
 
 PREVIEW_PX = 1600
 """Longest side of a copy."""
+
+OVERVIEW_PX = 800
+"""Longest side of the picture in which a place is marked; small ones are enlarged to it."""
 
 DETAIL_PX = 800
 """Side of the piece that is shown pixel by pixel where the copy of a whole result is smaller than the result."""
@@ -81,24 +83,24 @@ def data_url(pixels: Tensor) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def marked(picture: Image, place: tuple[int, int], side: int) -> tuple[Tensor, Sequence[int]]:
-    """A capped copy of a picture with a frame around a square; and the frame, in the copy's pixels.
+def marked(picture: Image, place: tuple[int, int], side: int) -> Tensor:
+    """A copy of a picture, `OVERVIEW_PX` large, with a frame around a square.
 
     Args:
         place: top left corner (y, x) in the picture's pixels.
         side: of the square, in the same.
     """
-    copy = _capped(picture)
+    copy = _sized(picture, OVERVIEW_PX)
     pixels = rgb_of(copy.pixels).clone()
     factor = copy.size[0] / picture.size[0]
     top, left = (int(start * factor) for start in place)
     bottom, right = (
         min(end - 1, int(start + side * factor)) for start, end in zip((top, left), pixels.shape[1:], strict=True)
     )
-    for thickness, level in ((2, 0.0), (0, 1.0)):  # white, between lines of black: seen on any picture
-        for offset in range(thickness, thickness + 2):
+    for thickness, level in ((3, 0.0), (0, 1.0)):  # white around black: seen on any picture
+        for offset in range(thickness, thickness + 3):
             _frame(pixels, top + offset, bottom - offset, left + offset, right - offset, level)
-    return pixels, (left, top, right, bottom)
+    return pixels
 
 
 def _frame(pixels: Tensor, top: int, bottom: int, left: int, right: int, level: float) -> None:
@@ -112,10 +114,11 @@ def _displayed(image: Image) -> Image:
 
 
 def _capped(image: Image) -> Image:
-    longest = max(image.size)
-    if longest <= PREVIEW_PX:
-        return image
-    width, height = (max(1, round(side * PREVIEW_PX / longest)) for side in image.size)
+    return image if max(image.size) <= PREVIEW_PX else _sized(image, PREVIEW_PX)
+
+
+def _sized(image: Image, longest_px: int) -> Image:
+    width, height = (max(1, round(side * longest_px / max(image.size))) for side in image.size)
     return resized(image, (width, height))
 
 

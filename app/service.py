@@ -34,6 +34,9 @@ FORGET_AFTER_S = 3600
 TIMED_PX, TIMED_RUNS = 256, 3
 """Side of the picture that a network's speed is measured on, and how often; the fastest counts."""
 
+TIERS = {"xs": "very small", "s": "small", "m": "medium", "l": "large"}
+"""Words for the tier in a bundled name, such as xs in trinas-xs-x4."""
+
 
 class Session:
     """One visitor's files, and the wish to stop what is being done for them."""
@@ -63,9 +66,19 @@ class Offer:
         return spec_cost(self.config.spec)
 
     @property
+    def licence(self) -> str:
+        """As it is called; what nobody has given one says so."""
+        return "licence unspecified" if self.config.licence == "unspecified" else self.config.licence
+
+    @property
+    def place(self) -> tuple[int, bool, int]:
+        """Where it stands in a list."""
+        return self.config.spec.scale, self.config.restores, self.cost.params
+
+    @property
     def tier(self) -> str:
-        """The tier in a bundled name, such as xs in trinas-xs-x4."""
-        return self.config.name.split("-")[1] if self.source == "bundled" else ""
+        """How large a bundled model is, in a word; where the others came from."""
+        return TIERS.get(self.config.name.split("-")[1], "") if self.source == "bundled" else self.source
 
 
 @dataclass(frozen=True)
@@ -94,7 +107,10 @@ class Service:
         self._lock = threading.Lock()
         self._added: dict[str, tuple[str, str]] = {}  # name -> where its files are, and where it came from
         self._enlarger = lru_cache(maxsize=8)(Enlarger)
-        self.seconds_per_mp = lru_cache(maxsize=64)(self._measured_seconds_per_mp)
+        self._speeds: dict[str, float] = {}  # name -> seconds per megapixel of result
+        self._timing = threading.Lock()
+        self.measured = threading.Event()
+        """Set once `measure` is through."""
 
     # Visitors
 
@@ -129,9 +145,12 @@ class Service:
     # Models
 
     def offers(self) -> dict[str, Offer]:
-        """All models that can be chosen, by name."""
-        bundled = {name: Offer(load_config(name), "bundled") for name in bundled_models()}
-        return bundled | {name: Offer(load_config(where), source) for name, (where, source) in self._added.items()}
+        """All models that can be chosen, by name; in the order of scale, purpose and size."""
+        found = {name: Offer(load_config(name), "bundled") for name in bundled_models()}
+        for name, (where, source) in list(self._added.items()):
+            with suppress(ModelError):  # its folder was deleted meanwhile
+                found[name] = Offer(load_config(where), source)
+        return dict(sorted(found.items(), key=lambda item: item[1].place))
 
     def add_model(self, where: str, source: str, name: str | None = None) -> str:
         """Offer one more model, of a folder or of the Hub; returns the name it goes by.
@@ -167,8 +186,26 @@ class Service:
             return name
         raise ModelError(f"{name}: no such model; there are {', '.join(self.offers())}")
 
+    def measure(self, ended: threading.Event) -> None:
+        """Measure the speed of all models on offer, the small ones first, unless there is no more time for that."""
+        for name in sorted(self.offers(), key=lambda name: self.offers()[name].cost.macs):
+            if not ended.is_set():
+                self.seconds_per_mp(name)
+        self.measured.set()
+
+    @property
+    def speeds(self) -> dict[str, float]:
+        """Name -> seconds per megapixel of result, of the models that have been measured so far."""
+        return dict(self._speeds)
+
+    def seconds_per_mp(self, name: str) -> float:
+        """Seconds per megapixel of result that a model takes on this machine, measured once."""
+        with self._timing:
+            if name not in self._speeds:
+                self._speeds[name] = self._measured_seconds_per_mp(name)
+            return self._speeds[name]
+
     def _measured_seconds_per_mp(self, name: str) -> float:
-        """Seconds per megapixel of output that enlarging takes on this machine, measured now."""
         upscaler = Upscaler(load_model(self.where(name) or name), UpscaleConfig(device=self.device))
         noise = Image(torch.rand(3, TIMED_PX, TIMED_PX, generator=torch.Generator().manual_seed(0)))
         laps = []
@@ -327,7 +364,7 @@ def plan_batch(folder: Path, results: Path, size: SizeConfig, save: SaveConfig) 
     if not any(is_image_file(job.source) for job in plan.jobs) and not plan.left_out:
         raise ImageError("there are no files in it")
     jobs = [job for job in plan.jobs if job.source != folder]
-    jobs += [Job(path, path, f"{path}: no image by its name") for path in plan.left_out]
+    jobs += [Job(path, path, f"{path}: not a picture, by its name") for path in plan.left_out]
     return replace(plan, jobs=jobs, left_out=[])
 
 
@@ -368,12 +405,15 @@ def pixels_text(size: tuple[int, int]) -> str:
 
 def seconds_text(seconds: float) -> str:
     """Such as 3.2 s or 4 min 10 s."""
-    if seconds < 0.1:
-        return "less than 0.1 s"
     if seconds < 10:
-        return f"{seconds:.1f} s"
+        return f"{max(0.1, seconds):.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def bytes_text(count: int) -> str:
+    """Such as 24 KB or 1.3 MB."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{max(1, round(count / 1e3))} KB"
 
 
 def _numbered(name: str) -> Iterator[str]:

@@ -23,9 +23,10 @@ from .pictures import data_url, marked
 from .service import Service, escaped, pixels_text, seconds_text
 
 MOST_MODELS = 4
-ZOOMS = [("Wide", 192), ("Middle", 96), ("Close", 48)]
+ZOOMS = [("Far", 192), ("Middle", 96), ("Near", 48)]
 """Sides of the place, in the picture's own pixels."""
-EMPTY = "Choose a picture, then tap it where you want to look closely."
+EMPTY = "Choose a picture: the same place of it is shown here as usual (bicubic) and as each model enlarges it."
+TAP = '<p class="faint">Tap the picture where you want to look closely.</p>'
 
 
 @dataclass(frozen=True)
@@ -43,30 +44,39 @@ def compare_tab(service: Service, picker: Picker) -> None:
     place = gr.State(None)  # top left corner (y, x), in the picture's pixels
     with gr.Row(elem_classes="sides"):
         with gr.Column(scale=2, min_width=320):
-            picture = gr.File(label="Picture", height=130, elem_id="compared")
-            scale = gr.Radio([("2×", 2), ("3×", 3), ("4×", 4)], value=4, label="Size", elem_classes="sizes")
-            models = picker.dropdown_of_scale(scale, MOST_MODELS)
-            zoom = gr.Radio(ZOOMS, value=96, label="Zoom")
+            picture = gr.File(
+                label="Picture", show_label=False, height=130, elem_id="compared", elem_classes=["drop", "one"]
+            )
+            tap = gr.HTML(TAP, visible=False)
             overview = gr.Image(
-                label="Tap to choose the place", interactive=False, type="filepath", format="png", buttons=[],
+                label="Your picture", show_label=False, interactive=False, type="filepath", format="png", buttons=[],
                 visible=False, elem_id="overview",
             )  # fmt: skip
+            zoom = gr.Radio(ZOOMS, value=96, label="How near", elem_classes="choices")
+            scale = gr.Radio([("2×", 2), ("3×", 3), ("4×", 4)], value=4, label="Size", elem_classes="choices")
+            models = picker.dropdown_of_scale(scale, MOST_MODELS)
             with gr.Accordion("Measure against an original", open=False):
-                gr.Markdown("The original is the picture that yours was reduced from, exactly as many times larger.")
-                original = gr.File(label="Original", height=110, elem_id="original")
-                with gr.Row():
-                    measure = gr.Button("Measure PSNR and SSIM", interactive=False, elem_id="measure")
-                    stop = gr.Button("Stop", variant="stop", interactive=False)
+                gr.Markdown(
+                    "If yours is a reduced copy: the picture that it was reduced from, exactly 2, 3 or 4 times as "
+                    "large, as chosen above. PSNR and SSIM then say how near each result comes to it: higher is better."
+                )
+                original = gr.File(
+                    label="Original", show_label=False, height=110, elem_id="original",
+                    elem_classes=["drop", "original"],
+                )  # fmt: skip
+                measure = gr.Button("Measure", interactive=False, elem_id="measure")
+                stop = gr.Button("Stop", variant="stop", visible=False)
         with gr.Column(scale=3, min_width=320):
+            said = gr.HTML(note(EMPTY), elem_id="said-compare", elem_classes="words")
             sheet = gr.HTML(elem_id="sheet")
-            said = gr.HTML(note(EMPTY), elem_id="said-compare")
 
     def drawn(
         path: str | None, where: tuple[int, int] | None, wish: int, names: list[str], side: int, known: dict[str, Any]
     ) -> tuple[Any, ...]:
         """The columns, and the picture with the place marked."""
+        hidden = gr.update(visible=False), gr.update(visible=False)
         if not path:
-            return "", gr.update(visible=False), None, note(EMPTY)
+            return "", *hidden, None, note(EMPTY)
         try:
             image = _displayed(Path(path), service.limits.input_px)
             side = min(side, *image.size)
@@ -74,15 +84,21 @@ def compare_tab(service: Service, picker: Picker) -> None:
             where = (max(0, min(y, image.size[1] - side)), max(0, min(x, image.size[0] - side)))
             columns = _columns(service, image, where, side, wish, names, known)
         except TrinasError as error:
-            return "", gr.update(visible=False), None, note(escaped(error), "bad")
-        frame, _ = marked(image, where, side)
+            return "", *hidden, None, note(escaped(error), "bad")
+        frame = marked(image, where, side)
         words = "" if names else note("Choose a model to see it beside bicubic.")
-        return _sheet(columns), gr.update(value=to_levels(frame, 8), visible=True), where, words
+        return (
+            _sheet(columns),
+            gr.update(visible=True),
+            gr.update(value=to_levels(frame, 8), visible=True),
+            where,
+            words,
+        )
 
     def tapped(path: str, side: int, event: gr.SelectData) -> Any:
         """The place around a point of the overview."""
         image = _displayed(Path(path), service.limits.input_px)
-        shown_width = marked(image, (0, 0), 1)[0].shape[2]
+        shown_width = marked(image, (0, 0), 1).shape[2]
         x, y = (round(position * image.size[0] / shown_width - side / 2) for position in event.index)
         return (y, x)
 
@@ -108,7 +124,7 @@ def compare_tab(service: Service, picker: Picker) -> None:
     def stopped(request: gr.Request) -> None:
         service.session(request.session_hash).stop.set()
 
-    inputs, outputs = [picture, place, scale, models, zoom, figures], [sheet, overview, place, said]
+    inputs, outputs = [picture, place, scale, models, zoom, figures], [sheet, tap, overview, place, said]
     quiet: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
     drawing: dict[str, Any] = {"show_progress_on": said, "trigger_mode": "always_last", **NETWORKS, **PRIVATE}
     forget: dict[str, Any] = {
@@ -147,8 +163,10 @@ def _columns(
     """Bicubic and each model, on a square of the picture."""
     y, x = place
     low = image.pixels[:, y : y + side, x : x + side]
-    columns = [Column("bicubic", [], resize(low, low.shape[1] * scale, low.shape[2] * scale))]
-    megapixels = image.size[0] * image.size[1] * scale**2 / 1e6
+    width, height = (side * scale for side in image.size)
+    result = f"as usual; all of it becomes {pixels_text((width, height))}"
+    columns = [Column("bicubic", [result], resize(low, low.shape[1] * scale, low.shape[2] * scale))]
+    megapixels = width * height / 1e6
     for name in names:
         model = load_model(service.where(name) or name)
         upscaler = Upscaler(model)
@@ -160,7 +178,7 @@ def _columns(
         seconds = service.seconds_per_mp(name)
         details = [
             f"{service.offers()[name].cost.params:,} parameters",
-            f"{seconds:.2f} s per megapixel, {seconds_text(seconds * megapixels)} for this picture",
+            f"{seconds_text(seconds * megapixels)} for all of it, {seconds:.2f} s per megapixel",
         ]
         columns.append(Column(name, details, crop))
     for column in columns:

@@ -2,7 +2,6 @@
 
 import html
 import shutil
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,28 @@ from trinas.config import Budgets
 from trinas.device import chosen_precision, pick_device
 from trinas.errors import ModelError, TrinasError
 from trinas.hub import is_hub_id
+from trinas.images import read_header
 from trinas.latency import spec_ms_per_mp
-from trinas.report import PAGE_FILE, live_drawings
+from trinas.report import BUDGET_WORDS, PAGE_FILE, live_drawings
 from trinas.space import ArchSpec
 from trinas.store import push_model
 
 from .parts import PRIVATE, Picker, idle, note
 from .searches import Searches
-from .service import Service, escaped, zipped
+from .service import Service, escaped, shown, zipped
 
 POLL_S = 2
 WORDS = (
-    "Let TriNAS find a network of its own that keeps within your budget, and train it: on photographs like those that "
-    "you want to enlarge (three or more, the more the better), or on generated ones. It runs on, whether this page is "
-    "open or not."
+    "For the curious: let TriNAS find a network that keeps within a budget of yours, and train it, on photographs like "
+    "those that you want to enlarge (three or more, the more the better) or on generated ones. It goes on when this "
+    "page is closed, and is shown to all who open it."
 )
-EMPTY = "No search yet. What is found, and how, will be shown here as it happens."
+EMPTY = (
+    "No search yet. Here you will see it happen: how good the network is, what it costs, which candidates are left, "
+    "and in the end the network, to use at once or to download."
+)
+NO_LIMIT = "no limit"
+ASK_MS = "click here to measure what is possible"
 FEWEST = 3
 """Photographs that a search needs: to learn weights, to learn the architecture, to validate."""
 
@@ -42,58 +47,67 @@ def search_tab(
     gr.Markdown(WORDS)
     with gr.Row(elem_classes="sides"):
         with gr.Column(scale=2, min_width=320):
-            scale = gr.Radio([("2×", 2), ("3×", 3), ("4×", 4)], value=4, label="Enlarges", elem_classes="sizes")
-            gr.Markdown("**Budget**: fill in at least one, 0 is no limit. Of several all are kept.")
-            params = gr.Number(50, label="Parameters, in thousands", minimum=0, elem_id="params")
-            macs = gr.Number(None, label="Multiply-adds for a 1280x720 result, in billions", minimum=0)
-            ms = gr.Number(None, label="Milliseconds per megapixel of result, on this machine", minimum=0)
+            scale = gr.Radio([("2×", 2), ("3×", 3), ("4×", 4)], value=4, label="Enlarges", elem_classes="choices")
+            gr.Markdown("**Budget**: what the network may cost. Fill in one or more; each is kept.")
+            params = gr.Number(50, label="Parameters, in thousands", placeholder=NO_LIMIT, elem_id="params")
+            macs = gr.Number(
+                None, label="Multiply-adds for a 1280×720 result, in billions", placeholder=NO_LIMIT, elem_id="macs"
+            )
+            ms = gr.Number(
+                None, label="Milliseconds per megapixel of result, on this machine", placeholder=NO_LIMIT,
+                info=ASK_MS, elem_id="ms",
+            )  # fmt: skip
             minutes = gr.Number(
-                min(20, limits.search_minutes), label="Minutes", minimum=0.2, maximum=limits.search_minutes,
-                info="20 are a trial; good networks take hours", elem_id="minutes",
+                min(20, limits.search_minutes), label="Minutes", elem_id="minutes",
+                info=f"20 are a trial, good networks take hours; at most {limits.search_minutes:g}",
             )  # fmt: skip
             photographs = gr.File(
-                label="Photographs (optional)",
-                file_count="multiple",
-                height=130,
-                elem_id="photographs",
-            )
+                label="Photographs", show_label=False, file_count="multiple", height=130,
+                elem_id="photographs", elem_classes=["drop", "learn"],
+            )  # fmt: skip
             with gr.Row():
                 start = gr.Button("Search", variant="primary", elem_id="start-search")
-                stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop-search")
+                stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop-search")
                 resume = gr.Button("Go on", visible=False, elem_id="resume-search")
         with gr.Column(scale=3, min_width=320):
-            wrong = gr.HTML(elem_id="wrong-search")
+            wrong = gr.HTML(elem_id="wrong-search", elem_classes="words")
             said = gr.HTML(elem_id="said-search")
             with gr.Row():
                 use = gr.Button("Use it", variant="primary", visible=False, elem_id="use")
-                download = gr.DownloadButton("Download the run folder", visible=False, elem_id="download-search")
+                download = gr.DownloadButton("Download the run", visible=False, elem_id="download-search")
                 report = gr.DownloadButton("Download the report", visible=False)
-    with gr.Group(visible=False) as sharing:
-        gr.Markdown("**Share it** on the Hugging Face Hub, with its card. The token is used once and not kept.")
-        with gr.Row(equal_height=True):
-            repo = gr.Textbox(label="Repository", placeholder="user/name", elem_id="repo")
-            token = gr.Textbox(label="Token that may write", type="password", elem_id="token")
-            push = gr.Button("Push", elem_id="push")
-        pushed = gr.HTML(elem_id="pushed")
-    drawings = gr.HTML(elem_id="drawings")
+            with gr.Accordion("Share it on the Hugging Face Hub", open=False, visible=False) as sharing:
+                with gr.Row():
+                    repo = gr.Textbox(label="Repository", placeholder="user/name", elem_id="repo")
+                    token = gr.Textbox(
+                        label="Token that may write", info="used once, not kept", type="password", elem_id="token"
+                    )
+                push = gr.Button("Push the network, with its card", elem_id="push")
+                pushed = gr.HTML(elem_id="pushed", elem_classes="words")
+            drawings = gr.HTML(elem_id="drawings")
     timer = gr.Timer(POLL_S)
-
-    @lru_cache(maxsize=3)
-    def ms_range(wish: int) -> tuple[float, float]:
-        """Measured, and slow for the largest: once for each scale."""
-        return possible_costs(wish, _ms_per_mp(searches.device))["ms_per_mp"]
+    ms_ranges: dict[int, tuple[float, float]] = {}  # scale -> measured so far, for everybody: it is the machine's
 
     def ranges(wish: int) -> list[Any]:
         """What is possible at a scale, under each field."""
         found = possible_costs(wish)
-        return [
-            gr.update(info=f"possible: {low * factor:,.3g} to {high * factor:,.5g}")
+        known = [
+            gr.update(info=f"possible: {_count(low * factor)} to {_count(high * factor)}")
             for (low, high), factor in ((found["params"], 1e-3), (found["macs"], 1e-9))
         ]
+        return [*known, ms_info(wish)]
 
     def ms_info(wish: int) -> Any:
-        low, high = ms_range(wish)
+        if wish not in ms_ranges:
+            return gr.update(info=ASK_MS)
+        low, high = ms_ranges[wish]
         return gr.update(info=f"possible here: about {low:,.0f} to {high:,.0f}")
+
+    def measured(wish: int) -> Any:
+        """The same, measured if need be: that is slow for the largest network."""
+        if wish not in ms_ranges:
+            ms_ranges[wish] = possible_costs(wish, _ms_per_mp(searches.device))["ms_per_mp"]
+        return ms_info(wish)
 
     def begin(
         wish: int, kilo: float | None, giga: float | None, per_mp: float | None, time: float, paths: list[str] | None
@@ -106,7 +120,18 @@ def search_tab(
                 raise TrinasError(
                     f"{len(paths)} photographs are too few: choose {FEWEST} or more, or none for generated ones"
                 )
+            for photo in map(Path, paths or []):
+                try:
+                    read_header(photo, limits.input_px)
+                except TrinasError as error:
+                    raise TrinasError(shown(str(error), photo.parent)) from None
             budgets = Budgets(1e3 * (kilo or 0) or None, 1e9 * (giga or 0) or None, per_mp or None)
+            least = {name: low for name, (low, _) in possible_costs(wish).items()}
+            for name, limit in budgets.given().items():
+                words, factor = BUDGET_WORDS[name]
+                if limit < least.get(name, 0):
+                    low, high = (_count(value * factor) for value in (least[name], limit))
+                    raise TrinasError(f"no network has at most {high} {words}: the smallest has {low}")
             searches.start(budgets, wish, time, [Path(path) for path in paths or []])
         except (TrinasError, ValueError) as error:
             return note(escaped(str(error)), "bad")
@@ -126,7 +151,7 @@ def search_tab(
             return note(EMPTY), *idle(running=False), *(gr.update(visible=False),) * 5, "", ""
         running = status.state in ("running", "stopping")
         kind = {"finished": "good", "failed": "bad"}.get(status.state, "")
-        words = note(f"<b>{escaped(status.run_dir.name)}</b><br>{escaped(status.line)}", kind)
+        words = note(f"<b>{escaped(status.run_dir.name)}</b><br>{escaped(shown(status.line, searches.folder))}", kind)
         version = f"{status.run_dir} {status.state} {len(status.events)}"
         is_new = version != known
         offered: tuple[Any, ...] = (gr.update(visible=status.state == "finished"),) * 3
@@ -141,7 +166,7 @@ def search_tab(
         return (
             words,
             gr.update(interactive=not running),
-            gr.update(interactive=status.state == "running"),
+            gr.update(visible=running, interactive=status.state == "running"),
             gr.update(visible=status.state == "stopped"),
             *offered,
             gr.update(visible=is_loopback and status.state == "finished"),
@@ -154,6 +179,7 @@ def search_tab(
         status = searches.status()
         assert status is not None
         name = service.add_model(str(status.run_dir), "searched", status.run_dir.name)
+        service.seconds_per_mp(name)
         return name, gr.update(selected="upscale")
 
     def shared(name: str, secret: str) -> tuple[str, str]:
@@ -172,14 +198,14 @@ def search_tab(
 
     quiet: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
     push.click(shared, [repo, token], [pushed, token], **PRIVATE)
-    shown = [said, start, stop, resume, use, download, report, sharing, drawings, drawn]
-    watch: dict[str, Any] = {"fn": watched, "inputs": drawn, "outputs": shown, "queue": False, **quiet}
+    outputs = [said, start, stop, resume, use, download, report, sharing, drawings, drawn]
+    watch: dict[str, Any] = {"fn": watched, "inputs": drawn, "outputs": outputs, "queue": False, **quiet}
     timer.tick(**watch)
     page.load(**watch)
-    page.load(ranges, scale, [params, macs], queue=False, **quiet)
-    scale.change(ranges, scale, [params, macs], queue=False, **quiet)
-    for event in (ms.focus, scale.change):
-        event(ms_info, scale, ms, concurrency_id="estimates", concurrency_limit=1, **quiet)
+    page.load(lambda: (None, None), None, [macs, ms], queue=False, **quiet)  # else they begin as 0
+    for event in (page.load, scale.change):
+        event(ranges, scale, [params, macs, ms], queue=False, **quiet)
+    ms.focus(measured, scale, ms, concurrency_limit=1, show_progress="minimal", **PRIVATE)
     start.click(begin, [scale, params, macs, ms, minutes, photographs], wrong, **quiet).then(**watch)
     stop.click(searches.stop, None, None, queue=False, **quiet).then(**watch)
     resume.click(go_on, None, wrong, **quiet).then(**watch)
@@ -187,6 +213,10 @@ def search_tab(
     picker.refresh(use.click(used, None, [chosen, tabs], **quiet).then).then(
         lambda name: name, chosen, picker.first, queue=False, **quiet
     )
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _ms_per_mp(device_name: str) -> Any:

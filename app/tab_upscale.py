@@ -10,11 +10,20 @@ from trinas.images import read_header
 
 from .parts import NETWORKS, PRIVATE, PROGRESS, Controls, Picker, TileProgress, facts, idle, note, read_controls
 from .pictures import pairs, shown_copy
-from .service import Preview, Service, escaped, pixels_text, seconds_text
+from .service import Preview, Service, bytes_text, escaped, pixels_text, seconds_text
 
 WHOLE, DETAIL = "Whole picture", "Detail, pixel by pixel"
-SIDES = '<p class="sides-note"><span>← bicubic</span><span>the wheel zooms</span><span>TriNAS →</span></p>'
-EMPTY = "Drop a photograph above, or click there to choose one."
+SIDES = (
+    '<p class="sides-note"><span>← as usual (bicubic)</span><span>TriNAS →</span>'
+    '<span class="faint">Drag the line. The wheel, or two fingers, zoom.</span></p>'
+)
+EMPTY = "Choose a picture first: here it will say how large it becomes, and how long that takes."
+LOOKING = "Looking at the picture…"
+WELCOME = """<ol class="steps">
+<li>Drop a photograph into the box.</li>
+<li>Choose how large it is to become. The rest can stay as it is.</li>
+<li>Press <b>Upscale</b>, see what has changed, and download the file.</li>
+</ol>"""
 
 
 def upscale_tab(service: Service, picker: Picker) -> None:
@@ -22,29 +31,31 @@ def upscale_tab(service: Service, picker: Picker) -> None:
     shown = gr.State(None)  # the pairs of the slider
     with gr.Row(elem_classes="sides"):
         with gr.Column(scale=2, min_width=320):
-            picture = gr.File(label="Picture", height=130, elem_id="picture")
+            picture = gr.File(
+                label="Picture", show_label=False, height=130, elem_id="picture", elem_classes=["drop", "one"]
+            )
             controls = Controls.shown(picker)
             plan = gr.HTML(note(EMPTY), elem_id="plan")
             with gr.Row():
                 start = gr.Button("Upscale", variant="primary", interactive=False, elem_id="start")
-                stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop")
+                stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop")
         with gr.Column(scale=3, min_width=320):
+            # First what is told: on a phone it then follows the buttons.
+            said = gr.HTML(elem_id="said", elem_classes="words")
+            download = gr.DownloadButton("Download", variant="primary", visible=False, elem_id="download")
+            welcome = gr.HTML(WELCOME, elem_id="welcome")
             preview = gr.Image(
-                label="Your picture",
-                interactive=False,
-                type="filepath",
-                format="png",
-                buttons=["fullscreen"],
-                height=480,
-            )
+                label="Your picture", show_label=False, interactive=False, type="filepath", format="png",
+                buttons=["fullscreen"], visible=False, elem_id="preview",
+            )  # fmt: skip
             slider = gr.ImageSlider(
                 label="Result", show_label=False, type="filepath", format="png", visible=False,
                 buttons=["fullscreen"], interactive=False, max_height=640, elem_id="slider",
             )  # fmt: skip
             sides = gr.HTML(SIDES, visible=False)
-            view = gr.Radio([WHOLE, DETAIL], value=WHOLE, show_label=False, visible=False, container=False)
-            said = gr.HTML(elem_id="said")
-            download = gr.DownloadButton("Download", variant="primary", visible=False, elem_id="download")
+            view = gr.Radio(
+                [WHOLE, DETAIL], value=WHOLE, show_label=False, visible=False, container=False, elem_classes="choices"
+            )
 
     def described(path: str | None, *values: Any) -> tuple[Any, Any]:
         """What the picture will come to, and whether it can be enlarged."""
@@ -66,14 +77,15 @@ def upscale_tab(service: Service, picker: Picker) -> None:
     def received(path: str | None, request: gr.Request) -> tuple[Any, ...]:
         """A new picture: show it, and nothing of an earlier one."""
         hidden = (gr.update(value=None, visible=False), *(gr.update(visible=False),) * 2, "", gr.update(visible=False))
+        none = gr.update(visible=True), gr.update(value=None, visible=False)
         if not path:
-            return gr.update(value=None, visible=True), *hidden
+            return *none, *hidden, note(EMPTY)
         try:
             read_header(Path(path), service.limits.input_px)
             copy = shown_copy(Path(path), service.session(request.session_hash).new_folder(), service.limits.input_px)
         except TrinasError:
-            return gr.update(value=None, visible=True), *hidden  # `described` says why
-        return gr.update(value=str(copy), visible=True), *hidden
+            return *none, *hidden, ""  # `described` says why
+        return gr.update(visible=False), gr.update(value=str(copy), visible=True), *hidden, note(LOOKING)
 
     def begin(request: gr.Request) -> tuple[Any, ...]:
         service.session(request.session_hash).stop.clear()
@@ -95,8 +107,7 @@ def upscale_tab(service: Service, picker: Picker) -> None:
         except TrinasError as error:
             return *(same,) * 5, note(escaped(error), "bad"), same
         seconds = outcome.read_seconds + outcome.enlarge_seconds + outcome.write_seconds
-        size_mb = result.stat().st_size / 1e6
-        words = f"{escaped(result.name)}, {size_mb:.1f} MB, done in {seconds_text(seconds)}"
+        words = f"{escaped(result.name)}, {bytes_text(result.stat().st_size)}, done in {seconds_text(seconds)}"
         words += "".join(f"<br>Note: {escaped(text)}" for text in outcome.notes)
         paths = {name: (str(pair.before), str(pair.after)) for name, pair in found.items()}
         first = "detail" if "detail" in paths else "whole"
@@ -125,7 +136,7 @@ def upscale_tab(service: Service, picker: Picker) -> None:
         **quiet,
     }
     for change in (picture.upload, picture.clear):
-        change(received, picture, [preview, slider, sides, view, said, download], **quiet).then(
+        change(received, picture, [welcome, preview, slider, sides, view, said, download, plan], **quiet).then(
             described, inputs, [plan, start], **estimates
         )
     for control in controls.list():
@@ -152,8 +163,6 @@ def _chosen(service: Service, found: Preview, named: bool) -> str:
 def _details(service: Service, name: str) -> list[str]:
     """What there is to know of a model on offer."""
     offer = service.offers()[name]
-    details = [f"{offer.cost.params:,} parameters"]
-    if offer.tier:
-        details.append(f"tier {offer.tier}")
+    details = [f"{offer.tier}: {offer.cost.params:,} parameters"]
     details += [f"{figures['psnr']:.2f} dB on {test}" for test, figures in list(offer.config.figures.items())[:1]]
-    return [*details, f"{service.seconds_per_mp(name):.2f} s per megapixel here", offer.config.licence]
+    return [*details, f"{service.seconds_per_mp(name):.2f} s per megapixel here", offer.licence]

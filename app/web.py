@@ -38,10 +38,10 @@ FONTS = ["system-ui", "sans-serif"]
 """Of the system: others would be fetched."""
 
 ABOUT = """# TriNAS
-Enlarge photographs with networks so small that this computer runs them in seconds. Pictures stay on it."""
+Makes photographs larger and keeps them sharp. Everything happens on this computer; no picture leaves it."""
 
 ABOUT_SERVER = """# TriNAS
-Enlarge photographs with tiny networks. Pictures are sent to this server and deleted within an hour."""
+Makes photographs larger and keeps them sharp. Pictures are sent to this server, which deletes them after an hour."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def build_page(service: Service, searches: Searches, config: WebConfig) -> gr.Bl
                 batch_tab(service, picker)
             with gr.Tab("Compare", id="compare"):
                 compare_tab(service, picker)
-            with gr.Tab("Models", id="models"):
-                models_tab(service, picker, page, config.is_loopback)
+            with gr.Tab("Models", id="models") as tab:
+                models_tab(service, picker, page, tab, config.is_loopback)
             if config.limits.search_minutes > 0:
                 with gr.Tab("Search", id="search"):
                     search_tab(service, searches, picker, tabs, page, config.is_loopback)
@@ -118,7 +118,7 @@ def _endpoints(service: Service) -> None:
         return models_table(service)
 
     with gr.Row(visible=False):
-        file, scale, model = gr.File(label="image"), gr.Number(4, label="scale"), gr.Textbox(label="model")
+        file, scale, model = gr.File(label="image"), gr.Number(4, label="scale"), gr.Textbox("", label="model")
         result, table = gr.File(label="result"), gr.JSON(label="models")
         gr.Button().click(upscale, [file, scale, model], result, api_name="upscale", **NETWORKS)
         gr.Button().click(models, None, table, api_name="models")
@@ -144,10 +144,10 @@ def serve(config: WebConfig, ready: threading.Event | None = None) -> None:
                 auth=config.auth,
                 theme=theme(),
                 css=STYLE + drawing_style(),
-                max_file_size=f"{config.limits.upload_mb:g}mb",
+                max_file_size=round(config.limits.upload_mb * 2**20),
                 run_history=False,
                 enable_monitoring=False,
-                footer_links=["api", "settings"],
+                footer_links=["api"],
                 prevent_thread_lock=True,
                 quiet=True,
             )
@@ -158,6 +158,7 @@ def serve(config: WebConfig, ready: threading.Event | None = None) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: ended.set())
         typer.echo(f"TriNAS is at {url} (Ctrl-C ends it)", err=True)
+        service.measure(ended)
         while not ended.wait(SWEEP_EVERY_S):
             service.sweep()
     finally:
@@ -182,4 +183,26 @@ def theme() -> gr.themes.Base:
         block_label_background_fill_dark="transparent",
         block_label_text_color="*body_text_color",
         block_label_text_color_dark="*body_text_color",
+        # White on white would hide where fields and boxes to tick begin and end.
+        input_border_width="1px",
+        input_border_color="*neutral_300",
+        input_border_color_dark="*neutral_600",
+        input_shadow="none",
+        checkbox_border_color="*neutral_400",
+        checkbox_label_border_color="*neutral_300",
+        checkbox_label_border_width="1px",
+        checkbox_label_border_width_dark="1px",
+        checkbox_label_border_color_dark="*neutral_600",
+        checkbox_label_shadow="none",
+        button_primary_shadow="none",
+        button_secondary_shadow="none",
+        button_border_width="1px",
+        button_border_width_dark="1px",
+        button_primary_border_color="transparent",
+        button_primary_border_color_dark="transparent",
+        button_secondary_border_color="*neutral_300",
+        button_secondary_border_color_dark="*neutral_600",
+        button_cancel_border_color="*neutral_300",
+        button_cancel_border_color_dark="*neutral_600",
+        button_cancel_background_fill_dark="*button_secondary_background_fill",
     )

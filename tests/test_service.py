@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import threading
 import time
 import zipfile
@@ -149,6 +150,25 @@ def test_an_added_model_is_on_offer_under_a_name_of_its_own(service, tiny_model_
     assert service.seconds_per_mp(name) > 0
     preview = service.preview(picture, service.enlarger(name), service.size(scale=2), SaveConfig())
     assert [Path(model).name for model in preview.models] == [name]
+
+
+def test_a_model_whose_folder_is_gone_is_no_longer_on_offer(service, tiny_model_dir):
+    name = service.add_model(str(tiny_model_dir), "folder")
+    shutil.rmtree(tiny_model_dir)
+    assert name not in service.offers()
+    assert "trinas-xs-x2" in service.offers()
+
+
+def test_all_models_are_measured_unless_the_server_ends(service, monkeypatch):
+    monkeypatch.setattr(service_module, "TIMED_PX", 16)
+    ended = threading.Event()
+    ended.set()
+    service.measure(ended)
+    assert not service.speeds
+    ended.clear()
+    service.measure(ended)
+    assert service.speeds.keys() == service.offers().keys()
+    assert service.measured.is_set()
 
 
 def test_an_archive_keeps_its_folders(service, tmp_path, picture):

@@ -20,6 +20,7 @@ from gradio_client import Client, handle_file
 from hub_server import HubServer
 from PIL import Image as PillowImage
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+from trinas_app.tab_compare import MOST_MODELS
 
 from trinas.store import models_of_scale
 
@@ -249,6 +250,8 @@ def test_a_batch_goes_on_past_a_bad_file_and_keeps_folders(page, picture, tmp_pa
     upload(page, "#pictures", archive, picture)
     page.locator("#start-batch").click()
     expect(page.locator("#said-batch")).to_contain_text("3 done, 1 failed")
+    expect(page.locator("#start-batch")).to_be_enabled()
+    assert page.locator("b", has_text="dog").count() == 0, "a file's name is text"
     table = page.locator("#table-batch")
     for name, state in {"sea/one.png": "done", "sea/broken.png": "failed", "two.png": "done"}.items():
         row = table.get_by_role("row").filter(has_text=name).first
@@ -268,7 +271,7 @@ def test_models_are_compared_with_bicubic_on_one_place_and_measured(page, tmp_pa
     open_tab(page, "Compare")
     upload(page, "#compared", picture)
     figures = page.locator("#sheet figure")
-    expect(figures).to_have_count(1 + len(models_of_scale(4)))
+    expect(figures).to_have_count(1 + min(MOST_MODELS, len(models_of_scale(4))))
     expect(figures.nth(0)).to_contain_text("bicubic")
     network = figures.filter(has_text="trinas-xs-x4")
     expect(network).to_contain_text("s per megapixel")
@@ -302,7 +305,35 @@ def test_models_are_listed_and_a_folder_can_be_loaded(page, tiny_model_dir):
     open_tab(page, "Upscale")
     page.get_by_label("Model", exact=True).first.click()
     expect(page.get_by_role("option", name="tiny-model")).to_be_visible()
+    usual = page.get_by_role("option", name="trinas-xs-x4")
+    expect(usual).to_have_text(
+        re.compile(r"very small · \d+k parameters · \d+\.\d+ dB · .* s per megapixel · Apache-2\.0")
+    )
     page.keyboard.press("Escape")
+
+
+@needs_browser
+def test_what_cannot_be_searched_is_said_before_it_starts(page, tmp_path, picture):
+    open_tab(page, "Search")
+    expect(page.locator("#params")).to_contain_text("possible: 3.")
+    wrong = page.locator("#wrong-search .bad")
+    field = page.get_by_label("Parameters, in thousands")
+    for budget, complaint in (("2", "no network has at most 2,000 parameters"), ("0", "give at least one budget")):
+        field.fill(budget)
+        field.press("Tab")
+        page.locator("#start-search").click()
+        expect(wrong).to_contain_text(complaint)
+    field.fill("6")
+    field.press("Tab")
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture at all")
+    other = tmp_path / "other.png"
+    shutil.copy(picture, other)
+    upload(page, "#photographs", picture, other, bad)
+    expect(page.locator("#photographs").get_by_text(".png")).to_have_count(3)
+    page.locator("#start-search").click()
+    expect(wrong).to_contain_text("bad.png: not a PNG")
+    expect(page.locator("#stop-search")).not_to_be_visible()
 
 
 @pytest.mark.slow
@@ -330,6 +361,7 @@ def test_a_search_survives_a_reload_and_its_network_is_used_and_shared(page, tmp
     expect(page.locator("#drawings")).to_contain_text("The network")
     with zipfile.ZipFile(download(page, "#download-search", tmp_path)) as run:
         assert {"report.html", "model.safetensors", "config.json"} <= set(run.namelist())
+    page.get_by_text("Share it").click()
     page.locator("#repo input, #repo textarea").first.fill("ann/found")
     page.locator("#token input").fill("wrong")
     page.locator("#push").click()
@@ -364,8 +396,7 @@ def test_every_tab_fits_the_screen(browser, server, scheme, width):
     brightness = sum(map(int, re.findall(r"\d+", background)[:3]))
     assert (brightness < 384) == (scheme == "dark")
     for name in TABS:
-        if page.get_by_role("tab", name=name, exact=True).is_visible():
-            open_tab(page, name)
+        open_tab(page, name)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
     if width > 1000:
         card = page.evaluate(f"getComputedStyle({CARD}).backgroundColor")
@@ -433,8 +464,10 @@ def test_what_gradio_would_show_of_others_is_not_there(server, path):
     assert refused.value.code in (401, 403, 404)
 
 
-def test_a_name_and_password_can_be_asked_for(tmp_path):
-    server = Server(tmp_path / "server", "--auth", "ann:secret", "--max-search-minutes", "0")
+def test_a_name_and_password_can_be_asked_for_and_limits_set(tmp_path):
+    server = Server(
+        tmp_path / "server", "--auth", "ann:secret", "--max-search-minutes", "0", "--max-upload-mb", "0.5"
+    )  # fmt: skip
     try:
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"{server.url}/config")
@@ -444,6 +477,10 @@ def test_a_name_and_password_can_be_asked_for(tmp_path):
         assert client.predict(api_name="/models")
         tabs = [part["props"].get("label") for part in client.config["components"] if part["type"] == "tabitem"]
         assert "Search" not in tabs
+        large = tmp_path / "large.png"
+        large.write_bytes(bytes(600_000))
+        with pytest.raises(Exception, match="size"):
+            client.predict(handle_file(str(large)), 4, "", api_name="/upscale")
         client.close()
     finally:
         server.close()
