@@ -11,6 +11,7 @@ client sends a picture that becomes 1 megapixel, and the same is done in Python.
 import argparse
 import os
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -52,7 +53,10 @@ def main() -> None:
 
 def started(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     """The server and its address."""
-    command = [sys.executable, "-m", "trinas_app", "web", "--port", "7899", "--device", "cpu"]
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    command = [sys.executable, "-m", "trinas_app", "web", "--port", str(port), "--device", "cpu"]
     said = folder / "web.log"
     with said.open("w") as log:
         server = subprocess.Popen(command, cwd=folder, stderr=log)
