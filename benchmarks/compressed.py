@@ -1,6 +1,6 @@
 """Measure models on compressed input: the test sets' small images, saved as JPEG first.
 
-    python benchmarks/compressed.py DATA [--pictures FOLDER]
+    python benchmarks/compressed.py DATA [--qualities 80 90] [--pictures FOLDER]
 
 DATA is laid out as docs/data.md says. `--pictures` also writes crops of some results side by side, to look at.
 """
@@ -19,7 +19,7 @@ from trinas.images import read_rgb8
 from trinas.store import load_model
 from trinas.upscale import Upscaler
 
-SCALES, QUALITIES = (2, 4), (30, 50, 70, 90, None)
+SCALES, QUALITIES = (2, 4), (30, 50, 70, 80, 90, 0)
 CROPS = {"Set5/HR/butterfly.png": (60, 40), "Set5/HR/woman.png": (40, 20), "Set14/HR_x4/img_014.png": (180, 120)}
 """Image -> left and top of the square that is shown, in high-resolution pixels."""
 
@@ -29,12 +29,13 @@ CROP_PX, SHOWN_QUALITY = 160, 50
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
+    parser.add_argument("--qualities", type=int, nargs="*", default=QUALITIES, help="of JPEG; 0: not compressed")
     parser.add_argument("--pictures", type=Path)
     arguments = parser.parse_args()
     print("| scale | JPEG quality | network | Set5 | Set14 | BSD100 |")
     print("| --- | --- | --- | --- | --- | --- |")
     for scale in SCALES:
-        for quality in QUALITIES:
+        for quality in arguments.qualities:
             for name, enlarge in enlargers(scale).items():
                 figures = " | ".join(measure(enlarge, arguments.data, scale, quality))
                 print(f"| x{scale} | {quality or 'not compressed'} | {name} | {figures} |", flush=True)
@@ -50,7 +51,7 @@ def enlargers(scale: int) -> dict[str, Callable[[Pixels], Pixels]]:
     return {"bicubic": lambda low: upscale_bicubic(low, scale), **networks}
 
 
-def measure(enlarge: Callable[[Pixels], Pixels], data: Path, scale: int, quality: int | None) -> list[str]:
+def measure(enlarge: Callable[[Pixels], Pixels], data: Path, scale: int, quality: int) -> list[str]:
     """PSNR and SSIM on Y for each test set."""
 
     def from_jpeg(low: Pixels) -> Pixels:
