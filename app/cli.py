@@ -358,7 +358,7 @@ def list_models(ctx: typer.Context, as_json: JsonOption = False) -> None:
     typer.echo(
         "* used for its scale unless --model is given; strongly compressed JPEGs get one made for that.\n"
         "Set5, Set14, BSD100: PSNR on Y in dB on test sets of clean pictures; higher is better.\n"
-        "G macs: billions of multiply-adds for a result of 1280x720, which is what takes the time."
+        "G macs: billions of multiply-adds for a result of 1280x720."
     )
 
 
