@@ -131,7 +131,7 @@ def serve(config: WebConfig, ready: threading.Event | None = None) -> None:
         TrinasError: the address cannot be listened on.
     """
     folder = Path(tempfile.mkdtemp(prefix="trinas-web-"))
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    os.environ |= {"GRADIO_TEMP_DIR": str(folder), **_no_proxy(config.host)}
     service, searches = Service(folder, config.limits, config.device), Searches(config.runs, config.device)
     page = build_page(service, searches, config)
     page.queue(max_size=config.limits.queue, default_concurrency_limit=4)
@@ -147,6 +147,7 @@ def serve(config: WebConfig, ready: threading.Event | None = None) -> None:
                 max_file_size=round(config.limits.upload_mb * 2**20),
                 run_history=False,
                 enable_monitoring=False,
+                share=False,
                 footer_links=["api"],
                 prevent_thread_lock=True,
                 quiet=True,
@@ -165,6 +166,13 @@ def serve(config: WebConfig, ready: threading.Event | None = None) -> None:
         searches.close()
         page.close(verbose=False)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _no_proxy(host: str) -> dict[str, str]:
+    """Environment in which the page reaches itself, as Gradio wants at the start; a proxy is for other addresses."""
+    names = ("no_proxy", "NO_PROXY")
+    known = next(filter(None, map(os.environ.get, names)), "")
+    return dict.fromkeys(names, ",".join(filter(None, [known, "localhost", "127.0.0.1", host])))
 
 
 def theme() -> gr.themes.Base:

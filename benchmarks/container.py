@@ -9,7 +9,8 @@ figures to stdout.
 
 Where the machine reaches its package indexes in a way of its own, lend the build what it needs: `--bind PATH` shows a
 file or folder of this machine (read-only), `--env NAME=VALUE` sets a variable; neither is there when the result is
-tried. `--torch-index FOLDER`, with the wheel of torch in it, is for machines that do not reach PyTorch's index.
+tried. Lend certificates from a place that no Debian package writes to. `--torch-index FOLDER`, with the wheel of torch
+in it, is for machines that do not reach PyTorch's index.
 """
 
 import argparse
@@ -47,6 +48,9 @@ path-exclude /usr/share/man/*
 
 DOCKER_CLEAN = 'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };\n'
 """How apt is set up in Debian's images."""
+
+HOSTS = "127.0.0.1\tlocalhost\n"
+"""What Docker says of a container's own address."""
 
 CACHES = ("var/cache/apt", "var/lib/apt/lists", "root/.cache", "home/trinas/.cache", "src", "tmp")
 
@@ -157,6 +161,7 @@ def replay(root: Path, scratch: Path, options: argparse.Namespace) -> None:
             if instruction.word in ("RUN", "COPY"):
                 sizes.append((f"{instruction.word} {short(instruction.text)}", size_mb(root)))
     print_sizes(sizes)
+    (root / "etc/hosts").write_text(HOSTS)
     with mounted(root, system_mounts()):
         try_out(container, scratch)
 

@@ -464,10 +464,12 @@ def test_what_gradio_would_show_of_others_is_not_there(server, path):
     assert refused.value.code in (401, 403, 404)
 
 
-def test_a_name_and_password_can_be_asked_for_and_limits_set(tmp_path):
-    server = Server(
-        tmp_path / "server", "--auth", "ann:secret", "--max-search-minutes", "0", "--max-upload-mb", "0.5"
-    )  # fmt: skip
+def test_a_name_and_password_can_be_asked_for_and_limits_set_behind_a_proxy(tmp_path, monkeypatch):
+    with monkeypatch.context() as changed:
+        changed.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # nobody is there: it is for other addresses
+        server = Server(
+            tmp_path / "server", "--auth", "ann:secret", "--max-search-minutes", "0", "--max-upload-mb", "0.5"
+        )  # fmt: skip
     try:
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"{server.url}/config")
