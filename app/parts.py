@@ -75,8 +75,9 @@ class Picker:
         return event(self._refreshed, inputs, outputs, show_progress="hidden", **PRIVATE)
 
     def _refreshed(self, *scales: int) -> Any:
+        """What was chosen stays chosen."""
         updates = [gr.update(choices=self._all()) for _ in self._singles]
-        return [*updates, *(self.of_scale(scale) for scale in scales)]
+        return [*updates, *(gr.update(choices=self._named(scale)) for scale in scales)]
 
     def of_scale(self, scale: int) -> Any:
         """What a dropdown of several models becomes when the scale does."""

@@ -20,7 +20,7 @@ from trinas.upscale import Upscaler, resize
 
 from .parts import NETWORKS, PRIVATE, PROGRESS, Picker, idle, note
 from .pictures import data_url, marked
-from .service import Service, escaped, pixels_text, seconds_text
+from .service import Service, escaped, pixels_text, seconds_text, shown
 
 MOST_MODELS = 4
 ZOOMS = [("Far", 192), ("Middle", 96), ("Near", 48)]
@@ -84,7 +84,7 @@ def compare_tab(service: Service, picker: Picker) -> None:
             where = (max(0, min(y, image.size[1] - side)), max(0, min(x, image.size[0] - side)))
             columns = _columns(service, image, where, side, wish, names, known)
         except TrinasError as error:
-            return "", *hidden, None, note(escaped(error), "bad")
+            return "", *hidden, None, note(escaped(shown(str(error), Path(path).parent)), "bad")
         frame = marked(image, where, side)
         words = "" if names else note("Choose a model to see it beside bicubic.")
         return (
@@ -112,7 +112,7 @@ def compare_tab(service: Service, picker: Picker) -> None:
         try:
             found = _measured(service, request.session_hash, Path(path), Path(other), wish, names, progress)
         except TrinasError as error:
-            return {}, note(escaped(error), "bad")
+            return {}, note(escaped(shown(str(error), Path(path).parent, Path(other).parent)), "bad")
         except Stopped as stopped:
             return {}, note(escaped(stopped))
         return found, ""

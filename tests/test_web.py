@@ -288,7 +288,14 @@ def test_models_are_compared_with_bicubic_on_one_place_and_measured(page, tmp_pa
     page.locator("#original").get_by_label("Clear").first.click()
     upload(page, "#original", upload_wrong)
     page.locator("#measure").click()
-    expect(page.locator("#said-compare .bad")).to_contain_text("4 times as wide")
+    said = page.locator("#said-compare .bad")
+    expect(said).to_contain_text("4 times as wide")
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture at all")
+    page.locator("#compared").get_by_label("Clear").first.click()
+    expect(figures).to_have_count(0)
+    upload(page, "#compared", bad)
+    expect(said).to_have_text(re.compile("^bad.png: not a PNG"))  # and no word of where it lies
 
 
 @needs_browser
