@@ -320,6 +320,24 @@ def test_models_are_listed_and_a_folder_can_be_loaded(page, tiny_model_dir):
 
 
 @needs_browser
+def test_a_page_for_others_takes_no_folders_and_does_not_tell_of_them(browser, tmp_path, tiny_model_dir):
+    server = Server(tmp_path / "server", "--host", "0.0.0.0")
+    try:
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(server.url)
+        expect(page.locator("#about")).to_contain_text("sent to this server")
+        open_tab(page, "Models")
+        for folder in (tiny_model_dir, tmp_path / "missing"):
+            page.locator("#where textarea, #where input").first.fill(str(folder))
+            page.locator("#load").click()
+            expect(page.locator("#said-models .bad")).to_have_text(f"{folder}: not user/name of the Hub")
+        page.close()
+    finally:
+        server.close()
+
+
+@needs_browser
 def test_what_cannot_be_searched_is_said_before_it_starts(page, tmp_path, picture):
     open_tab(page, "Search")
     expect(page.locator("#params")).to_contain_text("possible: 3.")
