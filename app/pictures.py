@@ -5,6 +5,7 @@ import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from PIL import Image as PillowImage
 from torch import Tensor
 
@@ -28,6 +29,9 @@ class Pair:
 
     before: Path
     after: Path
+
+
+SQUARE_PX = 16
 
 
 def shown_copy(picture: Path, folder: Path, max_px: int) -> Path:
@@ -123,5 +127,15 @@ def _sized(image: Image, longest_px: int) -> Image:
 
 
 def _written(image: Image, path: Path) -> Path:
-    write_image(path, image)
+    write_image(path, _on_squares(image))
     return path
+
+
+def _on_squares(image: Image) -> Image:
+    """Transparency as light squares, whatever the page's colour is, and whatever the slider has underneath."""
+    if not image.has_alpha:
+        return image
+    width, height = image.size
+    rows, columns = torch.arange(height)[:, None] // SQUARE_PX, torch.arange(width) // SQUARE_PX
+    squares = torch.where((rows + columns) % 2 == 0, 1.0, 0.85)
+    return Image(torch.lerp(squares.expand_as(image.pixels[:-1]), image.pixels[:-1], image.pixels[-1:]))

@@ -14,7 +14,7 @@ from torch import Tensor
 from trinas.compare import detailed_places, enlarged_place
 from trinas.errors import ImageError, Stopped, TrinasError
 from trinas.evaluate import psnr_y, ssim_y, upscale_bicubic
-from trinas.images import Image, in_srgb, read_image, read_rgb8, rgb_of, to_levels
+from trinas.images import Image, flattened, in_srgb, read_image, read_rgb8, rgb_of, to_levels
 from trinas.store import load_model
 from trinas.upscale import Upscaler, resize
 
@@ -151,9 +151,9 @@ def compare_tab(service: Service, picker: Picker) -> None:
 
 
 def _displayed(path: Path, max_px: int) -> Image:
-    """A picture as RGB in sRGB, as all columns take it."""
+    """A picture as RGB in sRGB, on white where it is transparent, as all columns take it."""
     image = read_image(path, max_px)
-    return Image(rgb_of((in_srgb(image) or image).pixels))
+    return Image(rgb_of(flattened(in_srgb(image) or image, "white").pixels))
 
 
 def _columns(

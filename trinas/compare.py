@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from trinas.config import UpscaleConfig
 from trinas.cost import spec_cost
-from trinas.images import Image, in_srgb, rgb_of, to_levels
+from trinas.images import Image, flattened, in_srgb, rgb_of, to_levels
 from trinas.space import ArchSpec
 from trinas.store import Model
 from trinas.upscale import Upscaler, resize
@@ -42,7 +42,7 @@ def compare_models(image: Image, models: Sequence[Model], config: UpscaleConfig 
     """Enlarge the most detailed places of a picture by bicubic and by each network, side by side.
 
     Args:
-        image: from `read_image`; shown without its alpha, in sRGB.
+        image: from `read_image`; shown on white, in sRGB.
         models: all of one scale, at least one.
         config: how the networks are run.
     Returns:
@@ -50,7 +50,7 @@ def compare_models(image: Image, models: Sequence[Model], config: UpscaleConfig 
     Raises:
         UpscaleError: a network's result is not a picture of its input.
     """
-    colour = rgb_of((in_srgb(image) or image).pixels)
+    colour = rgb_of(flattened(in_srgb(image) or image, "white").pixels)
     places, scale = sorted(detailed_places(colour)), models[0].scale
     crops = [colour[:, y : y + CROP_PX, x : x + CROP_PX] for y, x in places]
     bicubic = [resize(crop, crop.shape[1] * scale, crop.shape[2] * scale) for crop in crops]
