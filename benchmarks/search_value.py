@@ -51,7 +51,7 @@ from trinas.data import load_photographs
 from trinas.device import chosen_precision
 from trinas.evaluate import evaluate_model
 from trinas.latency import network_ms_per_mp, spec_ms_per_mp
-from trinas.search import L2_SHARE, SAFE_SHARE, SHARES, WEIGHT_RATE, search_network, tuning_rate
+from trinas.search import L2_SHARE, SAFE_SHARE, SHARES, TUNING_BATCH, WEIGHT_RATE, search_network, tuning_rate
 from trinas.space import SPACES, ArchSpec, CellSpec, Choice, SearchSpace, SlotSpec
 from trinas.sparse import largest_radius
 from trinas.store import load_model
@@ -166,7 +166,12 @@ def run_entry(entry: str, budget: str, seed: int, minutes: float, sizes: str, da
             start, left = load_model(str(before)), (1 - share) * minutes
         rate = tuning_rate(spec.trunk_width)
         config = TrainConfig(
-            minutes=SAFE_SHARE * left, l2_share=L2_SHARE, learning_rate=rate, seed=seed, validate_every=200
+            minutes=SAFE_SHARE * left,
+            batch_size=TUNING_BATCH,
+            l2_share=L2_SHARE,
+            learning_rate=rate,
+            seed=seed,
+            validate_every=200,
         )
         network = train_network(spec, photographs, config, folder, start=start)
     else:
