@@ -487,7 +487,21 @@ def train(
         folders = " ".join(f"--data {folder}" for folder in data)
         typer.echo(f"Stopped; go on with: trinas-upscale train --resume {run_dir} {folders}", err=True)
         raise typer.Exit(130)
+    if (psnr := _psnr_if_start_is_best(run_dir)) is not None:
+        typer.echo(
+            f"Nothing was better than the start ({psnr:.2f} dB on held-out images), whose weights are kept: it takes "
+            "more images, more time or a lower --learning-rate.",
+            err=True,
+        )
     typer.echo(f"Done; use it with --model {run_dir}", err=True)
+
+
+def _psnr_if_start_is_best(run_dir: Path) -> float | None:
+    from trinas.train import METRICS_FILE
+
+    metrics = [json.loads(line) for line in (run_dir / METRICS_FILE).read_text(encoding="utf-8").splitlines()]
+    best = max(metrics, key=lambda line: line["psnr"])
+    return best["psnr"] if best["step"] == 0 else None
 
 
 @cli.command()

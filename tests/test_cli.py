@@ -696,3 +696,14 @@ def test_the_help_of_a_search_says_how_steps_are_shared_out():
     words = " ".join(run("search", "--help").output.replace("│", " ").split())
     warm_up, search, tuning = (f"{100 * share:g}" for share in trinas.search.SHARES)
     assert f"({warm_up}, {search} and {tuning} %)" in words
+
+
+def test_training_that_gains_nothing_says_so(tmp_path):
+    """A rate that is far too high: the start's weights are kept, and nobody is to think otherwise."""
+    for seed in range(3):
+        PillowImage.fromarray(generated_photograph(112, 112, seed)).save(tmp_path / f"{seed}.png")
+    options = ["--steps", "3", "--batch-size", "2", "--patch", "8", "--learning-rate", "1", "--device", "cpu"]
+    result = run("train", "--data", tmp_path, "--from", "trinas-xs-x2", "-o", tmp_path / "run", *options)
+    assert result.exit_code == 0, result.output
+    assert "Nothing was better than the start" in result.stderr
+    assert "Done; use it with --model" in result.stderr
