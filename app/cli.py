@@ -273,8 +273,8 @@ def upscale(
 def compare(
     image: Annotated[Path, typer.Argument(help="A picture to enlarge.")],
     models: Annotated[
-        str | None,
-        typer.Option(help="Names or folders, with commas between. [default: all bundled of the scale]"),
+        list[str] | None,
+        typer.Option(help="Names or folders, with commas between or repeated. [default: all bundled of the scale]"),
     ] = None,
     scale: ScaleOption = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")] = Path("comparison.png"),
@@ -295,7 +295,8 @@ def compare(
         raise ImageError(f"{output}: exists; choose another -o, or --overwrite")
     if output.resolve() == image.resolve():
         raise ImageError(f"{output}: is the picture itself; choose another -o")
-    names = [name.strip() for name in models.split(",")] if models else models_of_scale(scale or DEFAULT_SCALE)
+    named = [name.strip() for part in models or [] for name in part.split(",")]
+    names = named or models_of_scale(scale or DEFAULT_SCALE)
     loaded = [load_model(name) for name in names]
     if len({*(model.scale for model in loaded), *([scale] if scale else [])}) > 1:
         listed = ", ".join(f"{name} x{model.scale}" for name, model in zip(names, loaded, strict=True))

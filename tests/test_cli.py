@@ -238,6 +238,10 @@ def test_quiet_prints_failures_only(photos, tmp_path, tiny_model_dir):
         (["compare", "notes.txt", "-o", ".taken.png"], ".taken.png: exists; choose another -o, or --overwrite"),
         (["compare", ".taken.png", "-o", ".taken.png", "--overwrite"], ".taken.png: is the picture itself"),
         (["compare", "x.png", "--models", "trinas-xs-x2,trinas-xs-x4"], "trinas-xs-x2 x2, trinas-xs-x4 x4"),
+        (
+            ["compare", "x.png", "--models", "trinas-xs-x2", "--models", "trinas-xs-x4"],
+            "trinas-xs-x2 x2, trinas-xs-x4 x4",
+        ),
         (["compare", "x.png", "-s", "3", "--models", "trinas-xs-x4"], "trinas-xs-x4 x4, -s 3"),
         (["compare", "missing.png"], "missing.png: cannot be read"),
         (["x.png", "--device", "tpu"], "no device 'tpu' here"),
