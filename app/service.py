@@ -31,7 +31,7 @@ from .limits import Limits
 FORGET_AFTER_S = 3600
 """Files of a visitor that was not heard of for so long are deleted, and so are uploads as old as that."""
 
-TIMED_PX, TIMED_RUNS = 256, 3
+TIMED_PX, TIMED_RUNS = 256, 9
 """Side of the picture that a network's speed is measured on, and how often; the fastest counts."""
 
 TIERS = {"xs": "very small", "s": "small", "m": "medium", "l": "large"}
