@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from trinas.config import DEFAULT_SCALE, MAX_INPUT_PX, MAX_OUTPUT_PX, SaveConfig, SizeConfig, TrainConfig, UpscaleConfig
+from trinas.config import (
+    DEFAULT_SCALE,
+    MAX_INPUT_PX,
+    MAX_OUTPUT_PX,
+    TEST_SETS,
+    SaveConfig,
+    SizeConfig,
+    TrainConfig,
+    UpscaleConfig,
+)
 from trinas.errors import TrinasError
 
 from .limits import Limits
@@ -117,9 +126,6 @@ TtaOption = Annotated[bool, typer.Option("--tta", help="Mean over 8 turns and fl
 
 SIZE, SAVING, BUDGETS, SPACE, LIMITS = "Size", "Saving", "Budgets", "Search space", "Limits for each visitor"
 """Panels of the help of `upscale`, `search` and `web`."""
-
-TEST_SETS = ("Set5", "Set14", "BSD100")
-"""Columns of `models`, if there are figures on them."""
 
 DEFAULT_SEARCH_MINUTES = 30
 
@@ -330,7 +336,7 @@ def list_models(ctx: typer.Context, as_json: JsonOption = False) -> None:
     from trinas.cost import spec_cost
     from trinas.store import DEFAULT_MODELS, bundled_models, load_config
 
-    configs = [(load_config(name), spec_cost(load_config(name).spec)) for name in bundled_models()]
+    configs = [(config, spec_cost(config.spec)) for config in map(load_config, bundled_models())]
     configs.sort(key=lambda pair: (pair[0].spec.scale, pair[0].restores, pair[1].params))
     if as_json:
         rows = [
@@ -352,7 +358,7 @@ def list_models(ctx: typer.Context, as_json: JsonOption = False) -> None:
     for config, cost in configs:
         name = f"{config.name}{' *' if config.name in DEFAULT_MODELS.values() else ''}"
         purpose = "noise, compression" if config.restores else "clean input"
-        psnr = [f"{config.figures[name]['psnr']:.2f}" if name in config.figures else "-" for name in TEST_SETS]
+        psnr = [f"{config.figures[test]['psnr']:.2f}" if test in config.figures else "-" for test in TEST_SETS]
         size = [f"{cost.params:,}", f"{cost.macs / 1e9:.2f}"]
         table.append([name, f"x{config.spec.scale}", purpose, *size, *psnr, config.licence])
     _print_table(table, numbers=range(3, 5 + len(TEST_SETS)))
@@ -498,6 +504,7 @@ def train(
 
 
 def _psnr_if_start_is_best(run_dir: Path) -> float | None:
+    """Validation PSNR in dB of the model that a run went on from, where no step of it was better."""
     from trinas.train import METRICS_FILE
 
     metrics = [json.loads(line) for line in (run_dir / METRICS_FILE).read_text(encoding="utf-8").splitlines()]

@@ -22,6 +22,9 @@ OVERVIEW_PX = 800
 DETAIL_PX = 800
 """Side of the piece that is shown pixel by pixel where the copy of a whole result is smaller than the result."""
 
+SQUARE_PX = 16
+"""Side of the light squares that transparency is shown as."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -29,9 +32,6 @@ class Pair:
 
     before: Path
     after: Path
-
-
-SQUARE_PX = 16
 
 
 def shown_copy(picture: Path, folder: Path, max_px: int) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from trinas.config import TEST_SETS
 from trinas.errors import ModelError, TrinasError
 from trinas.hub import is_hub_id
 from trinas.store import DEFAULT_MODELS
@@ -17,7 +18,6 @@ from trinas.store import DEFAULT_MODELS
 from .parts import PRIVATE, Picker, note, table
 from .service import Offer, Service, escaped
 
-TEST_SETS = ("Set5", "Set14", "BSD100")
 COLUMNS = {
     "Model": "whole", "Size": "whole", "Enlarges": "number", "Parameters": "number", "Multiply-adds": "number",
     "Seconds per megapixel": "number", **dict.fromkeys(TEST_SETS, "number"), "Made for": "whole",

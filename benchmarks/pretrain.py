@@ -16,19 +16,20 @@ import copy
 import math
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from bundle import DATA_SETS
+from bundle import DATA_SETS, LICENCE, load_images
 from torch import Tensor, nn
 from torch.nn import functional as F
+from train_zoo import ALL_PHOTOGRAPHS
 
 from trinas.budgets import largest_choice
 from trinas.checkpoint import load_state, save_state
-from trinas.data import Pair, Patches, fingerprint, image_pairs, load_photographs, split
+from trinas.data import Pair, Patches, fingerprint, image_pairs, split
 from trinas.device import autocast, training_precision
 from trinas.files import write_atomically
 from trinas.muon import Muon
@@ -39,7 +40,6 @@ from trinas.supernet import Supernet, first_channels
 from trinas.train import validation_psnr
 from trinas.warmstart import Pretrained, load_supernet, save_supernet, supernet_weights
 
-FOLDERS = ("bsds400", "div2k_small", "photos_cc0")
 TRUNK_WIDTH, CELLS, SLOTS = 48, 4, 3
 BLOCK = 8
 """Channels that may read each other."""
@@ -60,12 +60,13 @@ VALIDATED = ((16, 3), (24, 3), (24, 4), (32, 4), (48, 4))
 
 @dataclass
 class Run:
+    """Where a pretraining stands, beside its weights."""
+
     scale: int
     minutes: float
     started_from: str
     step: int = 0
     seconds: float = 0.0
-    psnr: list[float] = field(default_factory=list)  # of VALIDATED, last
 
 
 def main() -> None:
@@ -87,7 +88,7 @@ def pretrain(arguments: argparse.Namespace) -> None:
     state_file = arguments.run / "pretraining.pt"
     state = load_state(state_file) if state_file.exists() else None
     run = Run(**state["run"]) if state else Run(arguments.scale, arguments.minutes, arguments.start)
-    photographs = load_photographs([arguments.data / "train" / folder for folder in FOLDERS])
+    photographs = load_images(arguments.data, ALL_PHOTOGRAPHS)
     learning, held_out = split(photographs)
     device = torch.device("cpu")
     precision = training_precision("auto", device)
@@ -199,20 +200,20 @@ def save(
     validation: list[Pair],
     data: str,
 ) -> None:
-    run.psnr = [round(validation_psnr(prefix(averaged, *size), validation), 3) for size in VALIDATED]
-    shown = ", ".join(f"{w}x{c} {psnr:.3f}" for (w, c), psnr in zip(VALIDATED, run.psnr, strict=True))
+    psnrs = [round(validation_psnr(prefix(averaged, *size), validation), 3) for size in VALIDATED]
+    shown = ", ".join(f"{w}x{c} {psnr:.3f}" for (w, c), psnr in zip(VALIDATED, psnrs, strict=True))
     print(f"step {run.step}, {run.seconds:.0f} s: {shown}", flush=True)
     training: dict[str, Any] = {
-        "data": [DATA_SETS[folder] for folder in FOLDERS],
+        "data": [DATA_SETS[folder] for folder in ALL_PHOTOGRAPHS],
         "data_sha256": data,
-        "licence": "Apache-2.0",
+        "licence": LICENCE,
         "steps": run.step,
         "seconds": round(run.seconds),
         "batch_size": BATCH_SIZE,
         "patch_px": PATCH_PX,
         "rate": RATE,
         "started_from": Path(run.started_from).name or "noise",
-        "validation_psnr": {f"{w}x{c}": psnr for (w, c), psnr in zip(VALIDATED, run.psnr, strict=True)},
+        "validation_psnr": {f"{w}x{c}": psnr for (w, c), psnr in zip(VALIDATED, psnrs, strict=True)},
     }
     folder.mkdir(parents=True, exist_ok=True)
     save_state(

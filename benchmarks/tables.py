@@ -14,6 +14,7 @@ from typing import Any
 
 from scatter import Panel, Point, scatter_svg
 
+from trinas.config import TEST_SETS
 from trinas.cost import spec_cost
 from trinas.files import write_atomically
 from trinas.store import bundled_models, load_config
@@ -22,7 +23,6 @@ ROOT = Path(__file__).parent.parent
 README, DOCS, DRAWING = ROOT / "README.md", ROOT / "docs/benchmarks.md", ROOT / "docs/models.svg"
 FIGURES, PEERS = ROOT / "benchmarks/figures.json", ROOT / "benchmarks/peers.json"
 
-TEST_SETS = ("Set5", "Set14", "BSD100")
 TIERS = {"xs": 25_000, "s": 100_000, "m": 300_000, "l": 700_000}
 """Most parameters of our models by their names, and of the peers that stand beside them."""
 

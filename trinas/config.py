@@ -15,6 +15,9 @@ DEFAULT_SCALE = 4
 MAX_SCALE = 16
 """The most that a picture is enlarged."""
 
+TEST_SETS = ("Set5", "Set14", "BSD100")
+"""The field's test sets that models have figures on, in the order in which these are shown."""
+
 DEFAULT_QUALITY = 95
 """Of JPEG and AVIF (both with full colour resolution) and of lossy WebP."""
 
@@ -138,7 +141,7 @@ class SearchConfig:
     clip_norm: float = 5.0
     """Largest norm of the weights' gradient in warm-up and search; anything longer is shortened to it."""
     warm_start: bool = True
-    """Start from the pretrained supernet that is bundled, where the space is a prefix of its space; else from noise."""
+    """Start from the bundled pretrained supernet, where there is one for the space (`warmstart.bundled_supernet`)."""
     order_weight: float = 0.0
     """Weight of a term that favours deep paths' scores; it fades out by t = 0.5."""
     teacher: str | None = None

@@ -73,7 +73,8 @@ SCORE_RATE, SCORE_TRAVEL = 3e-4, 4.0
 
 WEIGHT_RATE, TUNING_RATE, MOST_TUNING_RATE = 0.024, 0.08, 5e-3
 """The optimiser's rate for the weights times the trunk width, in warm-up and search, and in fine-tuning: the more
-channels an output is made of, the further a step moves it. Above 5e-3 networks come apart (docs/LOG.md)."""
+channels an output is made of, the further a step moves it. At 32 channels a network came apart at 5e-3, which suits 16
+(docs/LOG.md)."""
 
 VALIDATIONS, VALIDATED_IMAGES, VALIDATED_SIDE_PX = 8, 8, 64
 """Per stage of the supernet, and on what: the middle of so many images, of so many low-resolution pixels a side, since

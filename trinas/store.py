@@ -29,8 +29,8 @@ PHOTO_MODELS = {2: "trinas-s-photo-x2", 4: "trinas-s-photo-x4"}
 """What comes first instead when a picture is a compressed JPEG: they smooth compression away."""
 
 PHOTO_MAX_JPEG_QUALITY = 80
-"""JPEGs up to this quality count as compressed: measured at 30 to 80, `PHOTO_MODELS` have more PSNR and SSIM than
-networks for clean input; at 90 it is about even, with less on Set14 and BSD100 (docs/benchmarks.md, docs/LOG.md)."""
+"""JPEGs up to this quality count as compressed: measured at 30 to 80, `PHOTO_MODELS` have more SSIM than networks for
+clean input, and more PSNR but on Set14 at x4 and 80; at 90 they have less PSNR (docs/benchmarks.md, docs/LOG.md)."""
 
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
 PICTURE_FILE = "example.webp"
