@@ -92,6 +92,9 @@ class Precision(str, Enum):
     BF16 = "bf16"
 
 
+TEACHING_HELP = "It enlarges all images beforehand, which takes time of its own; learning is faster then."
+
+
 def _complete_model(incomplete: str) -> list[str]:
     """Names of bundled models that begin like this, for the shell."""
     from trinas.store import bundled_models
@@ -435,6 +438,9 @@ def train(
             help="Learn from photographs that are blurred, noisy and compressed, each in so many ways; 0 leaves them.",
         ),
     ] = TrainConfig.variants,
+    teacher: Annotated[
+        str | None, typer.Option(help=f"Model to imitate. {TEACHING_HELP}", autocompletion=_complete_model)
+    ] = TrainConfig.teacher,
     branches: Annotated[
         bool, typer.Option(help="Over-parameterise 3x3 convolutions while training.")
     ] = TrainConfig.branches,
@@ -475,6 +481,7 @@ def train(
                 learning_rate=learning_rate,
                 l2_share=l2_share,
                 variants=variants,
+                teacher=teacher,
                 branches=branches,
                 validate_every=validate_every,
                 seed=seed,
@@ -558,7 +565,7 @@ def search(
     ] = None,
     teacher: Annotated[
         str | None,
-        typer.Option(help="Model to imitate, in place of the photographs.", autocompletion=_complete_model),
+        typer.Option(help=f"Model to imitate in the fine-tuning. {TEACHING_HELP}", autocompletion=_complete_model),
     ] = None,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Start from noise in place of the pretrained supernet.")

@@ -92,8 +92,8 @@ def described(training: dict[str, Any], run: Path) -> dict[str, Any]:
     training = dict(training)
     if folders:
         training["data"] = [DATA_SETS.get(folder, folder) for folder in folders]
-    if "started_from" in training:
-        training["started_from"] = described(training["started_from"], run)
+    for origin in {"started_from", "taught_by"} & set(training):
+        training[origin] = described(training[origin], run)
     return training
 
 

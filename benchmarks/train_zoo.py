@@ -65,12 +65,14 @@ SMALL_STEPS = TrainConfig(minutes=20, batch_size=8, patch_px=32)
 """Many steps at first: fresh weights learn faster so than by large batches (docs/LOG.md)."""
 HOUR = TrainConfig(minutes=60, batch_size=8, patch_px=64, learning_rate=6e-4, l2_share=0.3)
 """For what has been trained before: at 1.5e-3 an hour only made up for what it had lost at first (docs/LOG.md)."""
+X4_HOUR = replace(HOUR, patch_px=56, learning_rate=1e-3, l2_share=0.2, teacher="trinas-m-x4")
+X3_HOUR = replace(X4_HOUR, teacher="trinas-s-x3")
 PHOTO_HOUR = replace(HOUR, patch_px=48, variants=8)
 
 QUEUE = (
-    Task("trinas-s-x4", 4, "trinas-s-x4", ALL_PHOTOGRAPHS, (HOUR,)),
-    Task("trinas-m-x4", 4, "trinas-m-x4", ALL_PHOTOGRAPHS, (HOUR,)),
-    Task("trinas-s-x3", 3, "trinas-s-x3", ALL_PHOTOGRAPHS, (HOUR,)),
+    Task("trinas-s-x4", 4, "trinas-s-x4", ALL_PHOTOGRAPHS, (replace(X4_HOUR, minutes=45),)),
+    Task("trinas-m-x4", 4, "trinas-m-x4", ALL_PHOTOGRAPHS, (replace(X4_HOUR, minutes=75),)),
+    Task("trinas-s-x3", 3, "trinas-s-x3", ALL_PHOTOGRAPHS, (replace(X3_HOUR, minutes=35),)),
     Task("trinas-m-x2", 2, "trinas-m-x2", ALL_PHOTOGRAPHS, (HOUR,)),
     Task("trinas-s-x2", 2, "trinas-s-x2", ALL_PHOTOGRAPHS, (HOUR,)),
     Task("trinas-m-x3", 3, "trinas-m-x4", ALL_PHOTOGRAPHS, (SMALL_STEPS, HOUR)),
@@ -81,7 +83,7 @@ QUEUE = (
     Task("trinas-s-photo-x3", 3, "trinas-s-photo-x4", FREE_IMAGES, (replace(PHOTO_HOUR, patch_px=32),)),
     Task("trinas-s-photo-x2", 2, "trinas-s-photo-x2", FREE_IMAGES, (PHOTO_HOUR,)),
 )
-"""In this order; one that starts from the model of another waits until that one is done."""
+"""In this order; one that starts from the model of another, or is taught by it, waits until that one is done."""
 
 STOPPED = 130
 """Exit code of what was stopped and can go on."""
@@ -149,10 +151,10 @@ def work_through(
 
 
 def ready(waiting: Sequence[Task], running: Collection[str]) -> list[Task]:
-    """The tasks that start from no model of a task that is running or comes before them."""
+    """The tasks that start from no model, and have no teacher, of a task that is running or comes before them."""
     found, ahead = [], set(running)
     for task in waiting:
-        if task.start not in ahead:
+        if not ahead & {task.start, *(stage.teacher for stage in task.stages)}:
             found.append(task)
         ahead.add(task.name)
     return found

@@ -110,6 +110,31 @@ def turned(patch, turn):
     return np.ascontiguousarray(patch[:, ::-1] if turn >= 4 else patch)
 
 
+def test_a_teacher_s_pictures_are_learnt_from_where_they_are_asked_for(photo_dir):
+    """The teacher here gives each pixel's value, less one level, to the whole square that it becomes."""
+    patches = Patches(
+        load_photographs([photo_dir]), 2, 8, CPU, teacher=lambda low: np.maximum(low, 1).repeat(2, 0).repeat(2, 1) - 1
+    )
+    low, taught = patches.batch(3, 50, 4)
+    again, real = patches.batch(3, 50, 4, taught=False)
+    untaught = Patches(load_photographs([photo_dir]), 2, 8, CPU).batch(3, 50, 4)
+    assert torch.equal(low, again)
+    assert torch.equal((low * 255).clamp(min=1) - 1, taught[:, :, ::2, 1::2] * 255)
+    assert torch.equal(real, untaught[1])
+    assert not torch.equal(real, taught)
+
+
+def test_the_places_with_most_detail_of_those_drawn_are_learnt_from(tmp_path):
+    """Three quarters of the picture are even: of twice as many places, as many again are needed of them."""
+    levels = np.full((48, 800, 3), 99, np.uint8)
+    levels[:, 600:] = np.random.default_rng(0).integers(256, size=(48, 200, 3))
+    PillowImage.fromarray(levels).save(tmp_path / "half.png")
+    patches = Patches(load_photographs([tmp_path]), 2, 8, CPU)
+    _, high = patches.batch(seed=0, step=0, size=400)
+    even = (high == 99 / 255).flatten(1).all(1).float().mean()
+    assert 0.4 < even < 0.6
+
+
 def test_a_batch_is_a_function_of_seed_and_step(photo_dir):
     patches = Patches(load_photographs([photo_dir]), 2, 8, CPU)
     again = Patches(load_photographs([photo_dir]), 2, 8, CPU)

@@ -135,6 +135,24 @@ def test_going_on_from_a_model_starts_where_it_stands(tiny_spec, photographs, tm
     assert written["started_from"] == {"name": "start", "steps": 7}
 
 
+def test_a_teacher_is_imitated_until_the_squared_error_s_turn(tiny_spec, photographs, tmp_path, tiny_model_dir):
+    taught = dataclasses.replace(CONFIG, teacher=str(tiny_model_dir))
+    networks = {
+        name: train_network(tiny_spec, photographs, config, tmp_path / name)
+        for name, config in {
+            "taught": taught,
+            "alone": CONFIG,
+            "taught, then squared": dataclasses.replace(taught, l2_share=1.0),
+            "squared": dataclasses.replace(CONFIG, l2_share=1.0),
+        }.items()
+    }
+    assert not same_weights(networks["taught"], networks["alone"])
+    assert same_weights(networks["taught, then squared"], networks["squared"])
+    record = json.loads((tmp_path / "taught/config.json").read_text())["training"]
+    assert record["taught_by"]["name"] == "tiny-model"
+    assert "taught_by" not in json.loads((tmp_path / "alone/config.json").read_text())["training"]
+
+
 def test_what_was_killed_before_its_first_step_validates_its_start_once(tiny_spec, photographs, tmp_path):
     def die(progress):
         raise KeyboardInterrupt

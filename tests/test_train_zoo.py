@@ -152,6 +152,9 @@ def test_a_task_waits_for_the_model_that_it_starts_from():
     assert [task.name for task in train_zoo.ready(tasks, [])] == ["a", "b"]
     assert [task.name for task in train_zoo.ready(tasks[2:], ["a"])] == []
     assert [task.name for task in train_zoo.ready(tasks[2:], ["b"])] == ["c"]
+    taught = replace(TASK, name="d", stages=(replace(TASK.stages[0], teacher="a"),))
+    assert [task.name for task in train_zoo.ready([taught], ["a"])] == []
+    assert [task.name for task in train_zoo.ready([replace(taught, name="a")], ["b"])] == ["a"]
 
 
 def test_the_queue_is_sound():
@@ -159,6 +162,8 @@ def test_the_queue_is_sound():
     assert len(set(names)) == len(names)
     for task in train_zoo.QUEUE:
         assert set(task.data) <= set(bundle.DATA_SETS)
+        for teacher in {stage.teacher for stage in task.stages} - {None}:
+            assert load_config(teacher).spec.scale == task.scale
         if isinstance(task.start, str):
             assert load_config(task.start).spec.family == "edge"
         else:

@@ -149,7 +149,7 @@ def _made_for(training: Mapping[str, Any]) -> str:
 
 SHOWN_ELSEWHERE = {
     "architecture", "budgets", "config", "data", "data_sha256", "images", "method", "name", "seconds", "space",
-    "started_from", "steps", "supernet", "validation_psnr",
+    "started_from", "steps", "supernet", "taught_by", "validation_psnr",
 }  # fmt: skip
 """Keys of config.json's `training` that the card has a place for; others are listed under its data."""
 
@@ -159,6 +159,9 @@ def _data(training: Mapping[str, Any]) -> list[str]:
     latest, *earlier = _data_of_stages(training) or [[]]
     lines = [f"- {entry}" for entry in latest]
     lines += [f"- before that: {'; '.join(data)}" for data in earlier]
+    for teacher in (stage["taught_by"] for stage in _stages("", training) if "taught_by" in stage):
+        others = [entry for data in _data_of_stages(teacher) for entry in data if entry not in latest]
+        lines += [f"- its teacher {teacher['name']} also from: {'; '.join(others)}"] if others else []
     lines += [f"- {key.replace('_', ' ')}: {value}" for key, value in training.items() if key not in SHOWN_ELSEWHERE]
     lines = lines or ["Unknown."]
     if "images" in training:
@@ -190,6 +193,7 @@ STAGE_COLUMNS = {
     "patch_px": "patch, px",
     "learning_rate": "peak rate",
     "l2_share": "share on squared error",
+    "teacher": "teacher",
     "minutes": "minutes",
     "validation_psnr": "validation, dB",
 }

@@ -145,7 +145,7 @@ class SearchConfig:
     order_weight: float = 0.0
     """Weight of a term that favours deep paths' scores; it fades out by t = 0.5."""
     teacher: str | None = None
-    """A model whose output is the target instead of the photograph."""
+    """A model to imitate in the fine-tuning, as in `TrainConfig.teacher`."""
     shortened: tuple[tuple[int, int], ...] = ()
     """As `TrainConfig.shortened`, of the fine-tuning."""
     seed: int = 0
@@ -202,7 +202,8 @@ class TrainConfig:
     """0: input is made by the field's protocol. Otherwise each photograph is blurred, made noisy and compressed in so
     many ways, as real pictures are (`degrade.degraded`)."""
     teacher: str | None = None
-    """A model whose output is the target instead of the photograph."""
+    """A model to imitate in place of the photographs, until the steps that minimise the squared error begin. It
+    enlarges all images beforehand, which takes time of its own."""
     seed: int = 0
     """Seed of the initial weights and of every batch."""
     device: str = "auto"

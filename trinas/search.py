@@ -254,7 +254,7 @@ def _begin(
     started = time.perf_counter()
     device = pick_device(config.device)
     check_data(photographs, space, config)
-    load_teacher(config.teacher, space.scale, device)
+    load_teacher(config.teacher, space.scale)
     check_possible(CostModel(space), config.budgets)
     pretrained = bundled_supernet(space) if config.warm_start else None
     started_from = pretrained.origin() if pretrained else {}
@@ -441,9 +441,8 @@ class _Search:
             learning, held_out = split(self.photographs)
             middles = centre_crops(held_out[:VALIDATED_IMAGES], VALIDATED_SIDE_PX * run.space.scale)
             validation = image_pairs(middles, run.space.scale)
-            teacher = load_teacher(self.config.teacher, run.space.scale, self.learner.device)
             halves = [
-                Patches(half, run.space.scale, self.config.patch_px, self.learner.device, teacher)
+                Patches(half, run.space.scale, self.config.patch_px, self.learner.device)
                 for half in (learning[::2], learning[1::2])
             ]
             while run.stage < FINE_TUNE:

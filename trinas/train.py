@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trinas.checkpoint import load_state, save_state
-from trinas.config import TrainConfig
-from trinas.data import Patches, Photograph, check_sizes, fingerprint, image_pairs, split
+from trinas.config import TrainConfig, UpscaleConfig
+from trinas.data import Patches, Photograph, Teacher, check_sizes, fingerprint, image_pairs, split
 from trinas.device import autocast, pick_device, synchronize, training_precision
 from trinas.errors import ModelError, RunError
 from trinas.evaluate import Pixels, psnr_y
@@ -28,6 +28,7 @@ from trinas.network import Frame, Network
 from trinas.plot import line_plot
 from trinas.space import ArchSpec
 from trinas.store import Model, ModelConfig, load_model, save_model
+from trinas.upscale import Upscaler
 
 STATE_FILE, METRICS_FILE, CURVE_FILE = "state.pt", "metrics.jsonl", "curve.png"
 REPORT_EVERY = 20
@@ -69,6 +70,8 @@ class Run:
     precision: str
     started_from: dict[str, Any]
     """What is known of the model whose training goes on here; empty for fresh weights."""
+    taught_by: dict[str, Any]
+    """What is known of the teacher; empty where there is none."""
     network: Network
     averaged: Network
     optimizer: Muon
@@ -89,6 +92,7 @@ class Run:
             "steps": self.steps,
             "precision": self.precision,
             "started_from": self.started_from,
+            "taught_by": self.taught_by,
             "threads": torch.get_num_threads(),
             "data": data,
             "network": self.network.state_dict(),
@@ -148,8 +152,8 @@ def begin_training(
     device = pick_device(config.device)
     network, averaged, optimizer = _prepare(spec, config, device, start.network if start else None)
     precision = training_precision(config.precision, device)
-    started_from = {"name": start.config.name, **start.config.training} if start else {}
-    run = Run(config, spec, config.steps or 0, device, precision, started_from, network, averaged, optimizer)
+    started_from, taught_by = _origin(start), _origin(load_teacher(config.teacher, spec.scale))
+    run = Run(config, spec, config.steps or 0, device, precision, started_from, taught_by, network, averaged, optimizer)
     return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
 
 
@@ -179,15 +183,19 @@ def resume_training(
     averaged.load_state_dict(state["averaged"])
     optimizer.load_state_dict(state["optimizer"])
     run = Run(
-        config, spec, state["steps"], device, precision, state["started_from"], network, averaged, optimizer,
-        state["step"], state["seconds"], state["loss"].to(device),
+        config, spec, state["steps"], device, precision, state["started_from"], state["taught_by"],
+        network, averaged, optimizer, state["step"], state["seconds"], state["loss"].to(device),
         state["best_psnr"], state["best_weights"], state["metrics"], state["shortened"],
     )  # fmt: skip
     return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
 
 
-def load_teacher(name: str | None, scale: int, device: torch.device) -> Network | None:
-    """The network of a model to learn from, where one is named.
+def _origin(model: Model | None) -> dict[str, Any]:
+    return {"name": model.config.name, **model.config.training} if model else {}
+
+
+def load_teacher(name: str | None, scale: int) -> Model | None:
+    """The model to imitate, where one is named.
 
     Raises:
         ModelError: there is no such model, or it has another scale.
@@ -197,7 +205,12 @@ def load_teacher(name: str | None, scale: int, device: torch.device) -> Network 
     model = load_model(name)
     if model.scale != scale:
         raise ModelError(f"{name} enlarges {model.scale} times and cannot teach a network that enlarges {scale} times")
-    return model.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def _at_its_best(model: Model, run: Run) -> Teacher:
+    """A teacher's mean over turns and flips; what bf16 loses is nothing to what it is wrong by."""
+    return Upscaler(model, UpscaleConfig(tta=True, device=str(run.device), precision=run.precision)).rgb8
 
 
 def check_new_run(run_dir: Path) -> None:
@@ -238,7 +251,8 @@ def _train(
     config, spec = run.config, run.spec
     check_sizes(photographs, config.patch_px * spec.scale)
     learning, held_out = split(photographs)
-    teacher = load_teacher(config.teacher, spec.scale, run.device)
+    model = load_teacher(config.teacher, spec.scale)
+    teacher = _at_its_best(model, run) if model else None
     patches = Patches(learning, spec.scale, config.patch_px, run.device, teacher, config.variants)
     validation = image_pairs(held_out, spec.scale, min(config.variants, 1))
     data = fingerprint(photographs)
@@ -259,7 +273,7 @@ def _train(
     while run.step < run.steps:
         # 1. One step: rate, batch, forward and backward, clip, optimiser, running mean.
         squared = run.step >= run.steps * (1 - config.l2_share)
-        low, high = patches.batch(config.seed, run.step, config.batch_size)
+        low, high = patches.batch(config.seed, run.step, config.batch_size, taught=not squared)
         loss = take_step(low, high, learning_rate(config, run.step, run.steps), run.step, squared)
         run.loss = loss if run.step == 0 else torch.lerp(run.loss, loss, LOSS_SMOOTHING)
         run.step += 1
@@ -457,8 +471,7 @@ def _write(run: Run, run_dir: Path, data: str, photographs: Sequence[Photograph]
         "validation_psnr": round(run.best_psnr, 4),
         "config": dataclasses.asdict(run.config),
     }
-    if run.started_from:
-        training["started_from"] = run.started_from
+    training |= {key: value for key in ("started_from", "taught_by") if (value := getattr(run, key))}
     save_model(run_dir, _best_network(run), ModelConfig(run_dir.name, run.spec, "unspecified", training))
 
 
