@@ -124,17 +124,6 @@ def test_a_teacher_s_pictures_are_learnt_from_where_they_are_asked_for(photo_dir
     assert not torch.equal(real, taught)
 
 
-def test_the_places_with_most_detail_of_those_drawn_are_learnt_from(tmp_path):
-    """Three quarters of the picture are even: of twice as many places, as many again are needed of them."""
-    levels = np.full((48, 800, 3), 99, np.uint8)
-    levels[:, 600:] = np.random.default_rng(0).integers(256, size=(48, 200, 3))
-    PillowImage.fromarray(levels).save(tmp_path / "half.png")
-    patches = Patches(load_photographs([tmp_path]), 2, 8, CPU)
-    _, high = patches.batch(seed=0, step=0, size=400)
-    even = (high == 99 / 255).flatten(1).all(1).float().mean()
-    assert 0.4 < even < 0.6
-
-
 def test_a_batch_is_a_function_of_seed_and_step(photo_dir):
     patches = Patches(load_photographs([photo_dir]), 2, 8, CPU)
     again = Patches(load_photographs([photo_dir]), 2, 8, CPU)

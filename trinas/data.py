@@ -20,10 +20,6 @@ VALIDATION_IMAGES = 24
 """Held out of training, where there are at least ten times as many."""
 
 
-DRAWN = 2
-"""Places drawn per patch of a batch; those with most detail are learnt from, as skies teach little. It gained 0.03 dB
-after 1,500 steps; with 4 networks learnt no better (docs/LOG.md)."""
-
 GENERATED_IMAGES, GENERATED_SIDE_PX, GENERATED_FOLDER = 100, 256, "generated"
 """How many images are generated where there are no photographs, how large, and what their folder is called."""
 
@@ -180,12 +176,9 @@ class Patches:
         self._low = _Buffer([low for low, _ in pairs], device)
         self._high = _Buffer([high for _, high in pairs], device)
         self._taught = _Buffer([teacher(low) for low, _ in pairs], device) if teacher else self._high
-        self._detail = [_summed(_lost_detail(high, scale)) for _, high in pairs]
 
     def batch(self, seed: int, step: int, size: int, taught: bool = True) -> tuple[Tensor, Tensor]:
         """The training pairs of one step, each turned and flipped into one of its eight orientations.
-
-        Of `DRAWN` times as many places, drawn evenly, those with most detail are taken.
 
         Args:
             seed, step: the same two numbers always give the same batch.
@@ -195,39 +188,12 @@ class Patches:
             low (size, 3, patch_px, patch_px) and high (size, 3, scale * patch_px, ...), float32 in [0, 1].
         """
         random = np.random.default_rng((seed, step))
-        image = random.integers(len(self.sizes), size=DRAWN * size)
+        image = random.integers(len(self.sizes), size=size)
         corner = random.integers(self.sizes[image] - self.patch_px + 1)
-        detail = [self._detail_at(*place) for place in zip(image, corner, strict=True)]
-        chosen = np.argsort(detail, kind="stable")[-size:]
-        image, corner = image[chosen], corner[chosen]
         orientation = random.integers(8, size=size)
         low = self._low.cut(image, corner, orientation, self.patch_px)
         target = self._taught if taught else self._high
         return low, target.cut(image, corner * self.scale, orientation, self.patch_px * self.scale)
-
-    def _detail_at(self, image: int, corner: NDArray[np.int64]) -> float:
-        summed, (top, left), side = self._detail[image], corner, self.patch_px
-        bottom, right = top + side, left + side
-        return float(summed[bottom, right] - summed[top, right] - summed[bottom, left] + summed[top, left])
-
-
-def _lost_detail(high: NDArray[np.uint8], scale: int) -> NDArray[np.float64]:
-    """How much of a photograph a smaller one does not show: the mean difference from the mean of a square of `scale`.
-
-    Args:
-        high: (scale * H, scale * W, 3).
-    Returns:
-        (H, W), in levels of 255.
-    """
-    height, width = high.shape[0] // scale, high.shape[1] // scale
-    squares = high.reshape(height, scale, width, scale, 3).astype(np.float32)
-    lost: NDArray[np.float64] = np.abs(squares - squares.mean((1, 3), keepdims=True)).mean((1, 3, 4), dtype=np.float64)
-    return lost
-
-
-def _summed(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Sums over all that is above and to the left: four of them give the sum over any rectangle."""
-    return np.pad(values, ((1, 0), (1, 0))).cumsum(0).cumsum(1).astype(np.float32)
 
 
 class _Buffer:
