@@ -21,6 +21,7 @@ from typer.core import TyperGroup
 
 from trinas.config import (
     DEFAULT_SCALE,
+    GOING_ON_RATE,
     MAX_INPUT_PX,
     MAX_OUTPUT_PX,
     TEST_SETS,
@@ -427,7 +428,13 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Time, turned into steps at the start.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Patches per step.")] = TrainConfig.batch_size,
     patch: Annotated[int, typer.Option(min=8, help="Side of a patch in input pixels.")] = TrainConfig.patch_px,
-    learning_rate: Annotated[float, typer.Option(help="Peak rate of the optimiser.")] = TrainConfig.learning_rate,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            help=f"Peak rate of the optimiser. [default: {TrainConfig.learning_rate:g}; "
+            f"with --from, at the same scale, {GOING_ON_RATE:g}]"
+        ),
+    ] = None,
     l2_share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the steps, at the end, on squared error.")
     ] = TrainConfig.l2_share,
@@ -472,6 +479,11 @@ def train(
     if resume is not None:
         resume_training(resume, load_photographs(data), on_progress=_print_training, stop=stop)
     else:
+        model = load_model(start) if start else None
+        spec = _rescaled(model, scale) if model else _named_or_read(arch)
+        if learning_rate is None:
+            goes_on = model is not None and spec.scale == model.scale
+            learning_rate = GOING_ON_RATE if goes_on else TrainConfig.learning_rate
         try:
             config = TrainConfig(
                 steps=steps,
@@ -491,8 +503,6 @@ def train(
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
         check_new_run(run_dir)
-        model = load_model(start) if start else None
-        spec = _rescaled(model, scale) if model else _named_or_read(arch)
         photographs = load_photographs(data)
         train_network(spec, photographs, config, run_dir, start=model, on_progress=_print_training, stop=stop)
     if sys.stderr.isatty():

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import trinas.data
 import trinas.search
+from trinas.config import GOING_ON_RATE, TrainConfig
 from trinas.errors import TrinasError
 from trinas.formats import FORMAT_NAMES
 from trinas.store import DEFAULT_MODELS, load_model
@@ -711,3 +712,21 @@ def test_training_that_gains_nothing_says_so(tmp_path):
     assert result.exit_code == 0, result.output
     assert "Nothing was better than the start" in result.stderr
     assert "Done; use it with --model" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "rate"),
+    [
+        (["--from", "trinas-xs-x2"], GOING_ON_RATE),
+        (["--from", "trinas-xs-x2", "-s", "2"], GOING_ON_RATE),
+        (["--from", "trinas-xs-x2", "-s", "3"], TrainConfig.learning_rate),
+        (["--from", "trinas-xs-x2", "--learning-rate", "0.001"], 0.001),
+    ],
+)
+def test_what_is_trained_already_goes_on_at_a_gentler_rate(options, rate, tmp_path):
+    for seed in range(3):
+        PillowImage.fromarray(generated_photograph(96, 96, seed)).save(tmp_path / f"{seed}.png")
+    result = run("train", "--data", tmp_path, *options, "-o", tmp_path / "run", "--steps", "1", "--patch", "8")
+    assert result.exit_code == 0, result.output
+    config = json.loads((tmp_path / "run/config.json").read_text())["training"]["config"]
+    assert config["learning_rate"] == rate

@@ -169,6 +169,11 @@ class SearchConfig:
         _check_precision(self.precision)
 
 
+GOING_ON_RATE = 5e-4
+"""Peak rate for going on from trained weights: a fresh network's throws away for half an hour what they knew, and far
+lower ones find nothing new (docs/LOG.md)."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Every knob of a training run. Saved with the run, so that resuming needs none of them again."""
