@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Container, Iterable
 from dataclasses import asdict, replace
 from enum import Enum
@@ -926,6 +927,7 @@ def _summary(outcomes: "Iterable[Outcome]") -> dict[str, list[dict[str, Any]]]:
         if outcome.state == "done":
             stages = ("read_seconds", "enlarge_seconds", "write_seconds")
             entry |= {stage: round(getattr(outcome, stage), 3) for stage in stages}
+            entry["models"] = list(outcome.models)
             entry["notes"] = list(outcome.notes)
         else:
             entry["reason"] = outcome.reason
@@ -940,7 +942,15 @@ def _print_summary(outcomes: "list[Outcome]", output: Path, seconds: float) -> N
     if by_state["skipped"]:
         typer.echo("Skipped images have a result already; --overwrite replaces it.")
     if by_state["done"]:
-        typer.echo(f"Results are in {output}/, {seconds / len(by_state['done']):.2f} s per image.")
+        typer.echo(f"Results are in {output}/, {seconds / len(by_state['done']):.2f} s per image{_by(outcomes)}.")
+
+
+def _by(outcomes: "list[Outcome]") -> str:
+    """Which networks the pictures went through, and how many each, where there were several ways."""
+    ways = Counter(" and ".join(outcome.models) for outcome in outcomes if outcome.models)
+    if len(ways) < 2:
+        return "".join(f", by {way}" for way in ways)
+    return ", by " + "; ".join(f"{way} ({_count(count, 'image')})" for way, count in ways.most_common())
 
 
 def _print_left_out(plan: "Plan") -> None:

@@ -214,6 +214,21 @@ def test_results_that_cannot_be_written_are_named(photos, tmp_path, tiny_model_d
         assert arguments[0].stem in last_line
 
 
+def test_the_networks_that_were_taken_are_named(photos, tmp_path, tiny_model_dir):
+    alone = run(photos / "logo.png", "-o", tmp_path / "alone", "--model", tiny_model_dir)
+    assert f"s per image, by {tiny_model_dir}." in alone.stdout
+    levels = generated_photograph(24, 32)
+    for quality in (40, 95):
+        PillowImage.fromarray(levels).save(tmp_path / f"{quality}.jpg", quality=quality)
+    pictures = [photos / "logo.png", tmp_path / "40.jpg", tmp_path / "95.jpg"]
+    result = run(*pictures, "-s", "4", "-o", tmp_path / "out")
+    assert "s per image, by trinas-xs-x4 (2 images); trinas-s-photo-x4 (1 image)." in result.stdout
+    done = json.loads(run(*pictures, "-s", "8", "-o", tmp_path / "out", "--json").stdout)["done"]
+    assert [entry["models"] for entry in done][1][0].startswith("trinas-s-photo")
+    reduced = run(photos / "logo.png", "-s", "1", "-o", tmp_path / "reduced")
+    assert "s per image." in reduced.stdout
+
+
 def test_json_is_all_that_is_printed(photos, tmp_path, tiny_model_dir):
     result = run(photos, "-o", tmp_path, "--model", tiny_model_dir, "--json")
     summary = json.loads(result.stdout)

@@ -85,6 +85,8 @@ class Outcome:
     read_seconds: float = 0.0
     enlarge_seconds: float = 0.0
     write_seconds: float = 0.0
+    models: tuple[str, ...] = ()
+    """The networks that it went through."""
 
 
 def plan_jobs(
@@ -287,7 +289,7 @@ def _write(enlarged: _Decoded, save: SaveConfig) -> Outcome:
     except Exception as error:
         return failed(job, error)
     seconds = (enlarged.read_seconds, enlarged.enlarge_seconds, time.perf_counter() - start)
-    return Outcome(job, "done", "", (*enlarged.image.notes, *notes), *seconds)
+    return Outcome(job, "done", "", (*enlarged.image.notes, *notes), *seconds, tuple(enlarged.work.models))
 
 
 def _finished(writing: deque[Future[Outcome]], leave: int) -> Iterator[Outcome]:
