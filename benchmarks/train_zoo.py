@@ -63,15 +63,13 @@ FREE_IMAGES = ("generated", "photos_cc0")
 
 SMALL_STEPS = TrainConfig(minutes=20, batch_size=8, patch_px=32)
 """Many steps at first: fresh weights learn faster so than by large batches (docs/LOG.md)."""
-HOUR = TrainConfig(minutes=60, batch_size=8, patch_px=64, learning_rate=6e-4, l2_share=0.3)
-"""For what has been trained before: at 1.5e-3 an hour only made up for what it had lost at first (docs/LOG.md)."""
-X4_HOUR = replace(HOUR, patch_px=56)
-"""Some images are less than 256 pixels high, which 64 at x4 would take."""
+HOUR = TrainConfig(minutes=60, batch_size=8, patch_px=56, learning_rate=4e-4, l2_share=1.0)
+"""For what has been trained before: higher rates only make up in an hour for what they lose at first (docs/LOG.md)."""
 PHOTO_HOUR = replace(HOUR, patch_px=48, variants=8)
 
 QUEUE = (
-    Task("trinas-s-x4", 4, "trinas-s-x4", ALL_PHOTOGRAPHS, (X4_HOUR,)),
-    Task("trinas-m-x4", 4, "trinas-m-x4", ALL_PHOTOGRAPHS, (X4_HOUR,)),
+    Task("trinas-s-x4", 4, "trinas-s-x4", ALL_PHOTOGRAPHS, (HOUR,)),
+    Task("trinas-m-x4", 4, "trinas-m-x4", ALL_PHOTOGRAPHS, (HOUR,)),
     Task("trinas-s-x3", 3, "trinas-s-x3", ALL_PHOTOGRAPHS, (HOUR,)),
     Task("trinas-m-x2", 2, "trinas-m-x2", ALL_PHOTOGRAPHS, (HOUR,)),
     Task("trinas-s-x2", 2, "trinas-s-x2", ALL_PHOTOGRAPHS, (HOUR,)),

@@ -14,6 +14,7 @@ from conftest import generated_photograph
 from PIL import Image as PillowImage
 
 from trinas.config import TrainConfig
+from trinas.data import GENERATED_SIDE_PX, check_sizes
 from trinas.errors import ModelError, RunError
 from trinas.network import Network
 from trinas.store import ModelConfig, load_config, save_model
@@ -155,6 +156,12 @@ def test_a_task_waits_for_the_model_that_it_starts_from():
     taught = replace(TASK, name="d", stages=(replace(TASK.stages[0], teacher="a"),))
     assert [task.name for task in train_zoo.ready([taught], ["a"])] == []
     assert [task.name for task in train_zoo.ready([replace(taught, name="a")], ["b"])] == ["a"]
+
+
+def test_no_image_is_too_small_for_the_queue_s_patches(data_dir):
+    largest = max(stage.patch_px * task.scale for task in train_zoo.QUEUE for stage in task.stages)
+    check_sizes(bundle.load_images(data_dir, train_zoo.ALL_PHOTOGRAPHS), largest)
+    assert largest <= GENERATED_SIDE_PX
 
 
 def test_the_queue_is_sound():
