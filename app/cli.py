@@ -94,7 +94,9 @@ class Precision(str, Enum):
     BF16 = "bf16"
 
 
-TEACHING_HELP = "It enlarges all images beforehand, which takes time of its own; learning is faster then."
+TEACHING_HELP = (
+    "It enlarges all images beforehand, 8 times each, on top of --minutes, which pays in long trainings from scratch."
+)
 
 
 def _complete_model(incomplete: str) -> list[str]:
@@ -447,7 +449,8 @@ def train(
         ),
     ] = TrainConfig.variants,
     teacher: Annotated[
-        str | None, typer.Option(help=f"Model to imitate. {TEACHING_HELP}", autocompletion=_complete_model)
+        str | None,
+        typer.Option(help=f"Model to imitate until --l2-share begins. {TEACHING_HELP}", autocompletion=_complete_model),
     ] = TrainConfig.teacher,
     branches: Annotated[
         bool, typer.Option(help="Over-parameterise 3x3 convolutions while training.")
@@ -947,9 +950,10 @@ def _print_summary(outcomes: "list[Outcome]", output: Path, seconds: float) -> N
 
 def _by(outcomes: "list[Outcome]") -> str:
     """Which networks the pictures went through, and how many each, where there were several ways."""
-    ways = Counter(" and ".join(outcome.models) for outcome in outcomes if outcome.models)
-    if len(ways) < 2:
-        return "".join(f", by {way}" for way in ways)
+    done = [outcome.models for outcome in outcomes if outcome.state == "done"]
+    ways = Counter(" and ".join(dict.fromkeys(models)) or "no network" for models in done)
+    if len(ways) == 1:
+        return f", by {next(iter(ways))}"
     return ", by " + "; ".join(f"{way} ({_count(count, 'image')})" for way, count in ways.most_common())
 
 

@@ -30,7 +30,7 @@ import torch
 from bundle import MODELS, bundle, load_images
 
 from trinas.checkpoint import load_state
-from trinas.config import TrainConfig
+from trinas.config import GOING_ON_RATE, TrainConfig
 from trinas.data import Photograph
 from trinas.errors import RunError, TrinasError
 from trinas.space import ArchSpec, CellSpec, SlotSpec
@@ -63,8 +63,8 @@ FREE_IMAGES = ("generated", "photos_cc0")
 
 SMALL_STEPS = TrainConfig(minutes=20, batch_size=8, patch_px=32)
 """Many steps at first: fresh weights learn faster so than by large batches (docs/LOG.md)."""
-HOUR = TrainConfig(minutes=60, batch_size=8, patch_px=56, learning_rate=4e-4, l2_share=1.0)
-"""For what has been trained before: higher rates only make up in an hour for what they lose at first (docs/LOG.md)."""
+HOUR = TrainConfig(minutes=60, batch_size=8, patch_px=56, learning_rate=GOING_ON_RATE, l2_share=1.0)
+"""For what has been trained before; how it served m-x4, and did not serve s-x4, is in docs/LOG.md."""
 PHOTO_HOUR = replace(HOUR, patch_px=48, variants=8)
 
 QUEUE = (

@@ -226,7 +226,7 @@ def test_the_networks_that_were_taken_are_named(photos, tmp_path, tiny_model_dir
     done = json.loads(run(*pictures, "-s", "8", "-o", tmp_path / "out", "--json").stdout)["done"]
     assert [entry["models"] for entry in done][1][0].startswith("trinas-s-photo")
     reduced = run(photos / "logo.png", "-s", "1", "-o", tmp_path / "reduced")
-    assert "s per image." in reduced.stdout
+    assert "s per image, by no network." in reduced.stdout
 
 
 def test_json_is_all_that_is_printed(photos, tmp_path, tiny_model_dir):

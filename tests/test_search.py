@@ -264,11 +264,12 @@ def test_a_time_that_cannot_be_reached_ends_the_search(photographs, tmp_path, mo
     assert 1 < len(timed) <= 6
 
 
-def test_a_teacher_s_output_is_the_target(photographs, tmp_path, tiny_model_dir):
+def test_a_teacher_is_imitated_in_the_fine_tuning(photographs, tmp_path, tiny_model_dir):
     config = dataclasses.replace(CONFIG, teacher=str(tiny_model_dir), steps=(1, 2, 2))
     taught = search_network(EDGE, photographs, config, tmp_path / "taught")
     untaught = search_network(EDGE, photographs, dataclasses.replace(config, teacher=None), tmp_path / "untaught")
-    assert not (taught.spec == untaught.spec and same_weights(taught, untaught))
+    assert taught.spec == untaught.spec
+    assert not same_weights(taught, untaught)
     space, larger = dataclasses.replace(EDGE, scale=4), generated_photographs(3, 200, seed=0)
     config = dataclasses.replace(config, budgets=Budgets(params=9000))
     with pytest.raises(ModelError, match="enlarges 2 times and cannot teach a network that enlarges 4 times"):

@@ -11,10 +11,10 @@ from PIL import Image as PillowImage
 import trinas.train
 from trinas.config import TrainConfig
 from trinas.data import load_photographs, split
-from trinas.errors import DataError, RunError
+from trinas.errors import DataError, ModelError, RunError
 from trinas.muon import Muon
 from trinas.network import Network
-from trinas.store import Model, ModelConfig, load_model
+from trinas.store import Model, ModelConfig, load_model, save_model
 from trinas.train import (
     TrainStep,
     image_pairs,
@@ -49,12 +49,14 @@ def same_weights(first, second):
     return all(name == other and torch.equal(tensor, twin) for (name, tensor), (other, twin) in pairs)
 
 
+@pytest.mark.parametrize("taught", [False, True])
 @pytest.mark.parametrize("stop_after", [1, 4, 9])
-def test_resuming_is_the_same_as_never_stopping(tiny_spec, photographs, tmp_path, stop_after):
-    """Also when the L2 share begins after the stop."""
-    straight = train_network(tiny_spec, photographs, CONFIG, tmp_path / "straight")
+def test_resuming_is_the_same_as_never_stopping(tiny_spec, photographs, tmp_path, stop_after, taught, tiny_model_dir):
+    """Also when the L2 share begins after the stop, and with it the teacher's part ends."""
+    config = dataclasses.replace(CONFIG, teacher=str(tiny_model_dir) if taught else None)
+    straight = train_network(tiny_spec, photographs, config, tmp_path / "straight")
     stop = StopAfter(stop_after)
-    train_network(tiny_spec, photographs, CONFIG, tmp_path / "stopped", stop=stop)
+    train_network(tiny_spec, photographs, config, tmp_path / "stopped", stop=stop)
     state = torch.load(tmp_path / "stopped/state.pt", weights_only=True)
     assert state["step"] == stop_after
     resumed = resume_training(tmp_path / "stopped", photographs)
@@ -142,15 +144,25 @@ def test_a_teacher_is_imitated_until_the_squared_error_s_turn(tiny_spec, photogr
         for name, config in {
             "taught": taught,
             "alone": CONFIG,
-            "taught, then squared": dataclasses.replace(taught, l2_share=1.0),
-            "squared": dataclasses.replace(CONFIG, l2_share=1.0),
+            "taught once": dataclasses.replace(taught, l2_share=11 / 12),
+            "squared": dataclasses.replace(CONFIG, l2_share=11 / 12),
         }.items()
     }
     assert not same_weights(networks["taught"], networks["alone"])
-    assert same_weights(networks["taught, then squared"], networks["squared"])
+    assert not same_weights(networks["taught once"], networks["squared"])
     record = json.loads((tmp_path / "taught/config.json").read_text())["training"]
-    assert record["taught_by"]["name"] == "tiny-model"
+    assert record["taught_by"] == {"name": "tiny-model", "sha256": record["taught_by"]["sha256"], "data": []}
     assert "taught_by" not in json.loads((tmp_path / "alone/config.json").read_text())["training"]
+
+
+def test_a_teacher_that_has_changed_or_cannot_teach_is_refused(tiny_spec, photographs, tmp_path, tiny_model_dir):
+    config = dataclasses.replace(CONFIG, teacher=str(tiny_model_dir))
+    train_network(tiny_spec, photographs, config, tmp_path / "run", stop=StopAfter(3))
+    save_model(tiny_model_dir, busy_network(tiny_spec), ModelConfig("tiny-model", tiny_spec, "Apache-2.0"))
+    with pytest.raises(RunError, match="tiny-model has changed since it began to teach"):
+        resume_training(tmp_path / "run", photographs)
+    with pytest.raises(ModelError, match="made for clean input and cannot teach"):
+        train_network(tiny_spec, photographs, dataclasses.replace(config, variants=2), tmp_path / "degraded")
 
 
 def test_what_was_killed_before_its_first_step_validates_its_start_once(tiny_spec, photographs, tmp_path):

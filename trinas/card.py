@@ -159,9 +159,14 @@ def _data(training: Mapping[str, Any]) -> list[str]:
     latest, *earlier = _data_of_stages(training) or [[]]
     lines = [f"- {entry}" for entry in latest]
     lines += [f"- before that: {'; '.join(data)}" for data in earlier]
-    for teacher in (stage["taught_by"] for stage in _stages("", training) if "taught_by" in stage):
-        others = [entry for data in _data_of_stages(teacher) for entry in data if entry not in latest]
-        lines += [f"- its teacher {teacher['name']} also from: {'; '.join(others)}"] if others else []
+    teachers = {
+        stage["taught_by"]["name"]: stage["taught_by"]["data"]
+        for stage in _stages("", training)
+        if "taught_by" in stage
+    }
+    for teacher, data in teachers.items():
+        others = [entry for entry in data if not any(entry in shown for shown in (latest, *earlier))]
+        lines += [f"- its teacher {teacher} also from: {'; '.join(others)}"] if others else []
     lines += [f"- {key.replace('_', ' ')}: {value}" for key, value in training.items() if key not in SHOWN_ELSEWHERE]
     lines = lines or ["Unknown."]
     if "images" in training:

@@ -9,7 +9,7 @@ import torch
 from trinas.errors import RunError
 from trinas.files import write_atomically
 
-SCHEMA = 4
+SCHEMA = 5
 """Version of the state; another one is refused rather than guessed at."""
 
 

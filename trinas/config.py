@@ -169,9 +169,9 @@ class SearchConfig:
         _check_precision(self.precision)
 
 
-GOING_ON_RATE = 5e-4
-"""Peak rate for going on from trained weights: a fresh network's throws away for half an hour what they knew, and far
-lower ones find nothing new (docs/LOG.md)."""
+GOING_ON_RATE = 4e-4
+"""Peak rate for going on from trained weights: at a fresh network's, an hour only made up for what it had lost at first
+(docs/LOG.md)."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +229,8 @@ class TrainConfig:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.l2_share <= 1:
             raise ValueError(f"l2_share must be between 0 and 1, got {self.l2_share:g}")
+        if self.teacher and self.l2_share == 1:
+            raise ValueError("with an l2_share of 1 there is nothing to imitate a teacher in")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay:g}")
         _check_precision(self.precision)

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import hashlib
 import json
 import math
 import threading
@@ -134,6 +135,7 @@ def train_network(
     Raises:
         RunError: `run_dir` exists already or cannot be written, or the loss is no longer a number.
         DataError: the images are too few or too small.
+        ModelError: the teacher cannot be had, or cannot teach this network.
     """
     check_new_run(run_dir)
     return begin_training(spec, photographs, config, run_dir, start, on_progress, stop)
@@ -152,7 +154,8 @@ def begin_training(
     device = pick_device(config.device)
     network, averaged, optimizer = _prepare(spec, config, device, start.network if start else None)
     precision = training_precision(config.precision, device)
-    started_from, taught_by = _origin(start), _origin(load_teacher(config.teacher, spec.scale))
+    started_from = {"name": start.config.name, **start.config.training} if start else {}
+    taught_by = _taught_by(load_teacher(config.teacher, spec.scale, config.variants))
     run = Run(config, spec, config.steps or 0, device, precision, started_from, taught_by, network, averaged, optimizer)
     return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
 
@@ -170,7 +173,7 @@ def resume_training(
 
     Args and returns: as for `train_network`, with the very images the run was started with.
     Raises:
-        RunError: there is no such run, its state is damaged, or the images are others.
+        RunError: there is no such run, its state is damaged, or the images or the teacher are others.
     """
     state = load_state(run_dir / STATE_FILE)
     if state["data"] != fingerprint(photographs):
@@ -190,22 +193,35 @@ def resume_training(
     return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
 
 
-def _origin(model: Model | None) -> dict[str, Any]:
-    return {"name": model.config.name, **model.config.training} if model else {}
-
-
-def load_teacher(name: str | None, scale: int) -> Model | None:
+def load_teacher(name: str | None, scale: int, variants: int = 0) -> Model | None:
     """The model to imitate, where one is named.
 
+    Args:
+        variants: as `TrainConfig.variants`.
     Raises:
-        ModelError: there is no such model, or it has another scale.
+        ModelError: there is no such model, it has another scale, or it was not made for such input.
     """
     if name is None:
         return None
     model = load_model(name)
     if model.scale != scale:
         raise ModelError(f"{name} enlarges {model.scale} times and cannot teach a network that enlarges {scale} times")
+    if variants and not model.config.restores:
+        raise ModelError(f"{name} was made for clean input and cannot teach a network to restore photographs")
     return model
+
+
+def _taught_by(teacher: Model | None) -> dict[str, Any]:
+    """What is kept of a teacher: its name, which weights it had, and all that it has learnt from."""
+    if teacher is None:
+        return {}
+    weights = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in teacher.network.state_dict().values()))
+    data: list[str] = []
+    stage: dict[str, Any] | None = teacher.config.training
+    while stage:
+        data += [*stage.get("data", []), *stage.get("taught_by", {}).get("data", [])]
+        stage = stage.get("started_from")
+    return {"name": teacher.config.name, "sha256": weights.hexdigest(), "data": list(dict.fromkeys(data))}
 
 
 def _at_its_best(model: Model, run: Run) -> Teacher:
@@ -251,16 +267,18 @@ def _train(
     config, spec = run.config, run.spec
     check_sizes(photographs, config.patch_px * spec.scale)
     learning, held_out = split(photographs)
-    model = load_teacher(config.teacher, spec.scale)
-    teacher = _at_its_best(model, run) if model else None
-    patches = Patches(learning, spec.scale, config.patch_px, run.device, teacher, config.variants)
-    validation = image_pairs(held_out, spec.scale, min(config.variants, 1))
-    data = fingerprint(photographs)
-    run.steps = run.steps or _count_steps(run, patches, validation)
+    model = load_teacher(config.teacher, spec.scale, config.variants)
+    if _taught_by(model) != run.taught_by:
+        raise RunError(f"{run_dir}: {config.teacher} has changed since it began to teach; start anew")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{run_dir}: cannot be made ({error.strerror})") from None
+    teacher = _at_its_best(model, run) if model and not _minimises_squares(run) else None
+    patches = Patches(learning, spec.scale, config.patch_px, run.device, teacher, config.variants)
+    validation = image_pairs(held_out, spec.scale, min(config.variants, 1))
+    data = fingerprint(photographs)
+    run.steps = run.steps or _count_steps(run, patches, validation)
     take_step = TrainStep(run.network, run.averaged, run.optimizer, config, run.precision)
 
     if run.step == 0:
@@ -272,7 +290,7 @@ def _train(
     reported_step = run.step
     while run.step < run.steps:
         # 1. One step: rate, batch, forward and backward, clip, optimiser, running mean.
-        squared = run.step >= run.steps * (1 - config.l2_share)
+        squared = _minimises_squares(run)
         low, high = patches.batch(config.seed, run.step, config.batch_size, taught=not squared)
         loss = take_step(low, high, learning_rate(config, run.step, run.steps), run.step, squared)
         run.loss = loss if run.step == 0 else torch.lerp(run.loss, loss, LOSS_SMOOTHING)
@@ -300,6 +318,11 @@ def _train(
         if stopping:
             break
     return _best_network(run)
+
+
+def _minimises_squares(run: Run) -> bool:
+    """Whether the next step is of the L2 share, as far as steps have been counted yet."""
+    return run.steps > 0 and run.step >= run.steps * (1 - run.config.l2_share)
 
 
 def _progress(run: Run, steps_per_second: float, validated: bool) -> Progress:
