@@ -348,8 +348,8 @@ class Service:
                                 most = f"{self.limits.unpacked_mb:g} MB"
                                 raise ImageError(f"{upload.name}: unpacks to more than {most}, which is too much")
                             file.write(chunk)
-        # Each says it in its own way: damage, a password (RuntimeError), an unknown compression (NotImplementedError).
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+        # Each says it in its own way: damage, a password and an unknown compression (both RuntimeErrors).
+        except (zipfile.BadZipFile, OSError, RuntimeError, EOFError) as error:
             raise ImageError(f"{upload.name}: is damaged, or cannot be unpacked here ({error})") from None
 
 

@@ -223,6 +223,22 @@ def test_a_damaged_archive_is_refused(service, tmp_path):
         service.unpack(service.session("a"), [upload])
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "complaint"),
+    [(6, b"\x01\x00", "encrypted"), (8, b"\x63\x00", "compression")],
+    ids=["a password", "an unknown compression"],
+)
+def test_an_archive_that_cannot_be_unpacked_here_is_refused(service, tmp_path, field, value, complaint):
+    """The field is in the member's own header and, two bytes further, in the directory at the archive's end."""
+    upload = archive_of(tmp_path / "sealed.zip", {"a.png": b"x"})
+    content = bytearray(upload.read_bytes())
+    for start in (field, content.index(b"PK\x01\x02") + field + 2):
+        content[start : start + 2] = value
+    upload.write_bytes(content)
+    with pytest.raises(ImageError, match=f"cannot be unpacked here .*{complaint}"):
+        service.unpack(service.session("a"), [upload])
+
+
 @pytest.mark.parametrize("name", ["a.png", "b/a.png", "..a/b..png"])
 def test_ordinary_paths_stay_inside(name):
     assert is_inside(name)
