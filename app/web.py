@@ -34,6 +34,9 @@ STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 SWEEP_EVERY_S = 60
 """Seconds between looks for files that nobody needs any more."""
 
+ON_THE_WAY_S = 5
+"""A visitor's files are deleted so long after the page is left: the server may still be about to open one of them."""
+
 FONTS = ["system-ui", "sans-serif"]
 """Of the system: others would be fetched."""
 
@@ -87,7 +90,10 @@ def build_page(service: Service, searches: Searches, config: WebConfig) -> gr.Bl
         picker.refresh(page.load)
 
         def left(request: gr.Request) -> None:
-            service.forget(request.session_hash)
+            service.session(request.session_hash).stop.set()
+            forgetting = threading.Timer(ON_THE_WAY_S, service.forget, [request.session_hash])
+            forgetting.daemon = True  # the files of all visitors go with the server
+            forgetting.start()
 
         page.unload(left)
     return page
