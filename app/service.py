@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from trinas.batch import Job, Outcome, Plan, plan_jobs, run_jobs
+from trinas.card import UNSPECIFIED
 from trinas.config import SaveConfig, SizeConfig, UpscaleConfig
 from trinas.cost import Cost, spec_cost
 from trinas.enlarge import Enlarger
@@ -71,7 +72,7 @@ class Offer:
     @property
     def licence(self) -> str:
         """As it is called; what nobody has given one says so."""
-        return "licence unspecified" if self.config.licence == "unspecified" else self.config.licence
+        return "licence unspecified" if self.config.licence == UNSPECIFIED else self.config.licence
 
     @property
     def place(self) -> tuple[int, bool, int]:

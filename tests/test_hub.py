@@ -1,5 +1,6 @@
 """Models from and to a Hub on this machine, by the real client, in processes that know no other Hub."""
 
+import json
 import os
 import subprocess
 import sys
@@ -160,6 +161,25 @@ def test_the_card_tells_the_hub_and_people_what_there_is_to_know(run, hub):
     assert "Licence and limits" in card.text
     assert f"]({PICTURE_FILE})" in card.text
     assert hub.files["ann/photos"][PICTURE_FILE] == (find_model("trinas-xs-x4") / PICTURE_FILE).read_bytes()
+
+
+def test_what_was_just_trained_is_pushed_and_its_licence_unknown_to_the_hub(run, hub, tiny_model_dir):
+    set_licence(tiny_model_dir, "unspecified")
+    ended = run(PUSH, str(tiny_model_dir), "ann/mine", "right")
+    assert ended.returncode == 0, ended.stderr
+    assert ModelCard(hub.files["ann/mine"]["README.md"].decode()).data.license == "unknown"
+    assert run(LOAD, "ann/mine").stdout.strip() == "tiny-model"
+
+
+def test_a_licence_that_the_hub_refuses_is_said_to_be(run, hub, tiny_model_dir):
+    set_licence(tiny_model_dir, "my own")
+    assert '"license" must be one of [apache-2.0' in complaint(run(PUSH, str(tiny_model_dir), "ann/mine", "right"))
+    assert not hub.files["ann/mine"]
+
+
+def set_licence(model_dir: Path, licence: str) -> None:
+    config = json.loads((model_dir / "config.json").read_text())
+    (model_dir / "config.json").write_text(json.dumps(config | {"licence": licence}))
 
 
 def test_all_bundled_models_are_pushed_and_pulled_back(run, hub, tmp_path):

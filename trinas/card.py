@@ -6,6 +6,9 @@ from typing import Any
 from trinas.cost import spec_cost
 from trinas.space import ArchSpec
 
+UNSPECIFIED = "unspecified"
+"""The licence of weights that somebody has just trained: only they know what the photographs allow."""
+
 
 def model_card(
     name: str,
@@ -88,7 +91,7 @@ def _front_matter(name: str, scale: int, licence: str, figures: Mapping[str, Map
         for metric, value in values.items()
     ]
     data = ModelCardData(
-        license=licence.lower(),  # the Hub's names are SPDX's in lower case
+        license="unknown" if licence == UNSPECIFIED else licence.lower(),  # the Hub's names are SPDX's in lower case
         library_name="trinas",
         pipeline_tag="image-to-image",
         tags=["super-resolution", f"x{scale}"],

@@ -2,11 +2,15 @@
 
 import re
 from pathlib import Path
+from textwrap import shorten
 
 from trinas.errors import ModelError
 
 MAX_DOWNLOAD_BYTES = 200_000_000
 """Larger files are refused before they are fetched: the networks of this program have a few megabytes at most."""
+
+MOST_SAID = 300
+"""Characters of an error's words; the Hub lists all licences there are if it does not know one."""
 
 _ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
@@ -87,6 +91,5 @@ def upload_files(folder: Path, repo: str, files: tuple[str, ...], token: str | N
 
 
 def _line(error: Exception) -> str:
-    """The first line that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    """All that it says, unless that is very much."""
+    return shorten(str(error), MOST_SAID, placeholder=" …") or type(error).__name__

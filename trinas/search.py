@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from trinas.budgets import CostModel, check_possible, fit, largest_choice
+from trinas.card import UNSPECIFIED
 from trinas.checkpoint import load_state, save_state
 from trinas.config import Budgets, SearchConfig, TrainConfig
 from trinas.data import (
@@ -645,7 +646,7 @@ class _Search:
         }
         if self.run.started_from:
             training["started_from"] = self.run.started_from
-        return Model(ModelConfig("the supernet", network.spec, "unspecified", training), network)
+        return Model(ModelConfig("the supernet", network.spec, UNSPECIFIED, training), network)
 
     def _tuning_config(self) -> TrainConfig:
         config = self.config

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trinas.card import UNSPECIFIED
 from trinas.checkpoint import load_state, save_state
 from trinas.config import TrainConfig, UpscaleConfig
 from trinas.data import Patches, Photograph, Teacher, check_sizes, fingerprint, image_pairs, split
@@ -495,7 +496,7 @@ def _write(run: Run, run_dir: Path, data: str, photographs: Sequence[Photograph]
         "config": dataclasses.asdict(run.config),
     }
     training |= {key: value for key in ("started_from", "taught_by") if (value := getattr(run, key))}
-    save_model(run_dir, _best_network(run), ModelConfig(run_dir.name, run.spec, "unspecified", training))
+    save_model(run_dir, _best_network(run), ModelConfig(run_dir.name, run.spec, UNSPECIFIED, training))
 
 
 def _plain(numbers: dict[str, float]) -> dict[str, float | None]:
