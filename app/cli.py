@@ -15,7 +15,7 @@ from enum import Enum
 from importlib.metadata import version
 from math import isfinite, isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -480,8 +480,15 @@ def train(
     stop = _stop_on_signals()
     run_dir = resume or output
     assert run_dir is not None
+    finished = False
+
+    def on_progress(progress: "Progress") -> None:
+        nonlocal finished
+        finished = progress.step == progress.steps
+        _print_training(progress)
+
     if resume is not None:
-        resume_training(resume, load_photographs(data), on_progress=_print_training, stop=stop)
+        resume_training(resume, load_photographs(data), on_progress=on_progress, stop=stop)
     else:
         model = load_model(start) if start else None
         spec = _rescaled(model, scale) if model else _named_or_read(arch)
@@ -508,13 +515,11 @@ def train(
             raise typer.BadParameter(str(error)) from None
         check_new_run(run_dir)
         photographs = load_photographs(data)
-        train_network(spec, photographs, config, run_dir, start=model, on_progress=_print_training, stop=stop)
+        train_network(spec, photographs, config, run_dir, start=model, on_progress=on_progress, stop=stop)
     if sys.stderr.isatty():
         typer.echo("", err=True)
-    if stop.is_set():
-        folders = " ".join(f"--data {folder}" for folder in data)
-        typer.echo(f"Stopped; go on with: trinas-upscale train --resume {run_dir} {folders}", err=True)
-        raise typer.Exit(130)
+    if not finished:
+        _end_stopped("train", run_dir, data)
     if (psnr := _psnr_if_start_is_best(run_dir)) is not None:
         typer.echo(
             f"Nothing was better than the start ({psnr:.2f} dB on held-out images), whose weights are kept: it takes "
@@ -839,11 +844,16 @@ def _end_search(network: "Network | None", run_dir: Path, data: list[Path] | Non
     if sys.stderr.isatty():
         typer.echo("", err=True)
     if network is None:
-        folders = [word for folder in data or [] for word in ("--data", str(folder))]
-        again = shlex.join(["trinas-upscale", "search", "--resume", str(run_dir), *folders])
-        typer.echo(f"Stopped; go on with: {again}", err=True)
-        raise typer.Exit(130)
+        _end_stopped("search", run_dir, data)
     typer.echo(f"Done; use it with --model {run_dir}, read about it in {run_dir / 'report.html'}", err=True)
+
+
+def _end_stopped(command: str, run_dir: Path, data: list[Path] | None) -> NoReturn:
+    """Say how to go on, and end the program with exit code 130."""
+    folders = [word for folder in data or [] for word in ("--data", str(folder))]
+    again = shlex.join(["trinas-upscale", command, "--resume", str(run_dir), *folders])
+    typer.echo(f"Stopped; go on with: {again}", err=True)
+    raise typer.Exit(130)
 
 
 def _rescaled(model: "Model", scale: int | None) -> "ArchSpec":

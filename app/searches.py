@@ -16,7 +16,7 @@ from typing import Any
 
 from trinas.config import Budgets
 from trinas.errors import RunError
-from trinas.events import EVENTS_FILE, STAGES
+from trinas.events import EVENTS_FILE, STAGES, stage_steps
 from trinas.search import STATE_FILE
 from trinas.store import CONFIG_FILE
 
@@ -41,7 +41,7 @@ class SearchStatus:
     @property
     def line(self) -> str:
         """One line for people."""
-        stage = next((event for event in reversed(self.events) if event["event"] == "StageStarted"), None)
+        steps = stage_steps(self.events)
         match self.state:
             case "failed":
                 return f"It failed: {self.complaint}"
@@ -52,10 +52,10 @@ class SearchStatus:
             case "finished":
                 psnr, seconds = self.events[-1]["psnr"], self.events[-1]["seconds"]
                 return f"Finished after {_minutes(seconds)}: PSNR {psnr:.2f} dB on held-out pictures."
-        if stage is None:
+        if not steps:
             return "Getting ready: reading the pictures, and measuring where time has a budget."
-        number = STAGES.index(stage["stage"]) + 1
-        text = f"Stage {number} of {len(STAGES)}: {stage['stage']}, {stage['steps']:,} steps"
+        stage = STAGES[len(steps) - 1]
+        text = f"Stage {len(steps)} of {len(STAGES)}: {stage}, {steps[stage]:,} steps"
         told = [event for event in self.events if event["event"] == "Progress"]
         if told and told[-1]["seconds_left"] is not None:
             text += f"; about {_minutes(max(0.0, told[-1]['seconds_left'] - self.told_ago))} left"

@@ -22,6 +22,7 @@ from trinas.cost import Cost, spec_cost
 from trinas.enlarge import Enlarger
 from trinas.errors import ImageError, ModelError, Stopped, TrinasError
 from trinas.estimate import estimate_jobs
+from trinas.files import HIDDEN
 from trinas.formats import is_image_file
 from trinas.images import Image
 from trinas.store import ModelConfig, bundled_models, find_model, load_config, load_model
@@ -378,7 +379,7 @@ def zipped(folder: Path, target: Path) -> Path:
     """An archive of a folder with its tree; pictures are compressed already, and only stored."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(folder.rglob("*")):
-            if path.is_file():
+            if path.is_file() and not path.name.startswith(HIDDEN):
                 archive.write(path, path.relative_to(folder))
     return target
 

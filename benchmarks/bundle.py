@@ -25,7 +25,7 @@ DATA_SETS = {
     "bsds400": "BSDS500 train and test, 400 photographs (research use)",
     "div2k_small": "DIV2K test at a quarter of its size, 100 photographs (research use)",
     "photos_cc0": "214 crops of 32 photographs (CC0 and public domain)",
-    "generated": "100 generated images of dead leaves (our own)",
+    GENERATED_FOLDER: "100 generated images of dead leaves (our own)",
     "t91": "the classical 91 images (research use)",
 }
 """Training folders by name, see docs/data.md."""
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def load_images(data: Path, folders: Sequence[str]) -> list[Photograph]:
-    """The photographs of DATA/train's folders, in the order of their digests; `generated` is made, not read."""
+    """The photographs of DATA/train's folders, in the order of their digests; `GENERATED_FOLDER` is made, not read."""
     real = [data / "train" / folder for folder in folders if folder != GENERATED_FOLDER]
     photographs = load_photographs(real) + (default_images() if GENERATED_FOLDER in folders else [])
     return sorted(photographs, key=lambda photo: photo.digest)

@@ -31,7 +31,7 @@ from bundle import MODELS, bundle, load_images
 
 from trinas.checkpoint import load_state
 from trinas.config import GOING_ON_RATE, TrainConfig
-from trinas.data import Photograph
+from trinas.data import GENERATED_FOLDER, Photograph
 from trinas.errors import RunError, TrinasError
 from trinas.space import ArchSpec, CellSpec, SlotSpec
 from trinas.store import load_model
@@ -49,7 +49,7 @@ class Task:
     start: str | ArchSpec
     """A model to go on from (of another scale: from its trunk), as it is when the task begins; or fresh weights."""
     data: tuple[str, ...]
-    """Folders of DATA/train, and `generated`."""
+    """Folders of DATA/train, and `GENERATED_FOLDER`."""
     stages: tuple[TrainConfig, ...]
 
 
@@ -59,7 +59,7 @@ def chain(scale: int, width: int, convs: int) -> ArchSpec:
 
 
 ALL_PHOTOGRAPHS = ("bsds400", "div2k_small", "photos_cc0")
-FREE_IMAGES = ("generated", "photos_cc0")
+FREE_IMAGES = (GENERATED_FOLDER, "photos_cc0")
 
 SMALL_STEPS = TrainConfig(minutes=20, batch_size=8, patch_px=32)
 """Many steps at first: fresh weights learn faster so than by large batches (docs/LOG.md)."""
@@ -219,8 +219,6 @@ def train_stage(
     if (run_dir / STATE_FILE).is_file():
         resume_training(run_dir, photographs, on_progress=report, stop=stop)
         return
-    for half_written in run_dir.glob(".trinas-*.tmp"):  # killed before there was a state: this stage begins again
-        half_written.unlink()
     model = None if isinstance(start, ArchSpec) else load_model(start)
     spec = replace(model.config.spec, scale=task.scale) if model else start
     assert isinstance(spec, ArchSpec)

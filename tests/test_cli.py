@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -727,6 +728,18 @@ def test_training_that_gains_nothing_says_so(tmp_path):
     assert result.exit_code == 0, result.output
     assert "Nothing was better than the start" in result.stderr
     assert "Done; use it with --model" in result.stderr
+
+
+def test_a_wish_to_stop_in_the_last_step_comes_too_late(tmp_path, monkeypatch):
+    stop = threading.Event()
+    stop.set()
+    monkeypatch.setattr("trinas_app.cli._stop_on_signals", lambda: stop)
+    for seed in range(3):
+        PillowImage.fromarray(generated_photograph(96, 96, seed)).save(tmp_path / f"{seed}.png")
+    options = ["--data", tmp_path, "--from", "trinas-xs-x2", "--batch-size", "1", "--patch", "8", "-o"]
+    for steps, words, code in ((1, "Done; use it", 0), (2, "Stopped; go on with", 130)):
+        result = run("train", *options, tmp_path / f"{steps}", "--steps", steps)
+        assert (result.exit_code, words in result.stderr) == (code, True), result.stderr
 
 
 @pytest.mark.parametrize(

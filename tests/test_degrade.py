@@ -49,6 +49,13 @@ def test_mirroring_commutes_with_resizing():
     np.testing.assert_array_equal(imresize(image[::-1, ::-1], 8, 12), imresize(image, 8, 12)[::-1, ::-1])
 
 
+@pytest.mark.parametrize(("height", "width"), [(20, 9), (7, 30), (40, 20)])
+def test_which_side_comes_first_depends_on_the_factors_not_on_which_it_is(height, width):
+    image = generated_photograph(24, 36)
+    turned = imresize(image.swapaxes(0, 1), width, height).swapaxes(0, 1)
+    np.testing.assert_array_equal(imresize(image, height, width), turned)
+
+
 @pytest.mark.parametrize("bad", [np.zeros((4, 4, 3), np.float32), np.zeros(4, np.uint8)])
 def test_other_than_uint8_images_are_refused(bad):
     with pytest.raises(ValueError, match="must be uint8"):

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,10 +20,10 @@ from trinas.data import generated_photographs
 from trinas.errors import BudgetError, DataError, ModelError, RunError
 from trinas.events import STAGES, ArchitectureChosen, Finished, Progress, StageStarted
 from trinas.learner import Learner, decided, order_term, sandwich
-from trinas.search import Times, read_report, repeat_search, resume_search, search_network
+from trinas.search import Times, check_resumable, read_report, repeat_search, resume_search, search_network
 from trinas.space import SearchSpace
 from trinas.sparse import largest_radius, sparsestmax
-from trinas.store import load_model
+from trinas.store import ModelConfig, load_model, save_model
 from trinas.supernet import Supernet
 
 EDGE = SearchSpace("edge", 2, 8, 2, 2, 1)
@@ -79,6 +80,77 @@ def test_what_a_kill_leaves_unwritten_is_made_up_for(straight, photographs, tmp_
     save_state(run_dir / "search.pt", state | {"finished": False})
     assert same_weights(resume_search(run_dir, photographs), straight[1])
     assert json.loads((run_dir / "report.json").read_text())["steps"]["fine-tune"] == 4
+
+
+def test_a_kill_between_the_two_states_takes_nothing_from_the_story(straight, photographs, tmp_path):
+    """The training has saved its last step, the search has not heard of it yet."""
+
+    def die(event):
+        if isinstance(event, Progress) and event.stage == "fine-tune" and event.validated:
+            raise KeyboardInterrupt
+
+    run_dir = tmp_path / "straight"
+    with pytest.raises(KeyboardInterrupt):
+        search_network(EDGE, photographs, CONFIG, run_dir, on_event=die)
+    assert same_weights(resume_search(run_dir, photographs), straight[1])
+    assert what_was_told(run_dir) == what_was_told(straight[0])
+
+
+def test_what_was_killed_before_it_had_a_state_can_be_started_again(straight, photographs, tmp_path):
+    def die(event):
+        raise KeyboardInterrupt
+
+    run_dir = tmp_path / "straight"
+    with pytest.raises(KeyboardInterrupt):
+        search_network(EDGE, photographs, CONFIG, run_dir, on_event=die)
+    assert (run_dir / "events.jsonl").exists()
+    assert same_weights(search_network(EDGE, photographs, CONFIG, run_dir), straight[1])
+    assert what_was_told(run_dir) == what_was_told(straight[0])
+
+
+def test_a_search_is_one_process_s_at_a_time(straight, photographs, tmp_path):
+    refused = []
+
+    def resume_too(event):
+        if isinstance(event, Progress) and event.validated and not refused:
+            with pytest.raises(RunError, match="straight: another process is at work there"):
+                resume_search(tmp_path / "straight", photographs)
+            refused.append(event)
+
+    network = search_network(EDGE, photographs, CONFIG, tmp_path / "straight", on_event=resume_too)
+    assert refused
+    assert same_weights(network, straight[1])
+    assert what_was_told(tmp_path / "straight") == what_was_told(straight[0])
+
+
+@pytest.mark.parametrize("steps", [11, 22])
+def test_resuming_keeps_the_threads_and_the_precision_of_the_run(photographs, tmp_path, monkeypatch, steps):
+    """Whatever the machine it goes on with would choose."""
+    config = dataclasses.replace(CONFIG, precision="auto")
+    monkeypatch.setattr(trinas.device, "has_native_bf16", lambda device: True)
+    threads = torch.get_num_threads()
+    straight = search_network(EDGE, photographs, config, tmp_path / "straight")
+    assert search_network(EDGE, photographs, config, tmp_path / "run", stop=StopAfter(steps)) is None
+    monkeypatch.setattr(trinas.device, "has_native_bf16", lambda device: False)
+    torch.set_num_threads(threads + 1)
+    try:
+        resumed = resume_search(tmp_path / "run", photographs)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(threads)
+    assert same_weights(resumed, straight)
+    reports = [read_report(tmp_path / name / "report.json") for name in ("straight", "run")]
+    assert reports[0]["precision"]["training"] == reports[1]["precision"]["training"] == "bf16"
+
+
+def test_photographs_of_a_folder_named_generated_are_photographs(photographs, tmp_path):
+    called = [dataclasses.replace(photo, path=Path("generated", f"{photo.path.name}.png")) for photo in photographs]
+    assert search_network(EDGE, called, CONFIG, tmp_path / "run", stop=StopAfter(3)) is None
+    check_resumable(tmp_path / "run", generated=False)
+    with pytest.raises(RunError, match="was started with images of generated; name their folders"):
+        check_resumable(tmp_path / "run", generated=True)
+    resume_search(tmp_path / "run", called)
+    assert "report.json --data FOLDER" in (tmp_path / "run/report.html").read_text()
 
 
 def test_a_finished_search_can_be_resumed_without_harm(straight, photographs, tmp_path):
@@ -198,7 +270,7 @@ def test_a_search_is_repeated_from_its_report(straight, photographs, tmp_path):
     again = repeat_search(report, photographs, tmp_path / "again")
     assert again.spec.to_dict() == report["spec"]
     assert same_weights(again, straight[1])
-    with pytest.raises(RunError, match=r"learnt from 6 images of generated with other pixels than these 5"):
+    with pytest.raises(RunError, match=r"learnt from 6 images of \(generated\) with other pixels than these 5"):
         repeat_search(report, photographs[:5], tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
@@ -259,7 +331,7 @@ def test_what_is_no_report_is_named(content, complaint, tmp_path):
 def test_a_time_that_cannot_be_reached_ends_the_search(photographs, tmp_path, monkeypatch):
     timed = pretend_times(monkeypatch, lambda params: 7.0)
     config = dataclasses.replace(CONFIG, budgets=Budgets(ms_per_mp=6.5), steps=(1, 2, 1))
-    with pytest.raises(BudgetError, match=r"still takes 7\.0 ms .* made smaller [1-5] times, the budget is 6\.5"):
+    with pytest.raises(BudgetError, match=r"takes 7\.0 ms .* the budget is 6\.5, and no smaller one was found"):
         search_network(EDGE, photographs, config, tmp_path / "run")
     assert 1 < len(timed) <= 6
 
@@ -270,6 +342,11 @@ def test_a_teacher_is_imitated_in_the_fine_tuning(photographs, tmp_path, tiny_mo
     untaught = search_network(EDGE, photographs, dataclasses.replace(config, teacher=None), tmp_path / "untaught")
     assert taught.spec == untaught.spec
     assert not same_weights(taught, untaught)
+    report = read_report(tmp_path / "taught/report.json")
+    assert same_weights(repeat_search(report, photographs, tmp_path / "again"), taught)
+    save_model(tiny_model_dir, taught, ModelConfig("tiny-model", taught.spec, "Apache-2.0"))
+    with pytest.raises(RunError, match="tiny-model has other weights than when it taught"):
+        repeat_search(report, photographs, tmp_path / "another")
     space, larger = dataclasses.replace(EDGE, scale=4), generated_photographs(3, 200, seed=0)
     config = dataclasses.replace(config, budgets=Budgets(params=9000))
     with pytest.raises(ModelError, match="enlarges 2 times and cannot teach a network that enlarges 4 times"):

@@ -165,6 +165,30 @@ def test_a_teacher_that_has_changed_or_cannot_teach_is_refused(tiny_spec, photog
         train_network(tiny_spec, photographs, dataclasses.replace(config, variants=2), tmp_path / "degraded")
 
 
+def test_a_teacher_that_is_seen_to_be_wrong_is_not_imitated(tiny_spec, photographs, tmp_path, tiny_model_dir):
+    """A network that turns pictures white: those photographs are learnt from as they are."""
+    wrong = busy_network(tiny_spec)
+    wrong.tail.bias.data.fill_(1.0)
+    save_model(tiny_model_dir, wrong, ModelConfig("tiny-model", tiny_spec, "Apache-2.0"))
+    config = dataclasses.replace(CONFIG, teacher=str(tiny_model_dir))
+    taught = train_network(tiny_spec, photographs, config, tmp_path / "taught")
+    assert same_weights(taught, train_network(tiny_spec, photographs, CONFIG, tmp_path / "alone"))
+
+
+def test_a_run_is_one_process_s_at_a_time(tiny_spec, photographs, tmp_path):
+    refused = []
+
+    def resume_too(progress):
+        if progress.step == 0:
+            with pytest.raises(RunError, match="run: another process is at work there"):
+                resume_training(tmp_path / "run", photographs)
+            refused.append(progress)
+
+    train_network(tiny_spec, photographs, CONFIG, tmp_path / "run", on_progress=resume_too)
+    assert refused
+    resume_training(tmp_path / "run", photographs)
+
+
 def test_what_was_killed_before_its_first_step_validates_its_start_once(tiny_spec, photographs, tmp_path):
     def die(progress):
         raise KeyboardInterrupt

@@ -1,13 +1,16 @@
 """The state of a run, saved so that it is always whole."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from trinas.errors import RunError
-from trinas.files import write_atomically
+from trinas.files import HIDDEN, write_atomically
 
 SCHEMA = 5
 """Version of the state; another one is refused rather than guessed at."""
@@ -22,6 +25,28 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save({"schema": SCHEMA, **state}, buffer)
     write_atomically(path, buffer.getvalue())
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keep other processes from a run meanwhile: two would write over each other's states.
+
+    Args:
+        path: of its state, which need not be there yet; its folder has to be.
+    Raises:
+        RunError: another process is at work there, or the folder cannot be written.
+    """
+    lock = FileLock(path.with_name(f"{HIDDEN}{path.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise RunError(f"{path.parent}: another process is at work there; wait for it, or stop it") from None
+    except OSError as error:
+        raise RunError(f"{path.parent}: cannot be written ({error.strerror})") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -20,8 +20,8 @@ VALIDATION_IMAGES = 24
 """Held out of training, where there are at least ten times as many."""
 
 
-GENERATED_IMAGES, GENERATED_SIDE_PX, GENERATED_FOLDER = 100, 256, "generated"
-"""How many images are generated where there are no photographs, how large, and what their folder is called."""
+GENERATED_IMAGES, GENERATED_SIDE_PX, GENERATED_FOLDER = 100, 256, "(generated)"
+"""How many images are generated where there are no photographs, how large, and what stands for their folder."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def generated_photographs(count: int, side_px: int, seed: int) -> list[Photograp
     """Dead leaves in place of photographs, in the order of their digests: the same on every call."""
     images = [dead_leaves(side_px, seed + number) for number in range(count)]
     photographs = [
-        Photograph(Path(f"generated/{number}"), image, _digest(image)) for number, image in enumerate(images)
+        Photograph(Path(GENERATED_FOLDER, str(number)), image, _digest(image)) for number, image in enumerate(images)
     ]
     return sorted(photographs, key=lambda photo: photo.digest)
 
@@ -122,7 +122,7 @@ def centre_crops(photographs: Sequence[Photograph], side_px: int) -> list[Photog
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
-Teacher = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+Teacher = Callable[[NDArray[np.uint8]], NDArray[np.uint8] | None]
 """Enlarges uint8 (H, W, 3), in place of the photograph that it was made of."""
 
 
@@ -164,7 +164,8 @@ class Patches:
             scale: output pixels per input pixel, along each side.
             patch_px: side of a patch in low-resolution pixels.
             device: where the buffers lie and batches are cut.
-            teacher: enlarges every low, now, for batches that are to imitate it.
+            teacher: enlarges every low, now, for batches that are to imitate it. Where it cannot, the photograph is
+                imitated after all.
             variants: as for `image_pairs`.
         Raises:
             DataError: an image is smaller than a patch.
@@ -174,8 +175,10 @@ class Patches:
         self.scale, self.patch_px, self.device = scale, patch_px, device
         self.sizes = np.array([low.shape[:2] for low, _ in pairs])
         self._low = _Buffer([low for low, _ in pairs], device)
-        self._high = _Buffer([high for _, high in pairs], device)
-        self._taught = _Buffer([teacher(low) for low, _ in pairs], device) if teacher else self._high
+        self._high = self._taught = _Buffer([high for _, high in pairs], device)
+        if teacher:
+            targets = [(teacher(low), high) for low, high in pairs]
+            self._taught = _Buffer([high if taught is None else taught for taught, high in targets], device)
 
     def batch(self, seed: int, step: int, size: int, taught: bool = True) -> tuple[Tensor, Tensor]:
         """The training pairs of one step, each turned and flipped into one of its eight orientations.

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,15 @@ class Finished:
 
 
 Event = SearchStarted | StageStarted | Progress | ArchitectureChosen | Finished
+
+
+def stage_steps(events: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Steps of each stage that has begun; a fine-tuning that would miss its time may have been given fewer meanwhile.
+
+    Args:
+        events: the lines of events.jsonl.
+    """
+    return {event["stage"]: event["steps"] for event in events if "steps" in event}
 
 
 class EventLog:

@@ -4,6 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
+HIDDEN = ".trinas-"
+"""What the names of files begin with that are nobody else's business."""
+
 _UMASK = os.umask(0)  # the mask can only be read by setting it, which is not safe once threads run
 os.umask(_UMASK)
 
@@ -16,7 +19,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: the folder is missing or not writable, or the disk is full; `path` is as it was.
     """
-    handle, temporary = tempfile.mkstemp(prefix=".trinas-", suffix=".tmp", dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=HIDDEN, suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

@@ -14,9 +14,10 @@ import torch
 from PIL import Image as PillowImage
 
 from trinas.compare import detailed_places, enlarged_place
+from trinas.data import GENERATED_FOLDER
 from trinas.errors import RunError
 from trinas.evaluate import Pixels, upscale_bicubic
-from trinas.events import EVENTS_FILE, STAGES
+from trinas.events import EVENTS_FILE, STAGES, stage_steps
 from trinas.files import write_atomically
 from trinas.images import to_levels
 from trinas.network import Network
@@ -93,9 +94,6 @@ def render(
         pictures: captions and data URLs.
     """
     spec = ArchSpec.from_dict(report["spec"])
-    steps = dict(report["steps"])
-    if report["shortened"]:
-        steps[STAGES[-1]] = report["shortened"][-1][1]
     return (
         _templates()
         .get_template("report.html.jinja")
@@ -117,7 +115,8 @@ def render(
                 for key, limit in report["budgets"].items()
             ],
             stages=stages(report, events),
-            charts=charts(steps, report["budgets"], events),
+            charts=charts(stage_steps(events), report["budgets"], events),
+            generated=GENERATED_FOLDER,
             settings=_settings(report),
         )
     )
@@ -130,7 +129,6 @@ def live_drawings(events: Sequence[dict[str, Any]]) -> str:
         events: the lines of events.jsonl so far; the first one says what is searched.
     """
     space = SearchSpace(**events[0]["space"])
-    steps = {event["stage"]: event["steps"] for event in events if event["event"] == "StageStarted"}
     told = [event for event in events if event.get("mixtures")]
     chosen = [ArchSpec.from_dict(event["spec"]) for event in events if event["event"] == "ArchitectureChosen"]
     return (
@@ -142,7 +140,7 @@ def live_drawings(events: Sequence[dict[str, Any]]) -> str:
             mixture=told[-1] | mixture_diagram(space, told[-1]["mixtures"]) if told else None,
             kinds=space.primitives,
             words=_words(space.family),
-            charts=charts(steps, events[0]["budgets"], events) if told else [],
+            charts=charts(stage_steps(events), events[0]["budgets"], events) if told else [],
         )
     )
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from trinas.budgets import CostModel, check_possible, fit, largest_choice
 from trinas.card import UNSPECIFIED
-from trinas.checkpoint import load_state, save_state
+from trinas.checkpoint import held, load_state, save_state
 from trinas.config import Budgets, SearchConfig, TrainConfig
 from trinas.data import (
     GENERATED_FOLDER,
@@ -54,7 +54,15 @@ from trinas.report import write_page
 from trinas.space import ArchSpec, Choice, SearchSpace
 from trinas.store import WEIGHTS_FILE, Model, ModelConfig
 from trinas.supernet import Supernet
-from trinas.train import EXACT_PSNR, begin_training, check_new_run, load_teacher, resume_training, validation_psnr
+from trinas.train import (
+    EXACT_PSNR,
+    begin_training,
+    check_new_run,
+    load_teacher,
+    resume_training,
+    teaching,
+    validation_psnr,
+)
 from trinas.train import STATE_FILE as TRAINING_FILE
 from trinas.train import Progress as TrainingProgress
 from trinas.warmstart import bundled_supernet, start_from
@@ -255,7 +263,7 @@ def _begin(
     started = time.perf_counter()
     device = pick_device(config.device)
     check_data(photographs, space, config)
-    load_teacher(config.teacher, space.scale)
+    taught_by = teaching(load_teacher(config.teacher, space.scale))
     check_possible(CostModel(space), config.budgets)
     pretrained = bundled_supernet(space) if config.warm_start else None
     started_from = pretrained.origin() if pretrained else {}
@@ -270,6 +278,8 @@ def _begin(
                 f"the search started from {_start_named(repeated['started_from'])}, here it would from "
                 f"{_start_named(started_from)}: it takes the version of trinas-upscale that made it"
             )
+        if repeated["taught_by"] != taught_by:
+            raise RunError(f"{config.teacher} has other weights than when it taught the search that is to be repeated")
     learner = _learner(space, config, times, precision, device)
     if pretrained:
         start_from(learner.supernet, pretrained)
@@ -280,7 +290,8 @@ def _begin(
         raise RunError(f"{run_dir}: cannot be made ({error.strerror})") from None
     folders = sorted({str(photo.path.parent) for photo in photographs})
     run = Run(space, config, learner, times, folders, repeats=repeated is not None, started_from=started_from)
-    return _Search(run, photographs, run_dir, on_event, stop or threading.Event(), started).run_stages()
+    with held(run_dir / STATE_FILE):
+        return _Search(run, photographs, run_dir, on_event, stop or threading.Event(), started).run_stages()
 
 
 def _start_named(started_from: dict[str, Any]) -> str:
@@ -300,10 +311,18 @@ def resume_search(
 
     Args and returns: as for `search_network`, with the very images the run was started with.
     Raises:
-        RunError: there is no such run, its state is damaged, or the images are others.
+        RunError: there is no such run, its state is damaged, the images or the teacher are others, or another process
+            is at work on it.
     """
     started = time.perf_counter()
     check_resumable(run_dir)
+    with held(run_dir / STATE_FILE):
+        run = _restored(run_dir, photographs)
+        return _Search(run, photographs, run_dir, on_event, stop or threading.Event(), started).run_stages()
+
+
+def _restored(run_dir: Path, photographs: Sequence[Photograph]) -> Run:
+    """The run as it was saved; sets torch's thread count to its own."""
     state = load_state(run_dir / STATE_FILE)
     if state["data"] != fingerprint(photographs):
         raise RunError(f"{run_dir}: was started with other training images; name the same folders to resume")
@@ -317,7 +336,7 @@ def resume_search(
     if run.stage == FINE_TUNE:  # the network is chosen
         for slowdown in times.slowdowns:
             learner.costs = learner.costs.rescaled(slowdown)
-    return _Search(run, photographs, run_dir, on_event, stop or threading.Event(), started).run_stages()
+    return run
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -331,7 +350,7 @@ def read_report(path: Path) -> dict[str, Any]:
         _read_settings(report)
         ArchSpec.from_dict(report["spec"])
         lacks = {"sha256", "images", "folders"} - set(report["data"]) | {"training"} - set(report["precision"])
-        lacks |= {"threads", "versions", "weights_sha256", "fine_tuning", "started_from"} - set(report)
+        lacks |= {"threads", "versions", "weights_sha256", "fine_tuning", "started_from", "taught_by"} - set(report)
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror})") from None
     except (KeyError, TypeError, ValueError, AttributeError, SpecError):
@@ -555,11 +574,12 @@ class _Search:
         learner, limit = self.learner, self.config.budgets.ms_per_mp
         batch = patches.batch(self.config.seed, sum(self.run.counts), self.config.batch_size)
         loss = lru_cache(maxsize=None)(lambda choice: learner.loss_of(batch, choice))
+        too_slow = ""
         for attempt in range(MOST_SHRINKS + 1):
             try:
                 choice = fit(learner.supernet.choice(), loss, learner.costs, self.config.budgets)
             except BudgetError:
-                if attempt == 0:
+                if not too_slow:
                     raise
                 break  # not even the smallest one, judged by what was measured
             if limit is None:
@@ -568,12 +588,13 @@ class _Search:
             if slowdown is None:
                 return choice
             measured = slowdown * learner.costs.of(choice)["ms_per_mp"]
+            too_slow = f"takes {measured:.1f} ms per megapixel of output, the budget is {limit:g}"
             learner.costs = learner.costs.rescaled(slowdown)
             if not self.run.repeats:
                 self.run.times.slowdowns.append(slowdown)
         raise BudgetError(
-            f"{self.run_dir}: the network still takes {measured:.1f} ms per megapixel of output after it was made "
-            f"smaller {attempt} times, the budget is {limit:g}; is something else running on this machine?"
+            f"{self.run_dir}: the network {too_slow}, and no smaller one was found that keeps within it; is something "
+            "else running on this machine?"
         )
 
     def _slowdown(self, choice: Choice, attempt: int) -> float | None:
@@ -606,7 +627,7 @@ class _Search:
                 t=1.0,
                 loss=progress.loss,
                 psnr=progress.psnr,
-                validated=progress.validated,
+                validated=progress.validated and progress.step > run.step,
                 costs=costs,
                 budgets=budgets,
                 steps_per_second=progress.steps_per_second,
@@ -674,6 +695,7 @@ class _Search:
             "space": asdict(run.space),
             "settings": asdict(self.config),
             "started_from": run.started_from,
+            "taught_by": teaching(load_teacher(self.config.teacher, run.space.scale)),
             "rates": {
                 "weights": weight_rate(run),
                 "scores": score_rate(run),

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trinas.card import UNSPECIFIED
-from trinas.checkpoint import load_state, save_state
+from trinas.checkpoint import held, load_state, save_state
 from trinas.config import TrainConfig, UpscaleConfig
 from trinas.data import Patches, Photograph, Teacher, check_sizes, fingerprint, image_pairs, split
 from trinas.device import autocast, pick_device, synchronize, training_precision
-from trinas.errors import ModelError, RunError
+from trinas.errors import ModelError, RunError, UpscaleError
 from trinas.evaluate import Pixels, psnr_y
-from trinas.files import write_atomically
+from trinas.events import EVENTS_FILE
+from trinas.files import HIDDEN, write_atomically
 from trinas.muon import Muon
 from trinas.network import Frame, Network
 from trinas.plot import line_plot
@@ -156,7 +157,7 @@ def begin_training(
     network, averaged, optimizer = _prepare(spec, config, device, start.network if start else None)
     precision = training_precision(config.precision, device)
     started_from = {"name": start.config.name, **start.config.training} if start else {}
-    taught_by = _taught_by(load_teacher(config.teacher, spec.scale, config.variants))
+    taught_by = teaching(load_teacher(config.teacher, spec.scale, config.variants))
     run = Run(config, spec, config.steps or 0, device, precision, started_from, taught_by, network, averaged, optimizer)
     return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
 
@@ -174,7 +175,8 @@ def resume_training(
 
     Args and returns: as for `train_network`, with the very images the run was started with.
     Raises:
-        RunError: there is no such run, its state is damaged, or the images or the teacher are others.
+        RunError: there is no such run, its state is damaged, the images or the teacher are others, or another process
+            is at work on it.
     """
     state = load_state(run_dir / STATE_FILE)
     if state["data"] != fingerprint(photographs):
@@ -212,7 +214,7 @@ def load_teacher(name: str | None, scale: int, variants: int = 0) -> Model | Non
     return model
 
 
-def _taught_by(teacher: Model | None) -> dict[str, Any]:
+def teaching(teacher: Model | None) -> dict[str, Any]:
     """What is kept of a teacher: its name, which weights it had, and all that it has learnt from."""
     if teacher is None:
         return {}
@@ -227,17 +229,30 @@ def _taught_by(teacher: Model | None) -> dict[str, Any]:
 
 def _at_its_best(model: Model, run: Run) -> Teacher:
     """A teacher's mean over turns and flips; what bf16 loses is nothing to what it is wrong by."""
-    return Upscaler(model, UpscaleConfig(tta=True, device=str(run.device), precision=run.precision)).rgb8
+    upscaler = Upscaler(model, UpscaleConfig(tta=True, device=str(run.device), precision=run.precision))
+
+    def enlarged(low: Pixels) -> Pixels | None:
+        try:
+            return upscaler.rgb8(low)
+        except UpscaleError:  # what is seen to be wrong is nothing to imitate
+            return None
+
+    return enlarged
 
 
 def check_new_run(run_dir: Path) -> None:
     """Refuse a folder that a new run cannot have.
 
     Raises:
-        RunError: there is something of that name already, other than an empty folder.
+        RunError: there is something of that name already, other than an empty folder, or one whose run was killed
+            before it had a state.
     """
-    if run_dir.exists() and not (run_dir.is_dir() and not any(run_dir.iterdir())):
+    if run_dir.exists() and not (run_dir.is_dir() and all(map(_is_no_run, run_dir.iterdir()))):
         raise RunError(f"{run_dir}: exists already; resume it, or choose another folder")
+
+
+def _is_no_run(path: Path) -> bool:
+    return path.name == EVENTS_FILE or path.name.startswith(HIDDEN)
 
 
 def _prepare(
@@ -267,15 +282,28 @@ def _train(
 ) -> Network:
     config, spec = run.config, run.spec
     check_sizes(photographs, config.patch_px * spec.scale)
-    learning, held_out = split(photographs)
     model = load_teacher(config.teacher, spec.scale, config.variants)
-    if _taught_by(model) != run.taught_by:
+    if teaching(model) != run.taught_by:
         raise RunError(f"{run_dir}: {config.teacher} has changed since it began to teach; start anew")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{run_dir}: cannot be made ({error.strerror})") from None
-    teacher = _at_its_best(model, run) if model and not _minimises_squares(run) else None
+    with held(run_dir / STATE_FILE):
+        teacher = _at_its_best(model, run) if model and not _minimises_squares(run) else None
+        return _take_steps(run, photographs, teacher, run_dir, on_progress, stop)
+
+
+def _take_steps(
+    run: Run,
+    photographs: Sequence[Photograph],
+    teacher: Teacher | None,
+    run_dir: Path,
+    on_progress: Callable[[Progress], None],
+    stop: threading.Event,
+) -> Network:
+    config, spec = run.config, run.spec
+    learning, held_out = split(photographs)
     patches = Patches(learning, spec.scale, config.patch_px, run.device, teacher, config.variants)
     validation = image_pairs(held_out, spec.scale, min(config.variants, 1))
     data = fingerprint(photographs)
@@ -286,7 +314,8 @@ def _train(
         if run.started_from and not run.metrics:
             _validate(run, validation)  # what the start is worth, so that nothing worse is ever kept
         _save(run, run_dir, data, photographs)  # from here on resuming uses this number of steps
-    on_progress(_progress(run, math.nan, validated=False))
+    # A run that goes on tells its last validation again: it may have been killed before anybody heard of it.
+    on_progress(_progress(run, math.nan, validated=0 < run.step == run.metrics[-1]["step"] if run.metrics else False))
     saved = reported = time.perf_counter()
     reported_step = run.step
     while run.step < run.steps:
