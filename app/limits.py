@@ -17,7 +17,7 @@ class Limits:
     files: int = 1000
     """Of a batch, those in archives included."""
     unpacked_mb: float = 4000
-    """Of all files in an archive."""
+    """Of all files of a batch."""
     seconds: float = 3600
     """For one job: a picture, a batch, a comparison."""
     queue: int = 32

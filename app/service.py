@@ -7,11 +7,12 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import prod
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import torch
 
@@ -135,13 +136,17 @@ class Service:
             shutil.rmtree(session.folder, ignore_errors=True)
 
     def sweep(self) -> None:
-        """Forget visitors that were not heard of for an hour, and uploads as old as that."""
+        """Forget visitors that were not heard of for an hour; delete uploads as old as that, and older results."""
         now = time.monotonic()
         with self._lock:
             old = [key for key, session in self._sessions.items() if now - session.seen > FORGET_AFTER_S]
             known = {session.folder for session in self._sessions.values()}
         for key in old:
             self.forget(key)
+        for folder in (folder for visitor in known for folder in visitor.glob("*")):
+            with suppress(FileNotFoundError):
+                if time.time() - folder.stat().st_mtime > FORGET_AFTER_S + self.limits.seconds:
+                    shutil.rmtree(folder, ignore_errors=True)
         for path in self.folder.iterdir():  # uploads: each in a folder of its own, or a file on its way there
             with suppress(FileNotFoundError):  # moved or deleted meanwhile
                 if path not in known and time.time() - path.stat().st_mtime > FORGET_AFTER_S:
@@ -295,9 +300,19 @@ class Service:
         Raises:
             Stopped: so it was.
         """
+        check = self.checked(session)
+
+        def on_checked_tile(number: int, share: float) -> None:
+            check()
+            on_tile(number, share)
+
+        return run_jobs(jobs, enlarger, size, save, on_tile=on_checked_tile)
+
+    def checked(self, session: Session) -> Callable[[], None]:
+        """What a job that begins now is to call at each tile: it raises `Stopped` where the job is to end."""
         end = time.monotonic() + self.limits.seconds
 
-        def check(number: int, share: float) -> None:
+        def check() -> None:
             if session.stop.is_set():
                 raise Stopped("Stopped.")
             if time.monotonic() > end:
@@ -305,54 +320,70 @@ class Service:
                     f"Stopped: it took longer than {self.limits.seconds:g} seconds, the limit of this server."
                 )
             session.seen = time.monotonic()
-            on_tile(number, share)
 
-        return run_jobs(jobs, enlarger, size, save, on_tile=check)
+        return check
 
     # Batches
 
     def unpack(self, session: Session, uploads: Sequence[Path]) -> Path:
-        """A folder with all files of a batch: archives are unpacked, with their folders.
+        """A folder with all files of a batch: archives are unpacked, with their folders; no two files share a name.
 
         Raises:
             ImageError: an archive is damaged, holds what no archive should, or it is too much.
         """
         folder = session.new_folder()
-        for upload in uploads:
-            if zipfile.is_zipfile(upload):
-                self._unpack_archive(upload, folder)
-            else:
-                target = next(free for free in map(Path, _numbered(upload.name)) if not (folder / free).exists())
-                shutil.copyfile(upload, folder / target)
-        count = sum(1 for path in folder.rglob("*") if path.is_file())
-        if count > self.limits.files:
-            raise ImageError(f"{count} files are too many; the limit is {self.limits.files} at once")
+        try:
+            self._unpack(uploads, folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return folder
 
-    def _unpack_archive(self, upload: Path, folder: Path) -> None:
-        limit = self.limits.unpacked_mb * 1e6
-        try:
-            with zipfile.ZipFile(upload) as archive:
-                members = [member for member in archive.infolist() if not member.is_dir()]
-                if len(members) > self.limits.files:
-                    raise ImageError(
-                        f"{upload.name}: {len(members)} files are too many, of {self.limits.files} allowed"
-                    )
-                for member in members:
-                    if not is_inside(member.filename):
-                        raise ImageError(f"{upload.name}: holds the path {member.filename}, which leads out of it")
-                    target = folder / member.filename
+    def _unpack(self, uploads: Sequence[Path], folder: Path) -> None:
+        files, free_bytes = 0, self.limits.unpacked_mb * 1e6
+        for upload in uploads:
+            with _damage_named(upload.name):
+                for name, source in _files_of(upload):
+                    files += 1
+                    if files > self.limits.files:
+                        raise ImageError(f"{upload.name}: too many files; the limit is {self.limits.files} at once")
+                    target = next(path for path in map(folder.joinpath, _numbered(name)) if not path.exists())
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    with archive.open(member) as source, target.open("wb") as file:
+                    with target.open("wb") as file:
                         while chunk := source.read(1 << 20):
-                            limit -= len(chunk)  # what an archive says of its sizes need not be true
-                            if limit < 0:
+                            free_bytes -= len(chunk)  # what an archive says of its sizes need not be true
+                            if free_bytes < 0:
                                 most = f"{self.limits.unpacked_mb:g} MB"
-                                raise ImageError(f"{upload.name}: unpacks to more than {most}, which is too much")
+                                raise ImageError(f"{upload.name}: more than {most} of files are too much at once")
                             file.write(chunk)
-        # Each says it in its own way: damage, a password and an unknown compression (both RuntimeErrors).
-        except (zipfile.BadZipFile, OSError, RuntimeError, EOFError) as error:
-            raise ImageError(f"{upload.name}: is damaged, or cannot be unpacked here ({error})") from None
+
+
+def _files_of(upload: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Names and contents: of the files in an archive, with their folders, or of the one that was uploaded."""
+    if not zipfile.is_zipfile(upload):
+        with upload.open("rb") as file:
+            yield upload.name, file
+        return
+    with zipfile.ZipFile(upload) as archive:
+        for member in archive.infolist():
+            if member.is_dir():
+                continue
+            if not is_inside(member.filename):
+                raise ImageError(f"{upload.name}: holds the path {member.filename}, which leads out of it")
+            with archive.open(member) as file:
+                yield member.filename, file
+
+
+@contextmanager
+def _damage_named(name: str) -> Iterator[None]:
+    """Whatever goes wrong in unpacking is said of the upload: each compression and kind of damage has its own error."""
+    try:
+        yield
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+        raise ImageError(f"{name}: is damaged, or cannot be unpacked here ({reason})") from None
 
 
 def is_inside(name: str) -> bool:
@@ -428,4 +459,4 @@ def _numbered(name: str) -> Iterator[str]:
     path = Path(name)
     yield name
     for number in range(2, 1_000_000):
-        yield f"{path.stem}-{number}{path.suffix}"
+        yield str(path.with_name(f"{path.stem}-{number}{path.suffix}"))

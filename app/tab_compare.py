@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trinas.compare import detailed_places, enlarged_place
+from trinas.config import UpscaleConfig
 from trinas.errors import ImageError, Stopped, TrinasError
 from trinas.evaluate import psnr_y, ssim_y, upscale_bicubic
 from trinas.images import Image, flattened, in_srgb, read_image, read_rgb8, rgb_of, to_levels
@@ -169,7 +170,7 @@ def _columns(
     megapixels = width * height / 1e6
     for name in names:
         model = load_model(service.where(name) or name)
-        upscaler = Upscaler(model)
+        upscaler = Upscaler(model, UpscaleConfig(device=service.device))
 
         def enlarge(part: Tensor, upscaler: Upscaler = upscaler) -> Tensor:
             return upscaler(Image(part)).pixels
@@ -208,7 +209,8 @@ def _measured(
         ImageError: the original has not the right size, or one of the two cannot be read.
         Stopped: the visitor wished so.
     """
-    low, high = read_rgb8(picture), read_rgb8(original)
+    limits = service.limits
+    low, high = read_rgb8(picture, limits.input_px), read_rgb8(original, limits.output_px)
     if high.shape != (low.shape[0] * scale, low.shape[1] * scale, 3):
         sizes = [pixels_text((shape[1], shape[0])) for shape in (high.shape, low.shape)]
         raise ImageError(
@@ -216,18 +218,14 @@ def _measured(
         )
     if min(low.shape[:2]) < 16:
         raise ImageError("the picture is too small to measure: 16 pixels a side are the least")
-    stop = service.session(session_hash).stop
+    check = service.checked(service.session(session_hash))
     ways: dict[str, Any] = {"bicubic": partial(upscale_bicubic, scale=scale)}
     for name in names:
-        upscaler = Upscaler(load_model(service.where(name) or name))
+        upscaler = Upscaler(load_model(service.where(name) or name), UpscaleConfig(device=service.device))
 
         def enlarge(pixels: Any, upscaler: Upscaler = upscaler) -> Any:
-            def check(done: int, total: int) -> None:
-                if stop.is_set():
-                    raise Stopped("Stopped.")
-
             tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
-            return to_levels(upscaler(Image(tensor), check).pixels, 8)
+            return to_levels(upscaler(Image(tensor), lambda done, total: check()).pixels, 8)
 
         ways[name] = enlarge
     found = {}

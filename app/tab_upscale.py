@@ -10,7 +10,7 @@ from trinas.images import read_header
 
 from .parts import NETWORKS, PRIVATE, PROGRESS, Controls, Picker, TileProgress, facts, idle, note, read_controls
 from .pictures import pairs, shown_copy
-from .service import Preview, Service, bytes_text, escaped, pixels_text, seconds_text
+from .service import Preview, Service, bytes_text, escaped, pixels_text, seconds_text, shown
 
 WHOLE, DETAIL = "Whole picture", "Detail, pixel by pixel"
 SIDES = (
@@ -28,7 +28,7 @@ WELCOME = """<ol class="steps">
 
 def upscale_tab(service: Service, picker: Picker) -> None:
     """Lay out the tab and say what its parts do."""
-    shown = gr.State(None)  # the pairs of the slider
+    views = gr.State(None)  # the pairs of the slider
     with gr.Row(elem_classes="sides"):
         with gr.Column(scale=2, min_width=320):
             picture = gr.File(
@@ -100,21 +100,26 @@ def upscale_tab(service: Service, picker: Picker) -> None:
             outcome = service.upscale(
                 session, Path(path), enlarger, size, save, TileProgress(progress, [Path(path).name])
             )
-            result = outcome.job.result
-            found = pairs(Path(path), result, session.new_folder(), service.limits.input_px, service.limits.output_px)
         except Stopped as stopped:
             return *(same,) * 5, note(escaped(stopped)), same
         except TrinasError as error:
             return *(same,) * 5, note(escaped(error), "bad"), same
+        result = outcome.job.result
+        notes = [*outcome.notes]
+        try:
+            found = pairs(Path(path), result, session.new_folder(), service.limits.input_px, service.limits.output_px)
+        except TrinasError as error:  # the file is there all the same
+            found = {}
+            notes.append(f"it cannot be shown here ({shown(str(error), Path(path).parent, result.parent)})")
         seconds = outcome.read_seconds + outcome.enlarge_seconds + outcome.write_seconds
         words = f"{escaped(result.name)}, {bytes_text(result.stat().st_size)}, done in {seconds_text(seconds)}"
-        words += "".join(f"<br>Note: {escaped(text)}" for text in outcome.notes)
+        words += "".join(f"<br>Note: {escaped(text)}" for text in notes)
         paths = {name: (str(pair.before), str(pair.after)) for name, pair in found.items()}
         first = "detail" if "detail" in paths else "whole"
         return (
-            gr.update(visible=False),
-            gr.update(value=paths[first], visible=True),
-            gr.update(visible=True),
+            gr.update(visible=not paths),
+            gr.update(value=paths.get(first), visible=bool(paths)),
+            gr.update(visible=bool(paths)),
             gr.update(visible="detail" in paths, value=DETAIL if first == "detail" else WHOLE),
             paths,
             note(words, "good"),
@@ -143,11 +148,11 @@ def upscale_tab(service: Service, picker: Picker) -> None:
         control.change(described, inputs, [plan, start], **estimates)
     running = start.click(begin, None, [start, stop, said], queue=False, **quiet)
     running = running.then(
-        run, inputs, [preview, slider, sides, view, shown, said, download], show_progress_on=said, **NETWORKS, **PRIVATE
+        run, inputs, [preview, slider, sides, view, views, said, download], show_progress_on=said, **NETWORKS, **PRIVATE
     )
     running.then(lambda: idle(running=False), None, [start, stop], queue=False, **quiet)
     stop.click(stopped, None, None, queue=False, **quiet)
-    view.input(switched, [view, shown], slider, **quiet)
+    view.input(switched, [view, views], slider, **quiet)
 
 
 def _chosen(service: Service, found: Preview, named: bool) -> str:

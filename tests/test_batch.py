@@ -82,9 +82,9 @@ def test_large_results_are_made_one_at_a_time(photos, tmp_path, enlarger, monkey
         def passes(self, *arguments):
             return enlarger.passes(*arguments)
 
-        def __call__(self, *arguments):
+        def enlarge(self, *arguments):
             events.append("enlarge")
-            return enlarger(*arguments)
+            return enlarger.enlarge(*arguments)
 
     monkeypatch.setattr(batch, "write_image", slow_write)
     jobs = plan_jobs([photos], tmp_path / "out", SIZE, SAVE).jobs
@@ -96,10 +96,10 @@ def test_a_failed_picture_is_reported_and_never_written(photos, tmp_path, enlarg
     class Failing:
         passes = enlarger.passes
 
-        def __call__(self, image, size, on_tile):
+        def enlarge(self, image, size, on_tile):
             if (image.pixels[:, 0, 0] * 255).round().tolist() == first:
                 raise UpscaleError("the network's result differs in colour")
-            return enlarger(image, size, on_tile)
+            return enlarger.enlarge(image, size, on_tile)
 
     first = generated_photograph(16, 20, 2)[0, 0].tolist()
     jobs = plan_jobs([photos], tmp_path / "out", SIZE, SAVE).jobs

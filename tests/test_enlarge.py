@@ -1,12 +1,14 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image as PillowImage
 
 from trinas.config import UpscaleConfig
-from trinas.enlarge import Enlarger, resized
+from trinas.enlarge import NOT_SMOOTHED, Enlarger, resized
 from trinas.errors import UpscaleError
-from trinas.images import Image
+from trinas.images import Image, read_image
 from trinas.store import PHOTO_MAX_JPEG_QUALITY, load_model
 from trinas.upscale import resize
 
@@ -88,6 +90,21 @@ def test_the_quality_of_a_picture_decides_and_no_result_has_one():
     assert (enlarger(image, (120, 80)).pixels != compressed.pixels).any()
     assert compressed.jpeg_quality is None, "enlarged again, it is a clean picture"
     assert resized(replace(image, jpeg_quality=1), (15, 10)).jpeg_quality is None
+
+
+def test_a_pattern_that_is_taken_for_compression_is_enlarged_by_the_usual_network(tmp_path):
+    """Stripes of single pixels: the network against compression makes them gray, and is refused."""
+    stripes = np.zeros((40, 60, 3), np.uint8)
+    stripes[:, ::2] = 255
+    PillowImage.fromarray(stripes).save(tmp_path / "stripes.jpg", quality=50)
+    image = read_image(tmp_path / "stripes.jpg")
+    with pytest.raises(UpscaleError, match="try another model"):
+        Enlarger("trinas-s-photo-x4", CPU)(image, (240, 160))
+    enlarger = Enlarger(None, CPU)
+    result, passes = enlarger.enlarge(image, (240, 160))
+    assert [(step.model, step.smooths) for step in passes] == [("trinas-xs-x4", False)]
+    assert result.notes == (NOT_SMOOTHED,)
+    torch.testing.assert_close(result.pixels, enlarger.upscaler("trinas-xs-x4")(image).pixels, rtol=0, atol=0)
 
 
 def test_each_network_is_loaded_once(monkeypatch):

@@ -21,6 +21,7 @@ from trinas.network import Network
 from trinas.space import ArchSpec, CellSpec, SlotSpec
 from trinas.store import PICTURE_FILE, ModelConfig, bundled_models, find_model, load_config, load_model, save_model
 
+NOWHERE = "http://127.0.0.1:9"
 LOAD = "import sys, trinas; print(trinas.load_model(sys.argv[1]).config.name)"
 CLI = "from trinas_app.cli import main; main()"
 LOAD_ALL = """
@@ -72,7 +73,7 @@ def test_a_model_is_downloaded_once_and_then_works_offline(run, hub):
     assert run(LOAD, "ann/tiny@main").stdout.strip() == "tiny-model"
     assert [request for request in hub.requests if request.startswith("GET") and "resolve" in request] == fetched
     assert run(LOAD, "ann/tiny", HF_HUB_OFFLINE="1").stdout.strip() == "tiny-model"
-    assert run(LOAD, "ann/tiny", HF_ENDPOINT="http://127.0.0.1:9").stdout.strip() == "tiny-model"
+    assert run(LOAD, "ann/tiny", HF_ENDPOINT=NOWHERE).stdout.strip() == "tiny-model"
 
 
 def test_the_command_line_takes_a_hub_id(run, tmp_path):
@@ -136,7 +137,7 @@ def test_an_interrupted_download_goes_on(run, hub, tmp_path):
 
 
 def test_without_a_network_it_is_said_so(run):
-    assert "cannot be reached" in complaint(run(LOAD, "ann/tiny", HF_ENDPOINT="http://127.0.0.1:9"))
+    assert "cannot be reached" in complaint(run(LOAD, "ann/tiny", HF_ENDPOINT=NOWHERE))
 
 
 def test_a_pushed_model_comes_back(run, hub, tiny_model_dir):
@@ -200,6 +201,10 @@ def test_a_wrong_token_is_said_to_be(run, hub, tiny_model_dir):
     assert "cannot be uploaded" in text
     assert "wrong" not in text, "a token is nothing to print"
     assert "ann/pushed" not in hub.files
+
+
+def test_what_cannot_be_uploaded_without_a_network_is_one_line(run, tiny_model_dir):
+    assert "cannot be uploaded" in complaint(run(PUSH, str(tiny_model_dir), "ann/x", "right", HF_ENDPOINT=NOWHERE))
 
 
 @pytest.mark.parametrize("name", ["user/name", "user/name@v1.0", "a-b/c.d_e@refs/pr/1"])

@@ -134,6 +134,22 @@ def test_damaged_exif_does_not_spoil_a_sound_picture(tmp_path):
         assert read_image(tmp_path / name).pixels.shape == (3, 20, 30)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_transparent_gray_of_few_bits_becomes_alpha(tmp_path, bits):
+    levels = np.arange(8, dtype=np.uint8) % min(8, 2**bits)
+    row = b"\0" + np.packbits(np.unpackbits(levels[:, None], axis=1)[:, -bits:]).tobytes()
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", 8, 2, bits, 0, 0, 0, 0), b"tRNS": struct.pack(">H", 1)}
+    chunks |= {b"IDAT": zlib.compress(2 * row), b"IEND": b""}
+    content = b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks.items()
+    )
+    (tmp_path / "in.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    pixels = levels_of(read_image(tmp_path / "in.png"))
+    np.testing.assert_array_equal(pixels[0, :, 0], levels * (255 // (2**bits - 1)))
+    np.testing.assert_array_equal(pixels[0, :, 1] == 0, levels == 1)
+
+
 def test_transparent_gray_of_16_bits_becomes_alpha(tmp_path):
     levels = np.full((4, 5), 500, np.uint16)
     levels[0, 0] = 7

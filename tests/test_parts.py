@@ -4,10 +4,17 @@ import re
 from dataclasses import replace
 
 import pytest
+from conftest import generated_photograph
+from PIL import Image as PillowImage
+from trinas_app.limits import Limits
 from trinas_app.parts import label, table
-from trinas_app.service import Offer, bytes_text, seconds_text
+from trinas_app.service import Offer, Service, bytes_text, seconds_text
+from trinas_app.tab_compare import _measured
 from trinas_app.tab_models import models_list, trade_off
 
+from trinas.degrade import downscale
+from trinas.device import pick_device
+from trinas.errors import ImageError, Stopped
 from trinas.store import bundled_models, load_config
 
 
@@ -28,6 +35,25 @@ def test_a_model_of_somebody_else_says_where_it_came_from(offers):
     config = replace(offers["trinas-xs-x4"].config, figures={}, licence="MIT")
     assert label(Offer(config, "Hub"), "ann/small", None).startswith("ann/small · Hub · ")
     assert label(Offer(config, "Hub"), "ann/small", None).endswith("parameters · MIT")
+
+
+def test_a_comparison_runs_where_the_server_does_and_within_its_limits(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("trinas.upscale.pick_device", lambda name: asked.append(name) or pick_device(name))
+    high = generated_photograph(80, 96)
+    for name, levels in {"low": downscale(high, 4), "high": high}.items():
+        PillowImage.fromarray(levels).save(tmp_path / f"{name}.png")
+
+    def measured(service):
+        paths = (tmp_path / "low.png", tmp_path / "high.png")
+        return _measured(service, "a", *paths, 4, ["trinas-xs-x4"], lambda share, desc: None)
+
+    assert set(measured(Service(tmp_path / "visitors", device="cpu"))) == {"bicubic", "trinas-xs-x4"}
+    assert set(asked) == {"cpu"}
+    with pytest.raises(ImageError, match="too large"):
+        measured(Service(tmp_path / "visitors", Limits(output_px=1000), "cpu"))
+    with pytest.raises(Stopped, match="limit of this server"):
+        measured(Service(tmp_path / "visitors", Limits(seconds=0), "cpu"))
 
 
 def test_cells_of_a_table_are_text():

@@ -1,6 +1,7 @@
 """What the page does for its visitors, without the page."""
 
 import os
+import random
 import re
 import shutil
 import threading
@@ -37,8 +38,8 @@ def size_of(path: Path) -> tuple[int, int]:
         return opened.size
 
 
-def archive_of(path: Path, members: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
+def archive_of(path: Path, members: dict[str, bytes], way: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", way) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     return path
@@ -197,12 +198,44 @@ def test_files_of_one_name_are_told_apart(service, tmp_path, picture):
     assert sorted(path.name for path in folder.iterdir()) == ["cat-2.png", "cat.png"]
 
 
+def test_archives_with_files_of_one_name_lose_none(service, tmp_path):
+    uploads = [archive_of(tmp_path / f"{name}.zip", {"sea/1.png": name.encode()}) for name in ("a", "b")]
+    (tmp_path / "1.png").write_bytes(b"c")
+    uploads += [tmp_path / "1.png", archive_of(tmp_path / "d.zip", {"1.png": b"d"})]
+    folder = service.unpack(service.session("a"), uploads)
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert found == {"sea/1.png": b"a", "sea/1-2.png": b"b", "1.png": b"c", "1-2.png": b"d"}
+
+
+@pytest.mark.parametrize(
+    ("limits", "complaint"), [(Limits(files=5), "c.zip: too many"), (Limits(unpacked_mb=1), "b.zip: more than 1 MB")]
+)
+def test_limits_are_of_the_whole_batch_and_leave_nothing(tmp_path, limits, complaint):
+    members = {f"{number}.png": bytes(300_000) for number in range(2)}
+    uploads = [archive_of(tmp_path / f"{name}.zip", members) for name in "abcd"]
+    service = Service(tmp_path / "server", limits, "cpu")
+    with pytest.raises(ImageError, match=complaint):
+        service.unpack(service.session("a"), uploads)
+    assert not list(service.folder.rglob("*.png"))
+
+
+def test_results_do_not_pile_up_while_a_visitor_stays(service):
+    session = service.session("a")
+    old, recent = session.new_folder(), session.new_folder()
+    (old / "cat_x2.png").write_bytes(b"x")
+    os.utime(old, (0, 0))
+    service.sweep()
+    assert not old.exists()
+    assert recent.exists()
+    assert service.session("a") is session
+
+
 @pytest.mark.parametrize(
     ("members", "limits", "complaint"),
     [
         ({"../evil.png": b"x"}, Limits(), "leads out"),
         ({"/evil.png": b"x"}, Limits(), "leads out"),
-        ({f"{number}.png": b"" for number in range(4)}, Limits(files=3), "too many"),
+        ({f"{number}.png": b"" for number in range(4)}, Limits(files=3), "evil.zip: too many files; the limit is 3"),
         ({"zeros.png": bytes(2_000_000)}, Limits(unpacked_mb=1), "too much"),
     ],
 )
@@ -214,8 +247,9 @@ def test_archives_that_want_too_much_are_refused(tmp_path, members, limits, comp
     assert not list(tmp_path.rglob("evil.png"))
 
 
-def test_a_damaged_archive_is_refused(service, tmp_path):
-    upload = archive_of(tmp_path / "damaged.zip", {"a.png": bytes(range(256)) * 100})
+@pytest.mark.parametrize("way", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_damaged_archive_is_refused(service, tmp_path, way):
+    upload = archive_of(tmp_path / "damaged.zip", {"a.png": random.Random(0).randbytes(25_000)}, way)
     content = bytearray(upload.read_bytes())
     content[100:200] = bytes(100)
     upload.write_bytes(content)
@@ -236,6 +270,12 @@ def test_an_archive_that_cannot_be_unpacked_here_is_refused(service, tmp_path, f
         content[start : start + 2] = value
     upload.write_bytes(content)
     with pytest.raises(ImageError, match=f"cannot be unpacked here .*{complaint}"):
+        service.unpack(service.session("a"), [upload])
+
+
+def test_a_name_that_no_file_can_have_is_said_without_where_it_would_have_been(service, tmp_path):
+    upload = archive_of(tmp_path / "long.zip", {f"{'a' * 300}.png": b"x"})
+    with pytest.raises(ImageError, match=r"^long\.zip: is damaged, or cannot be unpacked here \(File name too long\)$"):
         service.unpack(service.session("a"), [upload])
 
 

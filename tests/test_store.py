@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -65,7 +66,28 @@ def test_a_config_this_version_does_not_know_is_refused(tiny_model_dir, changes,
     assert "config.json" in str(caught.value)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]"])
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"training": {"config": "x"}}, "training is not what"),
+        ({"training": {"data": "x"}}, "training is not what"),
+        ({"training": {"started_from": {"started_from": {"config": []}}}}, "training is not what"),
+        ({"training": {"taught_by": {"name": "x", "data": [1]}}}, "training is not what"),
+        ({"training": {"taught_by": {}}}, "training is not what"),
+        ({"figures": {"Set5": {}}}, "figures are not"),
+        ({"figures": {"Set5": {"psnr": "31", "ssim": 0.9}}}, "figures are not"),
+        ({"figures": {"Set5": {"psnr": 1e9, "ssim": 0.9}}}, "figures are not"),
+        ({"figures": {"Set5": {"psnr": math.nan, "ssim": 0.9}}}, "figures are not"),
+        ({"figures": {"Set5": [31, 0.9]}}, "figures are not"),
+    ],
+)
+def test_what_lists_and_cards_could_not_show_is_refused(tiny_model_dir, changes, complaint):
+    change_config(tiny_model_dir, **changes)
+    with pytest.raises(ModelError, match=complaint):
+        load_config(str(tiny_model_dir))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000])
 def test_a_damaged_config_is_one_clear_error(tiny_model_dir, content):
     (tiny_model_dir / "config.json").write_text(content)
     with pytest.raises(ModelError, match=r"config\.json"):

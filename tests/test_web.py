@@ -513,6 +513,26 @@ def test_a_name_and_password_can_be_asked_for_and_limits_set_behind_a_proxy(tmp_
         server.close()
 
 
+@needs_browser
+def test_only_the_servers_own_limits_hold(browser, picture, tmp_path):
+    """Pillow's would refuse to read results of more than 179 megapixels back; here it is lowered to show that."""
+    lowered = "import PIL.Image; PIL.Image.MAX_IMAGE_PIXELS = 10_000; from trinas_app.cli import main; main()"
+    server = Server.__new__(Server)
+    server.start(tmp_path / "server", ["-c", lowered, "web", "--port", str(free_port()), "--device", "cpu"])
+    try:
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(server.url)
+        upload(page, "#picture", picture)
+        page.locator("#start").click()
+        expect(page.locator("#said")).to_contain_text("done in")
+        expect(page.locator("#slider")).to_be_visible()
+        expect(page.locator("#download")).to_be_visible()
+        page.close()
+    finally:
+        server.close()
+
+
 def test_a_port_that_is_taken_is_said_to_be(server, tmp_path):
     port = server.url.rpartition(":")[2]
     command = [sys.executable, "-m", "trinas_app", "web", "--port", port]

@@ -269,12 +269,13 @@ def _enlarged(
     if isinstance(current, _Decoded):
         start = time.perf_counter()
         try:
-            image = enlarger(current.image, current.work.size, on_tile)
+            image, passes = enlarger.enlarge(current.image, current.work.size, on_tile)
         except Exception as error:
             current = failed(current.job, error)
         else:
             seconds = time.perf_counter() - start
-            return writers.submit(_write, replace(current, image=image, enlarge_seconds=seconds), save)
+            current = replace(current, image=image, work=replace(current.work, passes=passes), enlarge_seconds=seconds)
+            return writers.submit(_write, current, save)
     known: Future[Outcome] = Future()
     known.set_result(current)
     return known

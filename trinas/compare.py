@@ -54,9 +54,8 @@ def compare_models(image: Image, models: Sequence[Model], config: UpscaleConfig 
     places, scale = sorted(detailed_places(colour)), models[0].scale
     crops = [colour[:, y : y + CROP_PX, x : x + CROP_PX] for y, x in places]
     bicubic = [resize(crop, crop.shape[1] * scale, crop.shape[2] * scale) for crop in crops]
-    columns = [
-        Contender("bicubic", f"x{scale}, each pixel shown {_SHOWN_PX / (CROP_PX * scale):.2g} times as large", bicubic)
-    ]
+    factor = _SHOWN_PX / max(bicubic[0].shape[1:])
+    columns = [Contender("bicubic", f"x{scale}, each pixel shown {factor:.2g} times as large", bicubic)]
     columns += [_contender(model, colour, places, config) for model in models]
     buffer = io.BytesIO()
     _sheet(columns).save(buffer, "PNG")

@@ -12,10 +12,14 @@ from torch import Tensor
 
 from trinas.config import UpscaleConfig
 from trinas.device import memory_shortage_named, pick_device
+from trinas.errors import UpscaleError
 from trinas.images import Image
 from trinas.sizes import choose_passes
 from trinas.store import DEFAULT_MODELS, PHOTO_MAX_JPEG_QUALITY, PHOTO_MODELS, load_config, load_model
 from trinas.upscale import Upscaler, count_tiles, resize
+
+NOT_SMOOTHED = "its compression is left in, since the network against that fails on patterns of single pixels"
+"""Note on a picture that the usual networks enlarged after all."""
 
 
 class Pass(NamedTuple):
@@ -74,24 +78,45 @@ class Enlarger:
             self._upscalers[model] = Upscaler(load_model(model), self.config)
         return self._upscalers[model]
 
-    @torch.inference_mode()
-    @memory_shortage_named()
     def __call__(
         self, image: Image, size: tuple[int, int], on_tile: Callable[[int, int], None] = lambda done, total: None
     ) -> Image:
+        """`enlarge`, for those who need not know by which networks."""
+        return self.enlarge(image, size, on_tile)[0]
+
+    @torch.inference_mode()
+    @memory_shortage_named()
+    def enlarge(
+        self, image: Image, size: tuple[int, int], on_tile: Callable[[int, int], None] = lambda done, total: None
+    ) -> tuple[Image, tuple[Pass, ...]]:
         """Enlarge a picture to `size`.
+
+        A network that smooths compression away may take a pattern of single pixels for compression and fail on it; if
+        nobody has named it, the usual networks enlarge the picture instead, and a note says so.
 
         Args:
             image: from `read_image`.
             size: width and height in pixels; a smaller one than the picture's only reduces it.
             on_tile: called after each tile with (tiles done, tiles in all).
         Returns:
-            The picture at that size, everything else kept.
+            The picture at that size, everything else kept, and the networks that it went through.
         Raises:
             UpscaleError: a network's result is not a picture of its input, or memory is too small.
         """
+        passes = self.passes(*image.size, size, image.jpeg_quality)
+        try:
+            return self._through(passes, image, size, on_tile), passes
+        except UpscaleError:
+            if not any(step.smooths for step in passes):
+                raise
+        image = replace(image, jpeg_quality=None, notes=(*image.notes, NOT_SMOOTHED))
+        passes = self.passes(*image.size, size)
+        return self._through(passes, image, size, on_tile), passes
+
+    def _through(
+        self, passes: Sequence[Pass], image: Image, size: tuple[int, int], on_tile: Callable[[int, int], None]
+    ) -> Image:
         width, height = image.size
-        passes = self.passes(width, height, size, image.jpeg_quality)
         grown = growth(passes)
         tiles = [count_tiles(height * factor, width * factor, self.config.tile_px) for factor in grown[:-1]]
         for number, step in enumerate(passes):

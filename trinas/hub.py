@@ -61,7 +61,9 @@ def download_model(name: str, files: tuple[str, ...]) -> Path:
         ) from None
     except errors.EntryNotFoundError:
         raise ModelError(f"{name}: is no model of this program, it has no {file}") from None
-    except (OSError, ValueError) as error:  # HTTP errors and full disks; names that the Hub refuses
+    except ModelError:
+        raise
+    except Exception as error:  # full disks, names that the Hub refuses, and whatever the client's HTTP library raises
         raise ModelError(f"{name}: cannot be downloaded ({_line(error)})") from None
     return path.parent
 
@@ -85,7 +87,7 @@ def upload_files(folder: Path, repo: str, files: tuple[str, ...], token: str | N
     try:
         page = api.create_repo(repo, exist_ok=True)
         api.upload_folder(repo_id=repo, folder_path=folder, allow_patterns=list(files), commit_message="Model")
-    except (OSError, ValueError) as error:
+    except Exception as error:  # as above
         raise ModelError(f"{repo}: cannot be uploaded ({_line(error)})") from None
     return str(page)
 

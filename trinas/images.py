@@ -115,6 +115,7 @@ def read_image(path: Path | str, max_px: int = MAX_INPUT_PX) -> Image:
 
 def _read_with_pillow(path: Path, content: bytes) -> Image:
     with _opened(path, io.BytesIO(content)) as opened:
+        _stretch_transparency(opened)
         opened.load()
         metadata = read_metadata(opened)
         orientation = exif_orientation(metadata.exif)
@@ -160,13 +161,15 @@ def read_header(path: Path, max_px: int = MAX_INPUT_PX) -> Header:
     return Header(width, height, has_alpha, (1 if is_gray else 3) + has_alpha, quality)
 
 
-def read_rgb8(path: Path) -> NDArray[np.uint8]:
+def read_rgb8(path: Path, max_px: int = MAX_INPUT_PX) -> NDArray[np.uint8]:
     """Decode an image file to uint8 (H, W, 3): gray repeated, alpha ignored, 16 bits rounded to 8.
 
+    Args:
+        max_px: as for `read_image`.
     Raises:
         ImageError: as for `read_image`.
     """
-    return np.ascontiguousarray(to_levels(rgb_of(read_image(path).pixels), 8))
+    return np.ascontiguousarray(to_levels(rgb_of(read_image(path, max_px).pixels), 8))
 
 
 def rgb_of(pixels: Tensor) -> Tensor:
@@ -345,6 +348,12 @@ def _finished(image: Image, pixels: NDArray[Any], orientation: int) -> Image:
 
 def _is_transparent(opened: PillowImage.Image) -> bool:
     return "transparency" in opened.info or opened.mode in ("LA", "PA", "RGBA")
+
+
+def _stretch_transparency(opened: PillowImage.Image) -> None:
+    """Pillow stretches a PNG's gray of 2 or 4 bits to 8, but not the gray that stands for transparency."""
+    if isinstance(opened, PngImagePlugin.PngImageFile) and opened.mode == "L" and "transparency" in opened.info:
+        opened.info["transparency"] *= {"L;2": 85, "L;4": 17}.get(str(opened.tile[0].args), 1)
 
 
 def _pixels_of(path: Path, opened: PillowImage.Image) -> NDArray[Any]:

@@ -168,7 +168,7 @@ def load_config(name: str) -> ModelConfig:
     path = find_model(name) / CONFIG_FILE
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: cannot be read ({error})") from None
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         found = data.get("schema") if isinstance(data, dict) else None
@@ -184,7 +184,31 @@ def load_config(name: str) -> ModelConfig:
     for key, kind in (("name", str), ("licence", str), ("training", dict), ("figures", dict)):
         if not isinstance(data[key], kind):
             raise ModelError(f"{path}: {key} is not a {kind.__name__}")
+    if not _is_training(data["training"]):
+        raise ModelError(f"{path}: training is not what a training leaves")
+    if not all(map(_is_figures, data["figures"].values())):
+        raise ModelError(f"{path}: figures are not PSNR and SSIM by test set")
     return ModelConfig(data["name"], spec, data["licence"], data["training"], data["figures"])
+
+
+def _is_training(stage: Any) -> bool:
+    """Whether the parts that cards and lists read are of the right kinds, in the stages before it too."""
+    if not isinstance(stage, dict) or not isinstance(stage.get("config", {}), dict):
+        return False
+    teacher = stage.get("taught_by", {"name": "", "data": []})
+    if not isinstance(teacher, dict) or not isinstance(teacher.get("name"), str) or "data" not in teacher:
+        return False
+    names = [stage.get("data", []), teacher["data"]]
+    if not all(isinstance(data, list) and all(isinstance(name, str) for name in data) for data in names):
+        return False
+    return _is_training(stage.get("started_from", {}) or {}) if "started_from" in stage else True
+
+
+def _is_figures(values: Any) -> bool:
+    if not isinstance(values, dict) or set(values) != {"psnr", "ssim"}:
+        return False
+    psnr, ssim = values["psnr"], values["ssim"]
+    return all(isinstance(value, int | float) for value in (psnr, ssim)) and 0 <= psnr <= 100 and -1 <= ssim <= 1
 
 
 def load_model(name: str) -> Model:
