@@ -57,6 +57,20 @@ def test_a_kernel_moves_by_the_rate(shape):
     assert float((kernel.detach() * kernel.grad).sum()) < 0
 
 
+def test_kernels_decay_and_biases_do_not():
+    """By the rate times the decay, before the step."""
+    conv, plain = (nn.Conv2d(4, 8, 3) for _ in range(2))
+    plain.load_state_dict(conv.state_dict())
+    before = conv.weight.detach().clone()
+    for module, decay in ((conv, 0.3), (plain, 0.0)):
+        torch.manual_seed(0)
+        for parameter in module.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        Muon(module.parameters(), 0.1, decay).step()
+    torch.testing.assert_close(conv.weight, plain.weight - 0.03 * before)
+    torch.testing.assert_close(conv.bias, plain.bias, rtol=0, atol=0)
+
+
 def test_parameters_without_gradients_rest():
     kernel = nn.Parameter(torch.ones(2, 2, 3, 3))
     Muon([kernel], learning_rate=0.1).step()

@@ -316,6 +316,7 @@ def test_captured_steps_are_those_that_are_not(tiny_spec, squared):
         ({"steps": 1, "seed": -1}, "seed must not be negative"),
         ({"steps": 1, "l2_share": 2}, "l2_share must be between 0 and 1"),
         ({"steps": 1, "ema_decay": 1}, "ema_decay must be"),
+        ({"steps": 1, "weight_decay": -0.1}, "weight_decay must not be negative"),
         ({"steps": 1, "precision": "fp16"}, "precision must be auto, fp32 or bf16"),
     ],
 )

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from trinas.errors import RunError
 from trinas.files import HIDDEN, write_atomically
 
-SCHEMA = 5
+SCHEMA = 6
 """Version of the state; another one is refused rather than guessed at."""
 
 

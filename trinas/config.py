@@ -197,6 +197,8 @@ class TrainConfig:
     """Share of the steps, at the end, that minimise the squared error, mostly luma's, instead of the absolute one."""
     clip_norm: float = 1.0
     """Largest norm of the gradient; anything longer is shortened to it."""
+    weight_decay: float = 0.1
+    """Share of a kernel that a step of rate 1 takes away; long trainings gain by it (docs/LOG.md)."""
     ema_decay: float = 0.999
     """Decay per step of the running mean of the weights, which is what is validated and kept."""
     branches: bool = False
@@ -224,7 +226,7 @@ class TrainConfig:
         _check_positive(
             self, "steps", "minutes", "batch_size", "patch_px", "learning_rate", "clip_norm", "validate_every"
         )
-        for name in ("seed", "warmup_steps", "variants"):
+        for name in ("seed", "warmup_steps", "variants", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.l2_share <= 1:

@@ -31,15 +31,19 @@ class Muon(torch.optim.Optimizer):
     arXiv:2502.16982. torch's own Muon takes matrices only, and cannot be captured.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], learning_rate: float = 0.0) -> None:
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], learning_rate: float = 0.0, weight_decay: float = 0.0
+    ) -> None:
         """
         Args:
             parameters: of a network; kernels are told by their shapes.
             learning_rate: may be changed at any time, in `param_groups[0]["lr"]`.
+            weight_decay: share of a kernel that a step of rate 1 takes away. Without it kernels grow for as long as
+                they are trained, since the length of a step does not depend on the gradient's.
         """
         parameters = list(parameters)
-        device = parameters[0].device
-        super().__init__(parameters, {"lr": torch.tensor(learning_rate, device=device)})
+        rate = torch.tensor(learning_rate, device=parameters[0].device)
+        super().__init__(parameters, {"lr": rate, "weight_decay": weight_decay})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave, on whatever device it comes."""
@@ -55,6 +59,7 @@ class Muon(torch.optim.Optimizer):
             if parameter.grad is None:
                 continue
             if is_matrix(parameter):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 self._turn_kernel(parameter, group["lr"])
             else:
                 self._adam(parameter, group["lr"])

@@ -270,7 +270,7 @@ def _prepare(
         network.open_branches()
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = copy.deepcopy(network).requires_grad_(False)
-    return network, averaged, Muon(network.parameters())
+    return network, averaged, Muon(network.parameters(), weight_decay=config.weight_decay)
 
 
 def _train(
