@@ -65,12 +65,14 @@ SMALL_STEPS = TrainConfig(minutes=20, batch_size=8, patch_px=32)
 """Many steps at first: fresh weights learn faster so than by large batches (docs/LOG.md)."""
 HOUR = TrainConfig(minutes=60, batch_size=8, patch_px=56, learning_rate=GOING_ON_RATE, l2_share=1.0)
 """For what has been trained before; how it served m-x4, and did not serve s-x4, is in docs/LOG.md."""
+TAUGHT_HOUR = TrainConfig(minutes=60, batch_size=8, learning_rate=1.5e-3, l2_share=0.4, teacher="trinas-m-x4")
+"""What half of served s-x4 and s-x3 instead."""
 PHOTO_HOUR = replace(HOUR, patch_px=48, variants=8)
 
 QUEUE = (
-    Task("trinas-s-x4", 4, "trinas-s-x4", ALL_PHOTOGRAPHS, (HOUR,)),
+    Task("trinas-s-x4", 4, "trinas-s-x4", ALL_PHOTOGRAPHS, (TAUGHT_HOUR,)),
     Task("trinas-m-x4", 4, "trinas-m-x4", ALL_PHOTOGRAPHS, (HOUR,)),
-    Task("trinas-s-x3", 3, "trinas-s-x3", ALL_PHOTOGRAPHS, (HOUR,)),
+    Task("trinas-s-x3", 3, "trinas-s-x3", ALL_PHOTOGRAPHS, (replace(TAUGHT_HOUR, teacher="trinas-s-x3"),)),
     Task("trinas-m-x2", 2, "trinas-m-x2", ALL_PHOTOGRAPHS, (HOUR,)),
     Task("trinas-s-x2", 2, "trinas-s-x2", ALL_PHOTOGRAPHS, (HOUR,)),
     Task("trinas-m-x3", 3, "trinas-m-x4", ALL_PHOTOGRAPHS, (SMALL_STEPS, HOUR)),
