@@ -348,14 +348,21 @@ class Service:
                     if files > self.limits.files:
                         raise ImageError(f"{upload.name}: too many files; the limit is {self.limits.files} at once")
                     target = next(path for path in map(folder.joinpath, _numbered(name)) if not path.exists())
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with target.open("wb") as file:
-                        while chunk := source.read(1 << 20):
-                            free_bytes -= len(chunk)  # what an archive says of its sizes need not be true
-                            if free_bytes < 0:
-                                most = f"{self.limits.unpacked_mb:g} MB"
-                                raise ImageError(f"{upload.name}: more than {most} of files are too much at once")
-                            file.write(chunk)
+                    free_bytes -= _copied_bytes(source, target, free_bytes)
+                    if free_bytes < 0:
+                        most = f"{self.limits.unpacked_mb:g} MB"
+                        raise ImageError(f"{upload.name}: more than {most} of files are too much at once")
+
+
+def _copied_bytes(source: IO[bytes], target: Path, most: float) -> int:
+    """Copy until that is more than `most` bytes, since what an archive says of its sizes need not be true."""
+    count = 0
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as file:
+        while count <= most and (chunk := source.read(1 << 20)):
+            file.write(chunk)
+            count += len(chunk)
+    return count
 
 
 def _files_of(upload: Path) -> Iterator[tuple[str, IO[bytes]]]:

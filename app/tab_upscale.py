@@ -105,7 +105,7 @@ def upscale_tab(service: Service, picker: Picker) -> None:
         except TrinasError as error:
             return *(same,) * 5, note(escaped(error), "bad"), same
         result = outcome.job.result
-        notes = [*outcome.notes]
+        notes = list(outcome.notes)
         try:
             found = pairs(Path(path), result, session.new_folder(), service.limits.input_px, service.limits.output_px)
         except TrinasError as error:  # the file is there all the same

@@ -66,7 +66,7 @@ SMALL_STEPS = TrainConfig(minutes=20, batch_size=8, patch_px=32)
 HOUR = TrainConfig(minutes=60, batch_size=8, patch_px=56, learning_rate=GOING_ON_RATE, l2_share=1.0)
 """For what has been trained before; how it served m-x4, and did not serve s-x4, is in docs/LOG.md."""
 TAUGHT_HOUR = TrainConfig(minutes=60, batch_size=8, learning_rate=1.5e-3, l2_share=0.4, teacher="trinas-m-x4")
-"""What half of served s-x4 and s-x3 instead."""
+"""As it served s-x4 and s-x3 for half an hour (docs/LOG.md)."""
 PHOTO_HOUR = replace(HOUR, patch_px=48, variants=8)
 
 QUEUE = (

@@ -35,8 +35,14 @@ TABS = ("Upscale", "Batch", "Compare", "Models", "Search")
 class Server:
     """`trinas-upscale web` in a process of its own, on a port that is free."""
 
-    def __init__(self, folder: Path, *options: str, hub: str = "http://127.0.0.1:9") -> None:
-        web = ["-m", "trinas_app", "web", "--port", str(free_port()), "--device", "cpu"]
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        hub: str = "http://127.0.0.1:9",
+        python: tuple[str, str] = ("-m", "trinas_app"),
+    ) -> None:
+        web = [*python, "web", "--port", str(free_port()), "--device", "cpu"]
         self.start(folder, [*web, *options], HF_ENDPOINT=hub)
 
     def start(self, folder: Path, arguments: list[str], **variables: str) -> None:
@@ -429,16 +435,22 @@ def test_every_tab_fits_the_screen(browser, server, scheme, width):
     context.close()
 
 
-@needs_browser
-def test_a_visitors_files_are_gone_when_the_page_is_left(browser, server, tmp_path):
-    picture = tmp_path / "leaving.png"
-    PillowImage.fromarray(generated_photograph(40, 40)).save(picture)
+def page_after_enlarging(browser: Browser, server: Server, picture: Path) -> Page:
+    """A visitor's page that shows a result."""
     page = browser.new_page()
     page.set_default_timeout(PATIENCE_MS)
     page.goto(server.url)
     upload(page, "#picture", picture)
     page.locator("#start").click()
     expect(page.locator("#said")).to_contain_text("done in")
+    return page
+
+
+@needs_browser
+def test_a_visitors_files_are_gone_when_the_page_is_left(browser, server, tmp_path):
+    picture = tmp_path / "leaving.png"
+    PillowImage.fromarray(generated_photograph(40, 40)).save(picture)
+    page = page_after_enlarging(browser, server, picture)
     assert [path for path in server.files() if path.name == "leaving_x4.png"]
     page.close()
     end = time.monotonic() + 30
@@ -517,15 +529,9 @@ def test_a_name_and_password_can_be_asked_for_and_limits_set_behind_a_proxy(tmp_
 def test_only_the_servers_own_limits_hold(browser, picture, tmp_path):
     """Pillow's would refuse to read results of more than 179 megapixels back; here it is lowered to show that."""
     lowered = "import PIL.Image; PIL.Image.MAX_IMAGE_PIXELS = 10_000; from trinas_app.cli import main; main()"
-    server = Server.__new__(Server)
-    server.start(tmp_path / "server", ["-c", lowered, "web", "--port", str(free_port()), "--device", "cpu"])
+    server = Server(tmp_path / "server", python=("-c", lowered))
     try:
-        page = browser.new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        page.goto(server.url)
-        upload(page, "#picture", picture)
-        page.locator("#start").click()
-        expect(page.locator("#said")).to_contain_text("done in")
+        page = page_after_enlarging(browser, server, picture)
         expect(page.locator("#slider")).to_be_visible()
         expect(page.locator("#download")).to_be_visible()
         page.close()

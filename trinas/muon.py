@@ -55,11 +55,12 @@ class Muon(torch.optim.Optimizer):
     def step(self) -> None:  # type: ignore[override]
         """Move every parameter that has a gradient."""
         (group,) = self.param_groups
+        kept = 1 - group["lr"] * group["weight_decay"]
         for parameter in group["params"]:
             if parameter.grad is None:
                 continue
             if is_matrix(parameter):
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.mul_(kept)
                 self._turn_kernel(parameter, group["lr"])
             else:
                 self._adam(parameter, group["lr"])

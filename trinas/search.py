@@ -60,7 +60,7 @@ from trinas.train import (
     check_new_run,
     load_teacher,
     resume_training,
-    teaching,
+    teacher_record,
     validation_psnr,
 )
 from trinas.train import STATE_FILE as TRAINING_FILE
@@ -263,7 +263,7 @@ def _begin(
     started = time.perf_counter()
     device = pick_device(config.device)
     check_data(photographs, space, config)
-    taught_by = teaching(load_teacher(config.teacher, space.scale))
+    taught_by = teacher_record(load_teacher(config.teacher, space.scale))
     check_possible(CostModel(space), config.budgets)
     pretrained = bundled_supernet(space) if config.warm_start else None
     started_from = pretrained.origin() if pretrained else {}
@@ -695,7 +695,7 @@ class _Search:
             "space": asdict(run.space),
             "settings": asdict(self.config),
             "started_from": run.started_from,
-            "taught_by": teaching(load_teacher(self.config.teacher, run.space.scale)),
+            "taught_by": teacher_record(load_teacher(self.config.teacher, run.space.scale)),
             "rates": {
                 "weights": weight_rate(run),
                 "scores": score_rate(run),

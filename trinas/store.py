@@ -201,7 +201,7 @@ def _is_training(stage: Any) -> bool:
     names = [stage.get("data", []), teacher["data"]]
     if not all(isinstance(data, list) and all(isinstance(name, str) for name in data) for data in names):
         return False
-    return _is_training(stage.get("started_from", {}) or {}) if "started_from" in stage else True
+    return "started_from" not in stage or _is_training(stage["started_from"])
 
 
 def _is_figures(values: Any) -> bool:

@@ -157,7 +157,7 @@ def begin_training(
     network, averaged, optimizer = _prepare(spec, config, device, start.network if start else None)
     precision = training_precision(config.precision, device)
     started_from = {"name": start.config.name, **start.config.training} if start else {}
-    taught_by = teaching(load_teacher(config.teacher, spec.scale, config.variants))
+    taught_by = teacher_record(load_teacher(config.teacher, spec.scale, config.variants))
     run = Run(config, spec, config.steps or 0, device, precision, started_from, taught_by, network, averaged, optimizer)
     return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
 
@@ -214,8 +214,12 @@ def load_teacher(name: str | None, scale: int, variants: int = 0) -> Model | Non
     return model
 
 
-def teaching(teacher: Model | None) -> dict[str, Any]:
-    """What is kept of a teacher: its name, which weights it had, and all that it has learnt from."""
+def teacher_record(teacher: Model | None) -> dict[str, Any]:
+    """What is kept of a teacher.
+
+    Returns:
+        Its `name`, the `sha256` of its weights, and `data`, all that it has learnt from; nothing without a teacher.
+    """
     if teacher is None:
         return {}
     weights = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in teacher.network.state_dict().values()))
@@ -283,7 +287,7 @@ def _train(
     config, spec = run.config, run.spec
     check_sizes(photographs, config.patch_px * spec.scale)
     model = load_teacher(config.teacher, spec.scale, config.variants)
-    if teaching(model) != run.taught_by:
+    if teacher_record(model) != run.taught_by:
         raise RunError(f"{run_dir}: {config.teacher} has changed since it began to teach; start anew")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -315,7 +319,8 @@ def _take_steps(
             _validate(run, validation)  # what the start is worth, so that nothing worse is ever kept
         _save(run, run_dir, data, photographs)  # from here on resuming uses this number of steps
     # A run that goes on tells its last validation again: it may have been killed before anybody heard of it.
-    on_progress(_progress(run, math.nan, validated=0 < run.step == run.metrics[-1]["step"] if run.metrics else False))
+    tells_again = run.step > 0 and bool(run.metrics) and run.metrics[-1]["step"] == run.step
+    on_progress(_progress(run, math.nan, validated=tells_again))
     saved = reported = time.perf_counter()
     reported_step = run.step
     while run.step < run.steps:
