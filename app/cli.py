@@ -515,6 +515,7 @@ def train(
             raise typer.BadParameter(str(error)) from None
         check_new_run(run_dir)
         photographs = load_photographs(data)
+        _announce_teacher(teacher, "the first step")
         train_network(spec, photographs, config, run_dir, start=model, on_progress=on_progress, stop=stop)
     if sys.stderr.isatty():
         typer.echo("", err=True)
@@ -656,6 +657,7 @@ def search(
         check_new_run(run_dir)
         chosen = _search_space(space.value, scale, config, trunk_width, cells, slots)
         photographs = _search_images(data)
+        _announce_teacher(teacher, "fine-tuning")
         network = search_network(chosen, photographs, config, run_dir, on_event=_print_search, stop=stop)
     _end_search(network, run_dir, data)
 
@@ -854,6 +856,12 @@ def _end_stopped(command: str, run_dir: Path, data: list[Path] | None) -> NoRetu
     again = shlex.join(["trinas-upscale", command, "--resume", str(run_dir), *folders])
     typer.echo(f"Stopped; go on with: {again}", err=True)
     raise typer.Exit(130)
+
+
+def _announce_teacher(teacher: str | None, before: str) -> None:
+    """Nothing else is seen while it is at work."""
+    if teacher:
+        typer.echo(f"{teacher} enlarges all images before {before}, which may take minutes", err=True)
 
 
 def _rescaled(model: "Model", scale: int | None) -> "ArchSpec":

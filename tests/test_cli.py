@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -728,6 +729,24 @@ def test_training_that_gains_nothing_says_so(tmp_path):
     assert result.exit_code == 0, result.output
     assert "Nothing was better than the start" in result.stderr
     assert "Done; use it with --model" in result.stderr
+
+
+def test_a_teacher_is_announced_and_a_training_stopped_meanwhile_can_go_on(tmp_path, monkeypatch):
+    stop = threading.Event()
+    stop.set()
+    monkeypatch.setattr("trinas_app.cli._stop_on_signals", lambda: stop)
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    for seed in range(3):
+        PillowImage.fromarray(generated_photograph(96, 96, seed)).save(photographs / f"{seed}.png")
+    options = ["--from", "trinas-xs-x2", "--teacher", "trinas-xs-x2", "--steps", "1", "--patch", "8"]
+    result = run("train", "--data", photographs, *options, "-o", tmp_path / "run")
+    assert result.exit_code == 130, result.output
+    first, *_, last = result.stderr.splitlines()
+    assert first == "trinas-xs-x2 enlarges all images before the first step, which may take minutes"
+    assert last.startswith("Stopped; go on with: ")
+    stop.clear()
+    assert run(*shlex.split(last.partition(": trinas-upscale ")[2])).exit_code == 0
 
 
 def test_a_wish_to_stop_in_the_last_step_comes_too_late(tmp_path, monkeypatch):

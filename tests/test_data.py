@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -112,9 +114,8 @@ def turned(patch, turn):
 
 def test_a_teacher_s_pictures_are_learnt_from_where_they_are_asked_for(photo_dir):
     """The teacher here gives each pixel's value, less one level, to the whole square that it becomes."""
-    patches = Patches(
-        load_photographs([photo_dir]), 2, 8, CPU, teacher=lambda low: np.maximum(low, 1).repeat(2, 0).repeat(2, 1) - 1
-    )
+    patches = Patches(load_photographs([photo_dir]), 2, 8, CPU)
+    assert patches.be_taught(lambda low: np.maximum(low, 1).repeat(2, 0).repeat(2, 1) - 1, threading.Event())
     low, taught = patches.batch(3, 50, 4)
     again, real = patches.batch(3, 50, 4, taught=False)
     untaught = Patches(load_photographs([photo_dir]), 2, 8, CPU).batch(3, 50, 4)
@@ -122,6 +123,16 @@ def test_a_teacher_s_pictures_are_learnt_from_where_they_are_asked_for(photo_dir
     assert torch.equal((low * 255).clamp(min=1) - 1, taught[:, :, ::2, 1::2] * 255)
     assert torch.equal(real, untaught[1])
     assert not torch.equal(real, taught)
+
+
+def test_a_teacher_gets_every_image_once_in_order(photo_dir):
+    """And where it has no answer, the photograph stays what is learnt."""
+    photographs, seen = load_photographs([photo_dir]), []
+    patches = Patches(photographs, 2, 8, CPU)
+    assert patches.be_taught(lambda low: seen.append(low), threading.Event())
+    assert len(seen) == len(photographs)
+    assert all(np.array_equal(low, given) for (low, _), given in zip(image_pairs(photographs, 2), seen, strict=True))
+    assert torch.equal(patches.batch(3, 50, 4)[1], patches.batch(3, 50, 4, taught=False)[1])
 
 
 def test_a_batch_is_a_function_of_seed_and_step(photo_dir):

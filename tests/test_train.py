@@ -55,7 +55,7 @@ def test_resuming_is_the_same_as_never_stopping(tiny_spec, photographs, tmp_path
     """Also when the L2 share begins after the stop, and with it the teacher's part ends."""
     config = dataclasses.replace(CONFIG, teacher=str(tiny_model_dir) if taught else None)
     straight = train_network(tiny_spec, photographs, config, tmp_path / "straight")
-    stop = StopAfter(stop_after)
+    stop = StopAfter(stop_after + (len(split(photographs)[0]) if taught else 0))
     train_network(tiny_spec, photographs, config, tmp_path / "stopped", stop=stop)
     state = torch.load(tmp_path / "stopped/state.pt", weights_only=True)
     assert state["step"] == stop_after
@@ -70,7 +70,7 @@ def model_of(network):
 
 
 class StopAfter(threading.Event):
-    """Asked once per step; set from the given step on."""
+    """Asked once per step, and once per image that a teacher enlarges; set from the given step on."""
 
     def __init__(self, steps):
         super().__init__()
@@ -153,6 +153,17 @@ def test_a_teacher_is_imitated_until_the_squared_error_s_turn(tiny_spec, photogr
     record = json.loads((tmp_path / "taught/config.json").read_text())["training"]
     assert record["taught_by"] == {"name": "tiny-model", "sha256": record["taught_by"]["sha256"], "data": []}
     assert "taught_by" not in json.loads((tmp_path / "alone/config.json").read_text())["training"]
+
+
+def test_a_run_that_is_stopped_while_its_teacher_is_at_work_goes_on_as_if_it_had_not_been(
+    tiny_spec, photographs, tmp_path, tiny_model_dir
+):
+    config = dataclasses.replace(CONFIG, teacher=str(tiny_model_dir))
+    straight = train_network(tiny_spec, photographs, config, tmp_path / "straight")
+    told = []
+    train_network(tiny_spec, photographs, config, tmp_path / "stopped", stop=StopAfter(2), on_progress=told.append)
+    assert [progress.step for progress in told] == [0], "the teacher had seen one image"
+    assert same_weights(resume_training(tmp_path / "stopped", photographs), straight)
 
 
 def test_a_teacher_that_has_changed_or_cannot_teach_is_refused(tiny_spec, photographs, tmp_path, tiny_model_dir):

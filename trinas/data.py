@@ -1,6 +1,7 @@
 """Training images: decoded once, cut into patches, a batch being a function of (seed, step)."""
 
 import hashlib
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +156,6 @@ class Patches:
         scale: int,
         patch_px: int,
         device: torch.device,
-        teacher: Teacher | None = None,
         variants: int = 0,
     ) -> None:
         """
@@ -164,8 +164,6 @@ class Patches:
             scale: output pixels per input pixel, along each side.
             patch_px: side of a patch in low-resolution pixels.
             device: where the buffers lie and batches are cut.
-            teacher: enlarges every low, now, for batches that are to imitate it. Where it cannot, the photograph is
-                imitated after all.
             variants: as for `image_pairs`.
         Raises:
             DataError: an image is smaller than a patch.
@@ -176,9 +174,21 @@ class Patches:
         self.sizes = np.array([low.shape[:2] for low, _ in pairs])
         self._low = _Buffer([low for low, _ in pairs], device)
         self._high = self._taught = _Buffer([high for _, high in pairs], device)
-        if teacher:
-            targets = [(teacher(low), high) for low, high in pairs]
-            self._taught = _Buffer([high if taught is None else taught for taught, high in targets], device)
+
+    def be_taught(self, teacher: Teacher, stop: threading.Event) -> bool:
+        """Let a teacher enlarge every low, for batches that are to imitate it; where it cannot, the photograph stays.
+
+        Returns:
+            Whether it came to the end; False where `stop` was set before, and nothing is taught.
+        """
+        targets = []
+        for number in range(len(self.sizes)):
+            if stop.is_set():
+                return False
+            taught = teacher(self._low.image(number))
+            targets.append(self._high.image(number) if taught is None else taught)
+        self._taught = _Buffer(targets, self.device)
+        return True
 
     def batch(self, seed: int, step: int, size: int, taught: bool = True) -> tuple[Tensor, Tensor]:
         """The training pairs of one step, each turned and flipped into one of its eight orientations.
@@ -210,6 +220,11 @@ class _Buffer:
         self._pixels = torch.from_numpy(pixels.view(np.int32)[:, 0]).to(device)
         self._start = np.cumsum(sizes) - sizes
         self._width = np.array([image.shape[1] for image in images])
+
+    def image(self, number: int) -> NDArray[np.uint8]:
+        """What was put in as the image of that number, (H, W, 3)."""
+        pixels = self._pixels.tensor_split(self._start[1:].tolist())[number]
+        return pixels.cpu().numpy().view(np.uint8).reshape(-1, self._width[number], 4)[..., :3]
 
     def cut(
         self, image: NDArray[np.int64], corner: NDArray[np.int64], orientation: NDArray[np.int64], side: int

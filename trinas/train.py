@@ -308,7 +308,7 @@ def _take_steps(
 ) -> Network:
     config, spec = run.config, run.spec
     learning, held_out = split(photographs)
-    patches = Patches(learning, spec.scale, config.patch_px, run.device, teacher, config.variants)
+    patches = Patches(learning, spec.scale, config.patch_px, run.device, config.variants)
     validation = image_pairs(held_out, spec.scale, min(config.variants, 1))
     data = fingerprint(photographs)
     run.steps = run.steps or _count_steps(run, patches, validation)
@@ -321,6 +321,9 @@ def _take_steps(
     # A run that goes on tells its last validation again: it may have been killed before anybody heard of it.
     tells_again = run.step > 0 and bool(run.metrics) and run.metrics[-1]["step"] == run.step
     on_progress(_progress(run, math.nan, validated=tells_again))
+    # It takes minutes: after the first state, so that a run which is stopped or killed meanwhile can go on.
+    if teacher and not patches.be_taught(teacher, stop):
+        return _best_network(run)
     saved = reported = time.perf_counter()
     reported_step = run.step
     while run.step < run.steps:
