@@ -163,12 +163,12 @@ class Service:
         return dict(sorted(found.items(), key=lambda item: item[1].place))
 
     def add_model(self, where: str, source: str, name: str | None = None) -> str:
-        """Offer one more model, of a folder or of the Hub; returns the name it goes by.
+        """Offer one more model, that of a folder; returns the name it goes by.
 
         Raises:
             ModelError: there is none, or its files are damaged.
         """
-        where = str(find_model(where))  # of the Hub: the files of the commit that it has now
+        where = str(find_model(where))
         model = load_model(where)
         wanted = name or model.config.name
         taken = {*bundled_models(), *self._added}

@@ -13,7 +13,7 @@ import gradio as gr
 from trinas.config import TEST_SETS
 from trinas.errors import ModelError, TrinasError
 from trinas.hub import is_hub_id
-from trinas.store import DEFAULT_MODELS
+from trinas.store import DEFAULT_MODELS, find_hub_model
 
 from .parts import PRIVATE, Picker, note, table
 from .service import Offer, Service, escaped
@@ -69,8 +69,8 @@ def models_tab(service: Service, picker: Picker, page: gr.Blocks, tab: gr.Tab, i
             folder = Path(wish).expanduser()
             if is_loopback and wish and folder.is_dir():
                 name = service.add_model(str(folder), "folder")
-            elif is_hub_id(wish) and not folder.exists():  # a visitor must not learn what is on this machine
-                name = service.add_model(wish, "Hub", wish)
+            elif is_hub_id(wish):  # which may be a path here too: a visitor must not learn what is on this machine
+                name = service.add_model(str(find_hub_model(wish)), "Hub", wish)
             else:
                 raise ModelError(
                     f"{wish or 'nothing'}: {'no such folder, nor ' if is_loopback else 'not '}user/name of the Hub"

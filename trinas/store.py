@@ -132,9 +132,18 @@ def find_model(name: str) -> Path:
     if folder.is_dir():
         raise ModelError(f"{name}: not a model, there is no {CONFIG_FILE} in this folder")
     if is_hub_id(name):
-        return download_model(name, (CONFIG_FILE, WEIGHTS_FILE))
+        return find_hub_model(name)
     known = ", ".join(bundled_models())
     raise ModelError(f"{name}: no such model; bundled are {known}, or give a model's folder, or user/name of the Hub")
+
+
+def find_hub_model(hub_id: str) -> Path:
+    """The folder of a model of the Hub, `user/name[@revision]`, downloaded if need be; no path of this machine.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be had.
+    """
+    return download_model(hub_id, (CONFIG_FILE, WEIGHTS_FILE))
 
 
 def models_of_scale(scale: int) -> list[str]:
