@@ -80,7 +80,7 @@ QUEUE = (
     Task("trinas-m-x3", 3, "trinas-m-x4", ALL_PHOTOGRAPHS, (SMALL_STEPS, HOUR)),
     Task("trinas-xs-x4", 4, "trinas-xs-x4", ALL_PHOTOGRAPHS, (XS_HOUR,)),
     Task("trinas-xs-x3", 3, chain(3, 16, 8), ALL_PHOTOGRAPHS, (SMALL_STEPS, HOUR)),
-    Task("trinas-xs-x2", 2, "trinas-xs-x4", ALL_PHOTOGRAPHS, (SMALL_STEPS, HOUR)),
+    Task("trinas-xs-x2", 2, chain(2, 16, 9), ALL_PHOTOGRAPHS, (SMALL_STEPS, HOUR)),
     Task("trinas-s-photo-x4", 4, "trinas-s-photo-x4", FREE_IMAGES, (PHOTO_HOUR,)),
     Task("trinas-s-photo-x3", 3, "trinas-s-photo-x4", FREE_IMAGES, (replace(PHOTO_HOUR, patch_px=32),)),
     Task("trinas-s-photo-x2", 2, "trinas-s-photo-x2", FREE_IMAGES, (PHOTO_HOUR,)),
