@@ -26,7 +26,7 @@ from trinas.estimate import estimate_jobs
 from trinas.files import HIDDEN
 from trinas.formats import is_image_file
 from trinas.images import Image
-from trinas.store import ModelConfig, bundled_models, find_model, load_config, load_model
+from trinas.store import ModelConfig, bundled_models, load_config, load_model
 from trinas.upscale import Upscaler
 
 from .limits import Limits
@@ -168,7 +168,6 @@ class Service:
         Raises:
             ModelError: there is none, or its files are damaged.
         """
-        where = str(find_model(where))
         model = load_model(where)
         wanted = name or model.config.name
         taken = {*bundled_models(), *self._added}

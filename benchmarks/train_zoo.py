@@ -68,7 +68,7 @@ HOUR = TrainConfig(minutes=60, batch_size=8, patch_px=56, learning_rate=GOING_ON
 TAUGHT_HOUR = TrainConfig(minutes=60, batch_size=8, learning_rate=1.5e-3, l2_share=0.4, teacher="trinas-m-x4")
 """As it served s-x4 and s-x3 for half an hour (docs/LOG.md)."""
 XS_HOUR = replace(HOUR, learning_rate=1.5e-3)
-"""As it served xs-x4 for twelve minutes (docs/LOG.md): unlike larger networks it gains at such a rate."""
+"""As it served xs-x4 for twelve minutes (docs/LOG.md)."""
 PHOTO_HOUR = replace(HOUR, patch_px=48, variants=8)
 
 QUEUE = (

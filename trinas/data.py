@@ -223,8 +223,8 @@ class _Buffer:
 
     def image(self, number: int) -> NDArray[np.uint8]:
         """What was put in as the image of that number, (H, W, 3)."""
-        pixels = self._pixels.tensor_split(self._start[1:].tolist())[number]
-        return pixels.cpu().numpy().view(np.uint8).reshape(-1, self._width[number], 4)[..., :3]
+        first, end = np.append(self._start, len(self._pixels))[number : number + 2]
+        return self._pixels[first:end].cpu().numpy().view(np.uint8).reshape(-1, self._width[number], 4)[..., :3]
 
     def cut(
         self, image: NDArray[np.int64], corner: NDArray[np.int64], orientation: NDArray[np.int64], side: int
