@@ -274,6 +274,16 @@ def test_a_folder_in_use_and_a_run_with_other_images_are_refused(tiny_spec, phot
         resume_training(tmp_path / "nowhere", photographs)
 
 
+def test_a_run_among_its_photographs_goes_on(tiny_spec, photographs, tmp_path):
+    """Its curve, a picture as well, is not learnt from."""
+    for number, photo in enumerate(photographs):
+        PillowImage.fromarray(photo.pixels).save(tmp_path / f"{number}.png")
+    train_network(tiny_spec, load_photographs([tmp_path]), CONFIG, tmp_path / "run", stop=StopAfter(5))
+    assert (tmp_path / "run/curve.png").is_file()
+    resume_training(tmp_path / "run", load_photographs([tmp_path]))
+    assert torch.load(tmp_path / "run/state.pt", weights_only=True)["step"] == CONFIG.steps
+
+
 def test_an_image_that_is_restored_exactly_does_not_end_the_training(tiny_spec, tmp_path):
     """Flat pictures have an infinite PSNR under a fresh network."""
     for level in range(3):

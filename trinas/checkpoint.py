@@ -12,6 +12,9 @@ from filelock import FileLock, Timeout
 from trinas.errors import RunError
 from trinas.files import HIDDEN, write_atomically
 
+STATE_FILE = "state.pt"
+"""Of a training, in its run folder."""
+
 SCHEMA = 6
 """Version of the state; another one is refused rather than guessed at."""
 

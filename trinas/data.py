@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trinas.checkpoint import STATE_FILE
 from trinas.degrade import crop_to_multiple, degraded, downscale
 from trinas.errors import DataError, ImageError
 from trinas.formats import IMAGE_SUFFIXES, is_image_file
@@ -35,7 +36,7 @@ class Photograph:
 
 
 def load_photographs(folders: Sequence[Path]) -> list[Photograph]:
-    """Decode every image of `folders`, sub-folders included; the same pixels are taken once.
+    """Decode every image of `folders`, sub-folders included but for runs; the same pixels are taken once.
 
     Returns:
         Photographs in the order of their digests, so that neither names nor folders matter.
@@ -46,7 +47,12 @@ def load_photographs(folders: Sequence[Path]) -> list[Photograph]:
     for folder in folders:
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder")
-        paths = [path for path in sorted(folder.rglob("*")) if is_image_file(path)]
+        # A run folder among the photographs holds the curve of its training, which is none of them.
+        paths = [
+            path
+            for path in sorted(folder.rglob("*"))
+            if is_image_file(path) and not path.with_name(STATE_FILE).is_file()
+        ]
         if not paths:
             raise DataError(f"{folder}: no images here to learn from (looked for {' '.join(IMAGE_SUFFIXES)})")
         for path in paths:

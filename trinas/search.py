@@ -20,6 +20,7 @@ from torch import Tensor
 
 from trinas.budgets import CostModel, check_possible, fit, largest_choice
 from trinas.card import UNSPECIFIED
+from trinas.checkpoint import STATE_FILE as TRAINING_FILE
 from trinas.checkpoint import held, load_state, save_state
 from trinas.config import Budgets, SearchConfig, TrainConfig
 from trinas.data import (
@@ -63,7 +64,6 @@ from trinas.train import (
     teacher_record,
     validation_psnr,
 )
-from trinas.train import STATE_FILE as TRAINING_FILE
 from trinas.train import Progress as TrainingProgress
 from trinas.warmstart import bundled_supernet, start_from
 

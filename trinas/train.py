@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trinas.card import UNSPECIFIED
-from trinas.checkpoint import held, load_state, save_state
+from trinas.checkpoint import STATE_FILE, held, load_state, save_state
 from trinas.config import TrainConfig, UpscaleConfig
 from trinas.data import Patches, Photograph, Teacher, check_sizes, fingerprint, image_pairs, split
 from trinas.device import autocast, pick_device, synchronize, training_precision
@@ -33,7 +33,8 @@ from trinas.space import ArchSpec
 from trinas.store import Model, ModelConfig, load_model, save_model
 from trinas.upscale import Upscaler
 
-STATE_FILE, METRICS_FILE, CURVE_FILE = "state.pt", "metrics.jsonl", "curve.png"
+METRICS_FILE, CURVE_FILE = "metrics.jsonl", "curve.png"
+
 REPORT_EVERY = 20
 """Steps between progress reports; reading the loss waits for the device, so not every step."""
 
