@@ -119,7 +119,8 @@ def run_all(entries: tuple[str, ...], arguments: argparse.Namespace) -> None:
         folder = folder_of(arguments.runs, budget, entry, seed)
         if (folder / "result.json").exists():
             return
-        shutil.rmtree(folder, ignore_errors=True)  # of an entry that was stopped
+        for part in (folder, first_folder(folder)):  # of an entry that was stopped
+            shutil.rmtree(part, ignore_errors=True)
         command = [
             sys.executable, __file__, "entry", str(arguments.data), str(arguments.runs), "--entries", entry,
             "--budgets", budget, "--seeds", str(seed), "--minutes", str(arguments.minutes),
@@ -137,6 +138,11 @@ def run_all(entries: tuple[str, ...], arguments: argparse.Namespace) -> None:
 
 def folder_of(runs: Path, budget: str, entry: str, seed: int) -> Path:
     return runs / f"{budget}-{entry}-{seed}"
+
+
+def first_folder(folder: Path) -> Path:
+    """Of the small steps that `small-steps-chain` begins with."""
+    return folder.with_name(f"{folder.name}-first")
 
 
 def limits_of(budget: str) -> Budgets:
@@ -161,7 +167,7 @@ def run_entry(entry: str, budget: str, seed: int, minutes: float, sizes: str, da
                 minutes=share * minutes, batch_size=SearchConfig.batch_size, patch_px=SearchConfig.patch_px,
                 learning_rate=WEIGHT_RATE / spec.trunk_width, clip_norm=SearchConfig.clip_norm, seed=seed,
             )  # fmt: skip
-            before = folder.with_name(f"{folder.name}-first")
+            before = first_folder(folder)
             train_network(spec, photographs, first, before)
             start, left = load_model(str(before)), (1 - share) * minutes
         rate = tuning_rate(spec.trunk_width)
@@ -241,6 +247,7 @@ def changed(entry: str) -> Iterator[None]:
     """The search with one thing changed, for the time of the block."""
     moves, projection = budgets._moves, supernet.sparsestmax
     weights_step, start = learner.Learner._learn_weights, supernet.Supernet.__init__
+    decided = learner.decided
 
     def keep_moves(allowed: Callable[[Choice, Choice], bool]) -> Callable[..., Iterator[Choice]]:
         return lambda choice, space: (move for move in moves(choice, space) if allowed(choice, move))
@@ -263,6 +270,8 @@ def changed(entry: str) -> Iterator[None]:
         drawn = torch.multinomial(shares.flatten(0, -2), 1).view(shares.shape[:-1])
         return weights_step(self, batch, replace(mixtures, widths=F.one_hot(drawn, shares.shape[-1]).to(shares)), rate)
 
+    if entry in ("softmax", "sparsemax"):  # no distance holds two survivors apart, so that they go on learning
+        learner.decided = lambda mixture, gradient, t: decided(mixture, gradient, 0.0)
     try:
         match entry:
             case "softmax":
@@ -286,7 +295,7 @@ def changed(entry: str) -> Iterator[None]:
                 budgets._moves = keep_moves(lambda old, new: old.widths == new.widths)
         yield
     finally:
-        budgets._moves, supernet.sparsestmax = moves, projection
+        budgets._moves, supernet.sparsestmax, learner.decided = moves, projection, decided
         learner.Learner._learn_weights, supernet.Supernet.__init__ = weights_step, start
 
 

@@ -72,8 +72,8 @@ XS_HOUR = replace(HOUR, learning_rate=1.5e-3)
 PHOTO_HOUR = replace(HOUR, patch_px=48, variants=8)
 
 QUEUE = (
-    Task("trinas-s-x4", 4, "trinas-s-x4", ALL_PHOTOGRAPHS, (TAUGHT_HOUR,)),
     Task("trinas-m-x4", 4, "trinas-m-x4", ALL_PHOTOGRAPHS, (HOUR,)),
+    Task("trinas-s-x4", 4, "trinas-s-x4", ALL_PHOTOGRAPHS, (TAUGHT_HOUR,)),
     Task("trinas-s-x3", 3, "trinas-s-x3", ALL_PHOTOGRAPHS, (replace(TAUGHT_HOUR, teacher="trinas-s-x3"),)),
     Task("trinas-m-x2", 2, "trinas-m-x2", ALL_PHOTOGRAPHS, (HOUR,)),
     Task("trinas-s-x2", 2, "trinas-s-x2", ALL_PHOTOGRAPHS, (HOUR,)),

@@ -23,7 +23,7 @@ from trinas.learner import Learner, decided, order_term, sandwich
 from trinas.search import Times, check_resumable, read_report, repeat_search, resume_search, search_network
 from trinas.space import SearchSpace
 from trinas.sparse import largest_radius, sparsestmax
-from trinas.store import ModelConfig, load_model, save_model
+from trinas.store import ModelConfig, load_config, load_model, save_model
 from trinas.supernet import Supernet
 
 EDGE = SearchSpace("edge", 2, 8, 2, 2, 1)
@@ -343,6 +343,7 @@ def test_a_teacher_is_imitated_in_the_fine_tuning(photographs, tmp_path, tiny_mo
     assert taught.spec == untaught.spec
     assert not same_weights(taught, untaught)
     report = read_report(tmp_path / "taught/report.json")
+    assert report["taught_by"] == load_config(str(tmp_path / "taught")).training["taught_by"]
     assert same_weights(repeat_search(report, photographs, tmp_path / "again"), taught)
     save_model(tiny_model_dir, taught, ModelConfig("tiny-model", taught.spec, "Apache-2.0"))
     with pytest.raises(RunError, match="tiny-model has other weights than when it taught"):

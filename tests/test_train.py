@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 import json
+import shutil
 import threading
 
 import pytest
@@ -166,6 +167,23 @@ def test_a_run_that_is_stopped_while_its_teacher_is_at_work_goes_on_as_if_it_had
     assert same_weights(resume_training(tmp_path / "stopped", photographs), straight)
 
 
+def test_what_a_full_disk_kept_from_being_written_is_written_when_the_run_goes_on(tiny_spec, photographs, tmp_path):
+    """The last save fails at the model: the state must not say that all is done."""
+    train_network(tiny_spec, photographs, CONFIG, tmp_path / "straight")
+
+    def put_in_the_way(progress):
+        if progress.step == CONFIG.steps - CONFIG.validate_every:
+            (tmp_path / "run/model.safetensors").unlink()
+            (tmp_path / "run/model.safetensors/in the way").mkdir(parents=True)
+
+    with pytest.raises(RunError, match=r"cannot be written .*; resume once it can"):
+        train_network(tiny_spec, photographs, CONFIG, tmp_path / "run", on_progress=put_in_the_way)
+    shutil.rmtree(tmp_path / "run/model.safetensors")
+    resume_training(tmp_path / "run", photographs)
+    for name in ("metrics.jsonl", "model.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
 def test_a_teacher_that_has_changed_or_cannot_teach_is_refused(tiny_spec, photographs, tmp_path, tiny_model_dir):
     config = dataclasses.replace(CONFIG, teacher=str(tiny_model_dir))
     train_network(tiny_spec, photographs, config, tmp_path / "run", stop=StopAfter(3))
@@ -174,6 +192,15 @@ def test_a_teacher_that_has_changed_or_cannot_teach_is_refused(tiny_spec, photog
         resume_training(tmp_path / "run", photographs)
     with pytest.raises(ModelError, match="made for clean input and cannot teach"):
         train_network(tiny_spec, photographs, dataclasses.replace(config, variants=2), tmp_path / "degraded")
+
+
+def test_a_teacher_that_has_done_its_part_may_change_or_go(tiny_spec, photographs, tmp_path, tiny_model_dir):
+    config = dataclasses.replace(CONFIG, teacher=str(tiny_model_dir))
+    straight = train_network(tiny_spec, photographs, config, tmp_path / "straight")
+    stop = StopAfter(10 + len(split(photographs)[0]))
+    train_network(tiny_spec, photographs, config, tmp_path / "run", stop=stop)
+    shutil.rmtree(tiny_model_dir)
+    assert same_weights(resume_training(tmp_path / "run", photographs), straight)
 
 
 def test_a_teacher_that_is_seen_to_be_wrong_is_not_imitated(tiny_spec, photographs, tmp_path, tiny_model_dir):

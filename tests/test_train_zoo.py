@@ -170,6 +170,17 @@ def test_the_queue_is_sound():
     for task in train_zoo.QUEUE:
         assert set(task.data) <= set(bundle.DATA_SETS)
         if isinstance(task.start, str):
-            assert load_config(task.start).spec.family == "edge"
+            config = load_config(task.start)
+            assert config.spec.family == "edge"
+            bundle.described(config.training, Path("run"))  # or nothing that goes on from it could be bundled
         else:
             assert task.start.scale == task.scale
+
+
+def test_a_teacher_is_done_before_its_pupil_begins():
+    """Once it was bundled anew, a pupil that is interrupted could not go on."""
+    for task in train_zoo.QUEUE:
+        teachers = {stage.teacher for stage in task.stages} - {None, task.name}
+        before = [other for other in train_zoo.QUEUE if other.name in teachers]
+        assert train_zoo.ready([*before, task], []) == before
+        assert train_zoo.QUEUE.index(task) > max(map(train_zoo.QUEUE.index, before), default=-1)

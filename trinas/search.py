@@ -53,7 +53,7 @@ from trinas.learner import Learner
 from trinas.network import Network
 from trinas.report import write_page
 from trinas.space import ArchSpec, Choice, SearchSpace
-from trinas.store import WEIGHTS_FILE, Model, ModelConfig
+from trinas.store import WEIGHTS_FILE, Model, ModelConfig, load_config
 from trinas.supernet import Supernet
 from trinas.train import (
     EXACT_PSNR,
@@ -695,7 +695,7 @@ class _Search:
             "space": asdict(run.space),
             "settings": asdict(self.config),
             "started_from": run.started_from,
-            "taught_by": teacher_record(load_teacher(self.config.teacher, run.space.scale)),
+            "taught_by": load_config(str(self.run_dir)).training.get("taught_by", {}),
             "rates": {
                 "weights": weight_rate(run),
                 "scores": score_rate(run),

@@ -154,13 +154,19 @@ def begin_training(
     stop: threading.Event | None,
 ) -> Network:
     """`train_network` in a folder that may hold other parts of the same run already."""
+    check_sizes(photographs, config.patch_px * spec.scale)
     device = pick_device(config.device)
     network, averaged, optimizer = _prepare(spec, config, device, start.network if start else None)
     precision = training_precision(config.precision, device)
     started_from = {"name": start.config.name, **start.config.training} if start else {}
     taught_by = teacher_record(load_teacher(config.teacher, spec.scale, config.variants))
     run = Run(config, spec, config.steps or 0, device, precision, started_from, taught_by, network, averaged, optimizer)
-    return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{run_dir}: cannot be made ({error.strerror})") from None
+    with held(run_dir / STATE_FILE):
+        return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
 
 
 def resume_training(
@@ -179,6 +185,24 @@ def resume_training(
         RunError: there is no such run, its state is damaged, the images or the teacher are others, or another process
             is at work on it.
     """
+    check_resumable(run_dir)
+    with held(run_dir / STATE_FILE):
+        run = _restored(run_dir, photographs)
+        return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
+
+
+def check_resumable(run_dir: Path) -> None:
+    """Refuse a folder without a training to go on with.
+
+    Raises:
+        RunError: no training was stopped there.
+    """
+    if not (run_dir / STATE_FILE).is_file():
+        raise RunError(f"{run_dir}: no training was stopped here; nothing to resume")
+
+
+def _restored(run_dir: Path, photographs: Sequence[Photograph]) -> Run:
+    """The run as it was saved; sets torch's thread count to its own."""
     state = load_state(run_dir / STATE_FILE)
     if state["data"] != fingerprint(photographs):
         raise RunError(f"{run_dir}: was started with other training images; name the same folders to resume")
@@ -189,12 +213,11 @@ def resume_training(
     network.load_state_dict(state["network"])
     averaged.load_state_dict(state["averaged"])
     optimizer.load_state_dict(state["optimizer"])
-    run = Run(
+    return Run(
         config, spec, state["steps"], device, precision, state["started_from"], state["taught_by"],
         network, averaged, optimizer, state["step"], state["seconds"], state["loss"].to(device),
         state["best_psnr"], state["best_weights"], state["metrics"], state["shortened"],
     )  # fmt: skip
-    return _train(run, photographs, run_dir, on_progress, stop or threading.Event())
 
 
 def load_teacher(name: str | None, scale: int, variants: int = 0) -> Model | None:
@@ -232,8 +255,17 @@ def teacher_record(teacher: Model | None) -> dict[str, Any]:
     return {"name": teacher.config.name, "sha256": weights.hexdigest(), "data": list(dict.fromkeys(data))}
 
 
-def _at_its_best(model: Model, run: Run) -> Teacher:
-    """A teacher's mean over turns and flips; what bf16 loses is nothing to what it is wrong by."""
+def _teacher_of(run: Run, run_dir: Path) -> Teacher | None:
+    """The teacher's mean over turns and flips; what bf16 loses is nothing to what it is wrong by.
+
+    Raises:
+        RunError: it is not what it was when the run began.
+    """
+    model = load_teacher(run.config.teacher, run.spec.scale, run.config.variants)
+    if teacher_record(model) != run.taught_by:
+        raise RunError(f"{run_dir}: {run.config.teacher} has changed since it began to teach; start anew")
+    if model is None:
+        return None
     upscaler = Upscaler(model, UpscaleConfig(tta=True, device=str(run.device), precision=run.precision))
 
     def enlarged(low: Pixels) -> Pixels | None:
@@ -286,28 +318,7 @@ def _train(
     stop: threading.Event,
 ) -> Network:
     config, spec = run.config, run.spec
-    check_sizes(photographs, config.patch_px * spec.scale)
-    model = load_teacher(config.teacher, spec.scale, config.variants)
-    if teacher_record(model) != run.taught_by:
-        raise RunError(f"{run_dir}: {config.teacher} has changed since it began to teach; start anew")
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{run_dir}: cannot be made ({error.strerror})") from None
-    with held(run_dir / STATE_FILE):
-        teacher = _at_its_best(model, run) if model and not _minimises_squares(run) else None
-        return _take_steps(run, photographs, teacher, run_dir, on_progress, stop)
-
-
-def _take_steps(
-    run: Run,
-    photographs: Sequence[Photograph],
-    teacher: Teacher | None,
-    run_dir: Path,
-    on_progress: Callable[[Progress], None],
-    stop: threading.Event,
-) -> Network:
-    config, spec = run.config, run.spec
+    teacher = None if _minimises_squares(run) else _teacher_of(run, run_dir)
     learning, held_out = split(photographs)
     patches = Patches(learning, spec.scale, config.patch_px, run.device, config.variants)
     validation = image_pairs(held_out, spec.scale, min(config.variants, 1))
@@ -516,9 +527,18 @@ def _save(run: Run, run_dir: Path, data: str, photographs: Sequence[Photograph])
 
 
 def _write(run: Run, run_dir: Path, data: str, photographs: Sequence[Photograph]) -> None:
-    save_state(run_dir / STATE_FILE, run.state(data))
-    if not run.metrics:
-        return
+    """The state last, so that what is not written, or not all of it, is written when the run goes on from the state
+    before. There is none before the first one, and no run without it."""
+    if run.step == 0:
+        save_state(run_dir / STATE_FILE, run.state(data))
+    if run.metrics:
+        _write_model(run, run_dir, data, photographs)
+    if run.step > 0:
+        save_state(run_dir / STATE_FILE, run.state(data))
+
+
+def _write_model(run: Run, run_dir: Path, data: str, photographs: Sequence[Photograph]) -> None:
+    """The best network so far, and how it came to be."""
     lines = "".join(json.dumps(_plain(line)) + "\n" for line in run.metrics)
     write_atomically(run_dir / METRICS_FILE, lines.encode())
     points = [(line["step"], line["psnr"]) for line in run.metrics]
