@@ -1,6 +1,7 @@
 """The command line: parse, call trinas, print. No image or tensor maths, and no torch until work begins."""
 
 import difflib
+import errno
 import json
 import os
 import shlex
@@ -9,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, replace
 from enum import Enum
 from importlib.metadata import version
@@ -793,10 +794,14 @@ def web(
 
     pick_device(device)
     name, _, password = (auth or "").partition(":")
+    try:
+        input_px, output_px = round(max_input_mp * 1e6), round(max_output_mp * 1e6)
+    except (ValueError, OverflowError) as error:
+        raise typer.BadParameter(str(error)) from None
     limits = Limits(
         upload_mb=max_upload_mb,
-        input_px=round(max_input_mp * 1e6),
-        output_px=round(max_output_mp * 1e6),
+        input_px=input_px,
+        output_px=output_px,
         seconds=max_seconds,
         queue=max_queue,
         search_minutes=max_search_minutes,
@@ -874,6 +879,11 @@ def main() -> None:
         cli()
     except TrinasError as error:
         typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:  # whatever was to be looked up; anything else is a mistake of ours
+            raise
+        typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
         sys.exit(1)
 
 
@@ -961,7 +971,10 @@ def _print_summary(outcomes: "list[Outcome]", output: Path, seconds: float) -> N
     parts = [f"{len(entries)} {state}" for state, entries in by_state.items()]
     typer.echo(f"{', '.join(parts)}.")
     if by_state["skipped"]:
-        typer.echo("Skipped images have a result already; --overwrite replaces it.")
+        typer.echo(
+            "Skipped, as results of these names exist (perhaps of other pictures or options; --overwrite replaces "
+            f"them): {_listed([entry['result'] for entry in by_state['skipped']])}"
+        )
     if by_state["done"]:
         typer.echo(f"Results are in {output}/, {seconds / len(by_state['done']):.2f} s per image{_by(outcomes)}.")
 
@@ -978,9 +991,13 @@ def _by(outcomes: "list[Outcome]") -> str:
 def _print_left_out(plan: "Plan") -> None:
     for why, paths in (("no images by their names", plan.left_out), ("results of an earlier run", plan.earlier)):
         if paths:
-            shown = ", ".join(str(path) for path in paths[:3])
-            more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-            typer.echo(f"Left out, {why}: {shown}{more}", err=True)
+            typer.echo(f"Left out, {why}: {_listed(paths)}", err=True)
+
+
+def _listed(paths: Sequence[Path | str]) -> str:
+    """The first three, and how many there are more."""
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return f"{', '.join(map(str, paths[:3]))}{more}"
 
 
 def _print_estimates(

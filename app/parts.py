@@ -16,6 +16,9 @@ from .service import Offer, Service, seconds_text
 NETWORKS: dict[str, Any] = {"concurrency_id": "networks", "concurrency_limit": 1}
 """Of every event that enlarges pictures: one at a time, the others wait in the queue."""
 
+READING: dict[str, Any] = {"concurrency_id": "reading", "concurrency_limit": 1}
+"""Of every other event that decodes whole pictures: memory for one of the largest is enough."""
+
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 
 PROGRESS = gr.Progress()

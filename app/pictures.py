@@ -40,7 +40,7 @@ def shown_copy(picture: Path, folder: Path, max_px: int) -> Path:
     Raises:
         ImageError: it is no picture, or too large.
     """
-    return _written(_capped(_displayed(read_image(picture, max_px))), folder / "preview.png")
+    return _shown(_capped(read_image(picture, max_px)), folder, "preview")
 
 
 def pairs(picture: Path, result: Path, folder: Path, max_input_px: int, max_output_px: int) -> dict[str, Pair]:
@@ -52,15 +52,9 @@ def pairs(picture: Path, result: Path, folder: Path, max_input_px: int, max_outp
     Returns:
         `whole`, and `detail` where the result is larger than its copy.
     """
-    low, high = (
-        _displayed(read_image(path, limit)) for path, limit in ((picture, max_input_px), (result, max_output_px))
-    )
+    low, high = (read_image(path, limit) for path, limit in ((picture, max_input_px), (result, max_output_px)))
     whole = _capped(high)
-    found = {
-        "whole": Pair(
-            _written(resized(low, whole.size), folder / "bicubic.png"), _written(whole, folder / "enlarged.png")
-        )
-    }
+    found = {"whole": Pair(_shown(resized(low, whole.size), folder, "bicubic"), _shown(whole, folder, "enlarged"))}
     if whole.size != high.size:
         found["detail"] = _detail(low, high, folder)
     return found
@@ -75,8 +69,7 @@ def _detail(low: Image, high: Image, folder: Path) -> Pair:
     top, left, extent = round(y * factor), round(x * factor), round(side * factor)
     enlarged = replace(high, pixels=high.pixels[:, top : top + extent, left : left + extent])
     return Pair(
-        _written(resized(piece, enlarged.size), folder / "bicubic-detail.png"),
-        _written(enlarged, folder / "enlarged-detail.png"),
+        _shown(resized(piece, enlarged.size), folder, "bicubic-detail"), _shown(enlarged, folder, "enlarged-detail")
     )
 
 
@@ -112,11 +105,6 @@ def _frame(pixels: Tensor, top: int, bottom: int, left: int, right: int, level: 
     pixels[:, top : bottom + 1, [left, right]] = level
 
 
-def _displayed(image: Image) -> Image:
-    """In sRGB, 8 bits, with nothing besides."""
-    return Image((in_srgb(image) or image).pixels)
-
-
 def _capped(image: Image) -> Image:
     return image if max(image.size) <= PREVIEW_PX else _sized(image, PREVIEW_PX)
 
@@ -126,8 +114,14 @@ def _sized(image: Image, longest_px: int) -> Image:
     return resized(image, (width, height))
 
 
-def _written(image: Image, path: Path) -> Path:
-    write_image(path, _on_squares(image))
+def _shown(image: Image, folder: Path, name: str) -> Path:
+    """A file in sRGB, 8 bits, with nothing besides.
+
+    Args:
+        image: a copy or a piece: converting a whole picture takes more memory than enlarging it.
+    """
+    path = folder / f"{name}.png"
+    write_image(path, _on_squares(Image((in_srgb(image) or image).pixels)))
     return path
 
 

@@ -92,10 +92,7 @@ class Searches:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 run_dir = self._free("-".join(words))
                 if photographs:
-                    data = _data_dir(run_dir)
-                    data.mkdir()
-                    for number, photo in enumerate(photographs):
-                        shutil.copyfile(photo, data / f"{number:04d}{photo.suffix}")
+                    _copy(photographs, _data_dir(run_dir))
             except OSError as error:
                 raise RunError(f"{self.folder}: cannot be written ({error.strerror})") from None
             options = [
@@ -120,8 +117,8 @@ class Searches:
             self._run(self._run_dir, ["--resume", str(self._run_dir)])
 
     def stop(self) -> None:
-        """Ask the running search to save its state and end."""
-        if self.is_running:
+        """Ask the running search to save its state and end; once, as a second signal would end it at once."""
+        if self.is_running and not self._asked_to_stop:
             assert self._process is not None
             self._asked_to_stop = True
             self._process.send_signal(signal.SIGTERM)
@@ -205,6 +202,17 @@ class Searches:
 def _data_dir(run_dir: Path) -> Path:
     """Photographs that were uploaded for a search."""
     return run_dir.with_name(f"{run_dir.name}.photos")
+
+
+def _copy(photographs: Sequence[Path], data: Path) -> None:
+    """Copy photographs into a new folder, all or none."""
+    data.mkdir()
+    try:
+        for number, photo in enumerate(photographs):
+            shutil.copyfile(photo, data / f"{number:04d}{photo.suffix}")
+    except OSError:
+        shutil.rmtree(data, ignore_errors=True)
+        raise
 
 
 def _log_file(run_dir: Path) -> Path:

@@ -45,12 +45,21 @@ TIERS = {"xs": "very small", "s": "small", "m": "medium", "l": "large"}
 
 
 class Session:
-    """One visitor's files, and the wish to stop what is being done for them."""
+    """One visitor's files, and the wishes to stop what is being done for them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.stop = threading.Event()
         self.seen = time.monotonic()
+        self._stops: dict[str, threading.Event] = {}
+
+    def stop(self, kind: str) -> threading.Event:
+        """The wish to stop a kind of job: a picture, a batch and so on may run side by side."""
+        return self._stops.setdefault(kind, threading.Event())
+
+    def stop_all(self) -> None:
+        """Wish to stop whatever runs."""
+        for stop in list(self._stops.values()):
+            stop.set()
 
     def new_folder(self) -> Path:
         """An empty folder with a name that cannot be guessed: whoever knows it may read what is in it."""
@@ -132,7 +141,7 @@ class Service:
         with self._lock:
             session = self._sessions.pop(key or "", None)
         if session is not None:
-            session.stop.set()
+            session.stop_all()
             shutil.rmtree(session.folder, ignore_errors=True)
 
     def sweep(self) -> None:
@@ -148,7 +157,7 @@ class Service:
                 if time.time() - folder.stat().st_mtime > FORGET_AFTER_S + self.limits.seconds:
                     shutil.rmtree(folder, ignore_errors=True)
         for path in self.folder.iterdir():  # uploads: each in a folder of its own, or a file on its way there
-            with suppress(FileNotFoundError):  # moved or deleted meanwhile
+            with suppress(OSError):  # moved or deleted meanwhile, or another file has come into its folder
                 if path not in known and time.time() - path.stat().st_mtime > FORGET_AFTER_S:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -175,6 +184,8 @@ class Service:
         if known is None:
             known = next(free for free in _numbered(wanted) if free not in taken)
         self._added[known] = (where, source)
+        self._enlarger.cache_clear()  # its files may be others than when it was loaded before
+        self._speeds.pop(known, None)
         return known
 
     def name_of(self, where: str) -> str:
@@ -262,6 +273,7 @@ class Service:
     def upscale(
         self,
         session: Session,
+        stop: threading.Event,
         picture: Path,
         enlarger: Enlarger,
         size: SizeConfig,
@@ -270,6 +282,8 @@ class Service:
     ) -> Outcome:
         """Enlarge one picture into the visitor's folder, as the command line does.
 
+        Args:
+            stop: the visitor's wish, of `Session.stop`.
         Raises:
             ImageError: it cannot be done.
             Stopped: the visitor wished so, or it took too long.
@@ -277,7 +291,7 @@ class Service:
         folder = session.new_folder()
         plan = plan_jobs([picture], folder, size, save)
         try:
-            outcome = next(iter(self.run(session, plan.jobs, enlarger, size, save, on_tile)))
+            outcome = next(iter(self.run(session, stop, plan.jobs, enlarger, size, save, on_tile)))
         except Stopped:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -288,31 +302,39 @@ class Service:
     def run(
         self,
         session: Session,
+        stop: threading.Event,
         jobs: Sequence[Job],
         enlarger: Enlarger,
         size: SizeConfig,
         save: SaveConfig,
         on_tile: Callable[[int, float], None] = lambda number, share: None,
     ) -> Iterator[Outcome]:
-        """`run_jobs` for a visitor, ended within a tile by a wish to stop, or by the limit of time.
+        """`run_jobs` for a visitor, ended within a tile or a picture by a wish to stop, or by the limit of time.
 
         Raises:
             Stopped: so it was.
         """
-        check = self.checked(session)
+        check = self.checked(session, stop)
 
         def on_checked_tile(number: int, share: float) -> None:
             check()
             on_tile(number, share)
 
-        return run_jobs(jobs, enlarger, size, save, on_tile=on_checked_tile)
+        def checked_outcomes() -> Iterator[Outcome]:
+            """Where pictures are only reduced, or fail, there are no tiles."""
+            check()
+            for outcome in run_jobs(jobs, enlarger, size, save, on_tile=on_checked_tile):
+                yield outcome
+                check()
 
-    def checked(self, session: Session) -> Callable[[], None]:
+        return checked_outcomes()
+
+    def checked(self, session: Session, stop: threading.Event) -> Callable[[], None]:
         """What a job that begins now is to call at each tile: it raises `Stopped` where the job is to end."""
         end = time.monotonic() + self.limits.seconds
 
         def check() -> None:
-            if session.stop.is_set():
+            if stop.is_set():
                 raise Stopped("Stopped.")
             if time.monotonic() > end:
                 raise Stopped(

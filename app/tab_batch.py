@@ -14,6 +14,7 @@ from .parts import NETWORKS, PRIVATE, PROGRESS, Controls, Picker, TileProgress, 
 from .service import Service, bytes_text, escaped, plan_batch, seconds_text, shown, zipped
 
 HEADERS = {"File": "long", "State": "whole", "Details": "long"}
+JOB = "batch"
 ARCHIVE = "upscaled.zip"
 EMPTY = (
     "Choose several pictures, or a zip archive. All become as large as you say, and come back in one archive; "
@@ -48,7 +49,7 @@ def batch_tab(service: Service, picker: Picker) -> None:
         return note(words), gr.update(interactive=bool(paths)), gr.update(visible=False), ""
 
     def begin(request: gr.Request) -> tuple[Any, ...]:
-        service.session(request.session_hash).stop.clear()
+        service.session(request.session_hash).stop(JOB).clear()
         return *idle(running=True), gr.update(visible=False)
 
     def run(
@@ -81,7 +82,7 @@ def batch_tab(service: Service, picker: Picker) -> None:
             progressed(number, share)
 
         try:
-            for outcome in service.run(session, plan.jobs, enlarger, size, save, on_tile):
+            for outcome in service.run(session, session.stop(JOB), plan.jobs, enlarger, size, save, on_tile):
                 rows[len(outcomes)][1:] = _told(outcome, folder, results)
                 outcomes.append(outcome)
                 yield table(HEADERS, rows), gr.update(), gr.update()
@@ -97,7 +98,7 @@ def batch_tab(service: Service, picker: Picker) -> None:
         yield table(HEADERS, rows), note(escaped(words), "" if counts["failed"] or ended else "good"), archive
 
     def stopped(request: gr.Request) -> None:
-        service.session(request.session_hash).stop.set()
+        service.session(request.session_hash).stop(JOB).set()
 
     quiet: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
     uploads.change(chosen, uploads, [said, start, download, files], **quiet)

@@ -19,10 +19,11 @@ from trinas.images import Image, flattened, in_srgb, read_image, read_rgb8, rgb_
 from trinas.store import load_model
 from trinas.upscale import Upscaler, resize
 
-from .parts import NETWORKS, PRIVATE, PROGRESS, Picker, idle, note
+from .parts import NETWORKS, PRIVATE, PROGRESS, READING, Picker, idle, note
 from .pictures import data_url, marked
 from .service import Service, escaped, pixels_text, seconds_text, shown
 
+JOB = "comparison"
 MOST_MODELS = 4
 ZOOMS = [("Far", 192), ("Middle", 96), ("Near", 48)]
 """Sides of the place, in the picture's own pixels."""
@@ -119,11 +120,11 @@ def compare_tab(service: Service, picker: Picker) -> None:
         return found, ""
 
     def begin(request: gr.Request) -> tuple[Any, ...]:
-        service.session(request.session_hash).stop.clear()
+        service.session(request.session_hash).stop(JOB).clear()
         return idle(running=True)
 
     def stopped(request: gr.Request) -> None:
-        service.session(request.session_hash).stop.set()
+        service.session(request.session_hash).stop(JOB).set()
 
     inputs, outputs = [picture, place, scale, models, zoom, figures], [sheet, tap, overview, place, said]
     quiet: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
@@ -140,7 +141,7 @@ def compare_tab(service: Service, picker: Picker) -> None:
     scale.input(picker.of_scale, scale, models, **quiet).then(**forget).then(drawn, inputs, outputs, **drawing)
     models.input(drawn, inputs, outputs, **drawing)
     zoom.input(drawn, inputs, outputs, **drawing)
-    overview.select(tapped, [picture, zoom], place, **quiet).then(drawn, inputs, outputs, **drawing)
+    overview.select(tapped, [picture, zoom], place, **READING, **quiet).then(drawn, inputs, outputs, **drawing)
     original.change(lambda path: gr.update(interactive=bool(path)), original, measure, queue=False, **quiet)
     running = measure.click(begin, None, [measure, stop], queue=False, **quiet)
     running = running.then(
@@ -218,7 +219,8 @@ def _measured(
         )
     if min(low.shape[:2]) < 16:
         raise ImageError("the picture is too small to measure: 16 pixels a side are the least")
-    check = service.checked(service.session(session_hash))
+    session = service.session(session_hash)
+    check = service.checked(session, session.stop(JOB))
     ways: dict[str, Any] = {"bicubic": partial(upscale_bicubic, scale=scale)}
     for name in names:
         upscaler = Upscaler(load_model(service.where(name) or name), UpscaleConfig(device=service.device))

@@ -66,11 +66,11 @@ def models_tab(service: Service, picker: Picker, page: gr.Blocks, tab: gr.Tab, i
         """One more model, in all lists."""
         try:
             wish = wish.strip()
-            folder = Path(wish).expanduser()
-            if is_loopback and wish and folder.is_dir():
+            # Others must not learn what is on this machine, nor see with its owner's login.
+            if is_loopback and wish and (folder := _folder(wish)).is_dir():
                 name = service.add_model(str(folder), "folder")
-            elif is_hub_id(wish):  # which may be a path here too: a visitor must not learn what is on this machine
-                name = service.add_model(str(find_hub_model(wish)), "Hub", wish)
+            elif is_hub_id(wish):
+                name = service.add_model(str(find_hub_model(wish, anonymous=not is_loopback)), "Hub", wish)
             else:
                 raise ModelError(
                     f"{wish or 'nothing'}: {'no such folder, nor ' if is_loopback else 'not '}user/name of the Hub"
@@ -85,6 +85,13 @@ def models_tab(service: Service, picker: Picker, page: gr.Blocks, tab: gr.Tab, i
     tab.select(shown, None, [listed, plot], queue=False, **quiet)  # others may have added some
     picker.refresh(page.load(measured, None, [listed, plot], queue=False, **quiet).then)
     picker.refresh(load.click(loaded, where, [said, listed, plot], show_progress_on=said, **PRIVATE).then)
+
+
+def _folder(wish: str) -> Path:
+    try:
+        return Path(wish).expanduser()
+    except RuntimeError:  # there is no such user
+        return Path(wish)
 
 
 def models_list(offers: dict[str, Offer], speeds: dict[str, float]) -> str:

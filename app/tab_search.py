@@ -120,6 +120,10 @@ def search_tab(
                 raise TrinasError(
                     f"{len(paths)} photographs are too few: choose {FEWEST} or more, or none for generated ones"
                 )
+            if len(paths or []) > limits.files:
+                raise TrinasError(f"{len(paths or []):,} photographs are too many; the limit is {limits.files:,}")
+            if sum(Path(path).stat().st_size for path in paths or []) > limits.unpacked_mb * 1e6:
+                raise TrinasError(f"more than {limits.unpacked_mb:g} MB of photographs are too much at once")
             for photo in map(Path, paths or []):
                 try:
                     read_header(photo, limits.input_px)

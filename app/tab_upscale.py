@@ -8,10 +8,23 @@ import gradio as gr
 from trinas.errors import Stopped, TrinasError
 from trinas.images import read_header
 
-from .parts import NETWORKS, PRIVATE, PROGRESS, Controls, Picker, TileProgress, facts, idle, note, read_controls
+from .parts import (
+    NETWORKS,
+    PRIVATE,
+    PROGRESS,
+    READING,
+    Controls,
+    Picker,
+    TileProgress,
+    facts,
+    idle,
+    note,
+    read_controls,
+)
 from .pictures import pairs, shown_copy
 from .service import Preview, Service, bytes_text, escaped, pixels_text, seconds_text, shown
 
+JOB = "picture"
 WHOLE, DETAIL = "Whole picture", "Detail, pixel by pixel"
 SIDES = (
     '<p class="sides-note"><span>← as usual (bicubic)</span><span>TriNAS →</span>'
@@ -88,7 +101,7 @@ def upscale_tab(service: Service, picker: Picker) -> None:
         return gr.update(visible=False), gr.update(value=str(copy), visible=True), *hidden, note(LOOKING)
 
     def begin(request: gr.Request) -> tuple[Any, ...]:
-        service.session(request.session_hash).stop.clear()
+        service.session(request.session_hash).stop(JOB).clear()
         return *idle(running=True), ""
 
     def run(path: str, request: gr.Request, progress: gr.Progress = PROGRESS, *values: Any) -> tuple[Any, ...]:
@@ -98,7 +111,13 @@ def upscale_tab(service: Service, picker: Picker) -> None:
         try:
             size, save, enlarger = read_controls(service, list(values))
             outcome = service.upscale(
-                session, Path(path), enlarger, size, save, TileProgress(progress, [Path(path).name])
+                session,
+                session.stop(JOB),
+                Path(path),
+                enlarger,
+                size,
+                save,
+                TileProgress(progress, [Path(path).name]),
             )
         except Stopped as stopped:
             return *(same,) * 5, note(escaped(stopped)), same
@@ -130,20 +149,18 @@ def upscale_tab(service: Service, picker: Picker) -> None:
         return paths["detail" if wish == DETAIL else "whole"]
 
     def stopped(request: gr.Request) -> None:
-        service.session(request.session_hash).stop.set()
+        service.session(request.session_hash).stop(JOB).set()
 
     inputs = [picture, *controls.list()]
     quiet: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
     estimates: dict[str, Any] = {
-        "concurrency_id": "estimates",
-        "concurrency_limit": 1,
         "trigger_mode": "always_last",
+        **READING,
         **quiet,
     }
     for change in (picture.upload, picture.clear):
-        change(received, picture, [welcome, preview, slider, sides, view, said, download, plan], **quiet).then(
-            described, inputs, [plan, start], **estimates
-        )
+        outputs = [welcome, preview, slider, sides, view, said, download, plan]
+        change(received, picture, outputs, **READING, **quiet).then(described, inputs, [plan, start], **estimates)
     for control in controls.list():
         control.change(described, inputs, [plan, start], **estimates)
     running = start.click(begin, None, [start, stop, said], queue=False, **quiet)

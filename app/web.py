@@ -91,7 +91,7 @@ def build_page(service: Service, searches: Searches, config: WebConfig) -> gr.Bl
         picker.refresh(page.load)
 
         def left(request: gr.Request) -> None:
-            service.session(request.session_hash).stop.set()
+            service.session(request.session_hash).stop_all()
             forgetting = threading.Timer(ON_THE_WAY_S, service.forget, [request.session_hash])
             forgetting.daemon = True  # the files of all visitors go with the server
             forgetting.start()
@@ -112,10 +112,11 @@ def _endpoints(service: Service) -> None:
             model: a name that /models lists; empty: chosen by the scale, and by how compressed a JPEG is.
         """
         session = service.session(request.session_hash)
-        session.stop.clear()
+        stop = session.stop("API")
+        stop.clear()
         try:
             size = service.size(scale=scale)
-            outcome = service.upscale(session, Path(file), service.enlarger(model), size, SaveConfig())
+            outcome = service.upscale(session, stop, Path(file), service.enlarger(model), size, SaveConfig())
         except (TrinasError, Stopped) as error:
             raise gr.Error(escaped(error), print_exception=False) from None
         return str(outcome.job.result)

@@ -31,6 +31,8 @@ class HubServer:
     requests: list[str] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     """Tokens that writing was tried with."""
+    readers: set[str] = field(default_factory=set)
+    """Tokens that reading was tried with."""
     breaks_after: dict[str, int] = field(default_factory=dict)
     """File -> bytes after which the next connection that sends it breaks."""
     ranges: list[str] = field(default_factory=list)
@@ -73,6 +75,7 @@ class HubServer:
             self.tokens.add(request.headers.get("Authorization", ""))
             self._write(request, path, body)
         elif "/resolve/" in path:
+            self.readers.add(request.headers.get("Authorization", ""))
             self._read(request, *path.strip("/").split("/resolve/"))
         else:
             send(request, 404, {}, b"{}")

@@ -100,6 +100,8 @@ def test_existing_results_are_skipped_unless_told_otherwise(photos, tmp_path, ti
     second = run(*arguments)
     assert (second.exit_code, result_path.read_bytes()) == (0, b"mine")
     assert "0 done, 1 skipped, 0 failed" in second.stdout
+    assert "perhaps of other pictures" in second.stdout
+    assert str(result_path) in second.stdout
     assert run(*arguments, "--overwrite").exit_code == 0
     assert result_path.read_bytes() == whole
 
@@ -295,6 +297,7 @@ def test_mistakes_are_one_clear_line(arguments, complaint, tmp_path, monkeypatch
         ["x.png", "--strength", "1.5"],
         ["x.png", "--quality", "101"],
         ["x.png", "--max-input-mp", "inf"],
+        ["web", "--max-output-mp", "inf"],
         ["x.png", "--quality", "90", "--lossless"],
         ["x.png", "--tile", "0"],
         ["x.png", "--format", "gif"],
@@ -318,16 +321,19 @@ def test_options_out_of_range_are_refused(arguments):
     assert "Invalid value" in result.stderr
 
 
-def test_an_error_ends_the_process_with_one_line_and_exit_code_1(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "complaint"), [("missing", "no such file or folder"), ("n" * 300, "File name too long")]
+)
+def test_an_error_ends_the_process_with_one_line_and_exit_code_1(tmp_path, name, complaint):
     result = subprocess.run(
-        [sys.executable, "-m", "trinas_app", "evaluate", "missing"],
+        [sys.executable, "-m", "trinas_app", "evaluate", name],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "error: missing: no such file or folder\n"
+    assert result.stderr == f"error: {name}: {complaint}\n"
 
 
 def test_a_batch_gives_the_bytes_that_single_files_give(photos, tmp_path, tiny_model_dir):

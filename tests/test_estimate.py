@@ -50,7 +50,7 @@ def test_jpegs_are_timed_with_the_networks_that_they_get(tmp_path, enlarger):
     assert compressed.work.why == "JPEG of quality 50"
     assert good.work.models == ["trinas-xs-x2"]
     assert good.work.why == ""
-    assert compressed.seconds != good.seconds
+    assert compressed.seconds > good.seconds, "the photo network is several times as slow"
 
 
 def test_transparent_pictures_can_be_timed_as_jpegs(tmp_path, enlarger):

@@ -76,6 +76,14 @@ def test_a_model_is_downloaded_once_and_then_works_offline(run, hub):
     assert run(LOAD, "ann/tiny", HF_ENDPOINT=NOWHERE).stdout.strip() == "tiny-model"
 
 
+def test_a_login_of_this_machine_can_be_left_out(run, hub):
+    find = "from trinas.store import find_hub_model; find_hub_model('ann/tiny', anonymous={})"
+    assert run(find.format(True), HF_TOKEN="secret").returncode == 0
+    assert hub.readers == {""}
+    assert run(find.format(False), HF_TOKEN="secret").returncode == 0
+    assert hub.readers == {"", "Bearer secret"}
+
+
 def test_the_command_line_takes_a_hub_id(run, tmp_path):
     picture = tmp_path / "cat.png"
     PillowImage.fromarray(generated_photograph(20, 24)).save(picture)

@@ -46,7 +46,8 @@ def test_a_search_is_stopped_survives_its_watcher_and_goes_on_to_the_end(tmp_pat
     while not told(searches, "Progress"):
         assert searches.is_running, searches.status()
         time.sleep(0.1)
-    searches.stop()
+    for _ in range(2):  # an impatient visitor: the state is saved all the same
+        searches.stop()
     status = wait_for(searches, {"stopped", "failed"})
     assert (status.state, status.run_dir) == ("stopped", run_dir)
 
@@ -71,6 +72,13 @@ def test_what_cannot_be_searched_fails_with_its_reason(tmp_path, photographs):
     again = searches.start(Budgets(params=10), 2, 0.3, photographs)
     assert again != status.run_dir, "a folder of its own, what the first one said is kept"
     wait_for(searches, {"failed"})
+
+
+def test_photographs_that_cannot_be_copied_are_in_nobody_s_way(tmp_path, photographs):
+    searches = Searches(tmp_path / "runs", "cpu")
+    with pytest.raises(RunError, match="runs: cannot be written"):
+        searches.start(Budgets(params=4000), 2, 0.3, [*photographs, tmp_path / "gone.png"])
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_there_is_nothing_to_go_on_with(tmp_path):

@@ -10,14 +10,18 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import generated_photograph
 from PIL import Image as PillowImage
 from trinas_app import service as service_module
 from trinas_app.limits import Limits
 from trinas_app.service import Service, is_inside, plan_batch, shown, zipped
 
+from trinas.batch import plan_jobs
 from trinas.config import SaveConfig
 from trinas.errors import ImageError, ModelError, Stopped
+from trinas.images import read_image
+from trinas.store import load_model, save_model
 
 
 @pytest.fixture
@@ -45,11 +49,19 @@ def archive_of(path: Path, members: dict[str, bytes], way: int = zipfile.ZIP_STO
     return path
 
 
+def enlarged(service, picture, **wish):
+    session = service.session("a")
+    return service.upscale(
+        session, session.stop("picture"), picture, service.enlarger(None), service.size(**wish), SaveConfig()
+    )
+
+
 def test_a_picture_becomes_a_file_in_the_visitors_folder(service, picture):
     session = service.session("a")
     told: list[float] = []
     outcome = service.upscale(
         session,
+        session.stop("picture"),
         picture,
         service.enlarger(None),
         service.size(scale=2),
@@ -62,21 +74,40 @@ def test_a_picture_becomes_a_file_in_the_visitors_folder(service, picture):
     assert told[-1] == 1
     service.forget("a")
     assert not session.folder.exists()
-    assert session.stop.is_set()
+    assert session.stop("picture").is_set()
 
 
 def test_a_wish_to_stop_ends_the_work_and_leaves_nothing(service, picture):
     session = service.session("a")
-    session.stop.set()
+    session.stop("picture").set()
     with pytest.raises(Stopped):
-        service.upscale(session, picture, service.enlarger(None), service.size(scale=2), SaveConfig())
+        enlarged(service, picture, scale=2)
     assert [path for path in session.folder.rglob("*") if path.is_file()] == []
 
 
-def test_a_job_that_takes_too_long_is_stopped(tmp_path, picture):
+def test_a_wish_to_stop_is_for_one_kind_of_job(service, picture):
+    session = service.session("a")
+    session.stop("batch").set()
+    assert enlarged(service, picture, scale=2).state == "done"
+
+
+@pytest.mark.parametrize("wish", [{"scale": 2}, {"long_side": 10}])
+def test_a_job_that_takes_too_long_is_stopped(tmp_path, picture, wish):
+    """Also where no network is at work."""
     service = Service(tmp_path, Limits(seconds=0), "cpu")
     with pytest.raises(Stopped, match="limit of this server"):
-        service.upscale(service.session("a"), picture, service.enlarger(None), service.size(scale=2), SaveConfig())
+        enlarged(service, picture, **wish)
+
+
+def test_a_batch_of_pictures_that_are_only_reduced_is_stopped_between_two(service, picture, tmp_path):
+    session = service.session("a")
+    size, save = service.size(long_side=10), SaveConfig()
+    plan = plan_jobs([picture] * 3, tmp_path / "out", size, save)
+    outcomes = service.run(session, session.stop("batch"), plan.jobs * 3, service.enlarger(None), size, save)
+    assert next(outcomes).state == "done"
+    session.stop("batch").set()
+    with pytest.raises(Stopped):
+        next(outcomes)
 
 
 @pytest.mark.parametrize(("side", "scale"), [(400, 2), (200, 4)])
@@ -88,14 +119,12 @@ def test_limits_hold_before_and_while_enlarging(service, tmp_path, side, scale):
     assert "--" not in str(refused.value), "the page has no options of the command line"
     assert str(tmp_path) not in str(refused.value), "nor does it tell where files lie"
     with pytest.raises(ImageError, match="too large"):
-        service.upscale(service.session("a"), path, service.enlarger(None), service.size(scale=scale), SaveConfig())
+        enlarged(service, path, scale=scale)
 
 
 def test_what_a_preview_says_is_what_comes_out(service, picture):
     preview = service.preview(picture, service.enlarger(None), service.size(scale=2.5), SaveConfig())
-    outcome = service.upscale(
-        service.session("a"), picture, service.enlarger(None), service.size(scale=2.5), SaveConfig()
-    )
+    outcome = enlarged(service, picture, scale=2.5)
     assert preview.result == size_of(outcome.job.result) == (150, 120)
     assert preview.models == ["trinas-xs-x3"]
     assert preview.seconds > 0
@@ -153,6 +182,17 @@ def test_an_added_model_is_on_offer_under_a_name_of_its_own(service, tiny_model_
     assert [Path(model).name for model in preview.models] == [name]
 
 
+def test_a_model_that_is_loaded_again_enlarges_with_its_new_weights(service, tiny_model_dir, picture):
+    name = service.add_model(str(tiny_model_dir), "folder")
+    before = service.enlarger(name)(read_image(picture), (120, 96)).pixels
+    model = load_model(str(tiny_model_dir))
+    for tensor in model.network.state_dict().values():
+        tensor.mul_(0.5)
+    save_model(tiny_model_dir, model.network, model.config)
+    assert service.add_model(str(tiny_model_dir), "folder") == name
+    assert not torch.equal(service.enlarger(name)(read_image(picture), (120, 96)).pixels, before)
+
+
 def test_a_model_whose_folder_is_gone_is_no_longer_on_offer(service, tiny_model_dir):
     name = service.add_model(str(tiny_model_dir), "folder")
     shutil.rmtree(tiny_model_dir)
@@ -181,8 +221,9 @@ def test_an_archive_keeps_its_folders(service, tmp_path, picture):
     folder = service.unpack(session, [upload, picture])
     results = session.new_folder()
     plan = plan_batch(folder, results, service.size(scale=2), SaveConfig())
-    jobs = list(service.run(session, plan.jobs, service.enlarger(None), service.size(scale=2), SaveConfig()))
-    states = {str(outcome.job.source.relative_to(folder)): outcome.state for outcome in jobs}
+    stop, size = session.stop("batch"), service.size(scale=2)
+    outcomes = service.run(session, stop, plan.jobs, service.enlarger(None), size, SaveConfig())
+    states = {str(outcome.job.source.relative_to(folder)): outcome.state for outcome in outcomes}
     assert states == {
         "bad.png": "failed", "cat.png": "done", "hills/a.png": "done", "sea/a.png": "done", "notes.txt": "failed"
     }  # fmt: skip

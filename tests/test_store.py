@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from trinas.card import model_card
 from trinas.cost import spec_cost
 from trinas.errors import ModelError
+from trinas.space import ArchSpec, CellSpec, SlotSpec
 from trinas.store import (
     DEFAULT_MODELS,
     PHOTO_MODELS,
@@ -74,6 +75,8 @@ def test_a_config_this_version_does_not_know_is_refused(tiny_model_dir, changes,
         ({"training": {"started_from": {"started_from": {"config": []}}}}, "training is not what"),
         ({"training": {"taught_by": {"name": "x", "data": [1]}}}, "training is not what"),
         ({"training": {"taught_by": {}}}, "training is not what"),
+        ({"training": {"images": "about 800"}}, "training is not what"),
+        ({"training": {"started_from": {"seconds": "an hour"}}}, "training is not what"),
         ({"figures": {"Set5": {}}}, "figures are not"),
         ({"figures": {"Set5": {"psnr": "31", "ssim": 0.9}}}, "figures are not"),
         ({"figures": {"Set5": {"psnr": 1e9, "ssim": 0.9}}}, "figures are not"),
@@ -113,6 +116,14 @@ def test_weights_that_do_not_fit_are_refused(tiny_model_dir, change, complaint):
     change(weights)
     save_file(weights, path)
     with pytest.raises(ModelError, match=complaint):
+        load_model(str(tiny_model_dir))
+
+
+def test_a_config_that_claims_a_vast_network_takes_no_memory(tiny_model_dir):
+    """Its weights alone would have 36 TB."""
+    cell = CellSpec((SlotSpec("conv3x3", 10**6),))
+    change_config(tiny_model_dir, spec=ArchSpec("edge", 2, 10**6, (cell,)).to_dict())
+    with pytest.raises(ModelError, match=r"do not fit|config\.json needs"):
         load_model(str(tiny_model_dir))
 
 

@@ -20,12 +20,13 @@ def is_hub_id(name: str) -> bool:
     return _ID.fullmatch(name) is not None
 
 
-def download_model(name: str, files: tuple[str, ...]) -> Path:
+def download_model(name: str, files: tuple[str, ...], *, anonymous: bool = False) -> Path:
     """The folder of a model's files in the Hub's cache, fetched unless they are there; works offline if they are.
 
     Args:
         name: `user/name`, or `user/name@revision` with a branch, tag or commit.
         files: what to fetch, all of one commit.
+        anonymous: whether to leave out the login of this machine, if it has one.
     Raises:
         ModelError: there is no such repository, revision or file, it needs a login, it is too large, or neither the
             network nor the cache has it.
@@ -35,17 +36,17 @@ def download_model(name: str, files: tuple[str, ...]) -> Path:
     found = _ID.fullmatch(name)
     assert found is not None
     repo, revision = found["repo"], found["revision"]
-    path = Path()
+    path, token = Path(), False if anonymous else None
     try:
         for file in files:
             try:
-                known = hf_hub_download(repo, file, revision=revision, dry_run=True)
+                known = hf_hub_download(repo, file, revision=revision, token=token, dry_run=True)
                 if known.file_size is not None and known.file_size > MAX_DOWNLOAD_BYTES:
                     size = f"{known.file_size / 1e6:,.0f} MB"
                     raise ModelError(f"{name}: {file} has {size}, which is no model of this program")
             except (errors.LocalEntryNotFoundError, errors.DryRunError):
                 pass  # no network: what is in the cache will do
-            path = Path(hf_hub_download(repo, file, revision=revision))
+            path = Path(hf_hub_download(repo, file, revision=revision, token=token))
             revision = path.parent.name  # the commit: the other files are of the same
     except errors.GatedRepoError:
         raise ModelError(f"{name}: needs a login; ask for access on its page, then run `hf auth login`") from None

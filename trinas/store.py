@@ -137,13 +137,15 @@ def find_model(name: str) -> Path:
     raise ModelError(f"{name}: no such model; bundled are {known}, or give a model's folder, or user/name of the Hub")
 
 
-def find_hub_model(hub_id: str) -> Path:
+def find_hub_model(hub_id: str, *, anonymous: bool = False) -> Path:
     """The folder of a model of the Hub, `user/name[@revision]`, downloaded if need be; no path of this machine.
 
+    Args:
+        anonymous: whether to leave out the login of this machine, if it has one.
     Raises:
         ModelError: there is no such model, or it cannot be had.
     """
-    return download_model(hub_id, (CONFIG_FILE, WEIGHTS_FILE))
+    return download_model(hub_id, (CONFIG_FILE, WEIGHTS_FILE), anonymous=anonymous)
 
 
 def models_of_scale(scale: int) -> list[str]:
@@ -204,6 +206,8 @@ def _is_training(stage: Any) -> bool:
     """Whether the parts that cards and lists read are of the right kinds, in the stages before it too."""
     if not isinstance(stage, dict) or not isinstance(stage.get("config", {}), dict):
         return False
+    if not all(isinstance(stage.get(number, 0), int | float) for number in ("images", "seconds")):
+        return False
     teacher = stage.get("taught_by", {"name": "", "data": []})
     if not isinstance(teacher, dict) or not isinstance(teacher.get("name"), str) or "data" not in teacher:
         return False
@@ -234,7 +238,8 @@ def load_model(name: str) -> Model:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
     except SafetensorError as error:
         raise ModelError(f"{path}: damaged, or not a safetensors file ({error})") from None
-    network = Network(config.spec)
+    with torch.device("meta"):  # no memory is taken by what a config.json may claim
+        network = Network(config.spec)
     wanted = network.state_dict()
     missing, unknown = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
     if missing or unknown:
@@ -247,7 +252,7 @@ def load_model(name: str) -> Model:
             )
         if not torch.isfinite(tensor).all():
             raise ModelError(f"{path}: {key} holds values that are not numbers; the file is damaged")
-    network.load_state_dict(weights)
+    network.load_state_dict(weights, assign=True)
     return Model(config, network.eval().requires_grad_(False))
 
 
