@@ -329,8 +329,8 @@ def _pillow(case: Case, levels: NDArray[Any]) -> PillowImage.Image:
         return picture.convert("1")
     if case.picture == "palette":
         return picture.convert("P", palette=PillowImage.Palette.ADAPTIVE, colors=256)
-    if case.picture == "palette with transparency" and case.suffix == "png":
-        return _palette_with_transparency(levels)
+    if case.picture == "palette with transparency":
+        return _palette_with_transparency(levels) if case.suffix == "png" else _palette_with_alpha(levels)
     return picture
 
 
@@ -339,6 +339,15 @@ def _palette_with_transparency(levels: NDArray[Any]) -> PillowImage.Image:
     picture = PillowImage.fromarray(indices.reshape(levels.shape[:2]).astype(np.uint8), "P")
     picture.putpalette(colours[:, :3].tobytes())
     picture.info["transparency"] = colours[:, 3].tobytes()
+    return picture
+
+
+def _palette_with_alpha(levels: NDArray[Any]) -> PillowImage.Image:
+    """A channel that refers to a palette, and one of alpha, as a TIFF file has them."""
+    picture = _palette_with_transparency(levels)
+    del picture.info["transparency"]
+    picture = picture.convert("PA")
+    picture.putalpha(PillowImage.fromarray(levels[:, :, 3]))
     return picture
 
 

@@ -127,6 +127,25 @@ def test_palettes_become_colour(colours):
     np.testing.assert_array_equal(decode_tiff(buffer.getvalue()).levels, drawing.convert("RGB"))
 
 
+def test_a_palette_of_8_bits_is_taken_as_it_is():
+    indices = picture(1, np.uint8)[:, :, 0]
+    palette = np.random.default_rng(0).integers(0, 256, (3, 256)).astype(np.uint16)
+    content = content_of(indices, photometric="palette", colormap=palette)
+    np.testing.assert_array_equal(decode_tiff(content).levels, palette.T[indices])
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_palettes_keep_their_alpha(compression):
+    drawing = PillowImage.fromarray(generated_photograph(20, 30)).quantize(16).convert("PA")
+    drawing.putalpha(PillowImage.fromarray(generated_photograph(20, 30, 1)[:, :, 0]))
+    buffer = io.BytesIO()
+    drawing.save(buffer, "TIFF", compression=compression)
+    decoded = decode_tiff(buffer.getvalue())
+    np.testing.assert_array_equal(decoded.levels, drawing.convert("RGBA"))
+    assert decoded.note == ""
+    assert read_tiff_header(io.BytesIO(buffer.getvalue())).has_alpha
+
+
 def test_photographs_in_tiff_are_read():
     photo = PillowImage.fromarray(generated_photograph(32, 32)).resize((64, 64))
     buffer = io.BytesIO()

@@ -196,7 +196,7 @@ def _levels(page: tifffile.TiffPage) -> Levels:
     if levels.dtype not in (np.uint8, np.uint16):
         raise TiffError(f"{levels.dtype} values are not supported; convert it to 8 or 16 bits first")
     if page.photometric == PHOTOMETRIC.PALETTE:
-        return _coloured(levels[..., 0], page.colormap)
+        return _with_alpha(_coloured(levels, page), 3, page.extrasamples)
     if levels.shape[2] < colours:
         raise TiffError(f"{levels.shape[2]} channels are not supported where {colours} are needed; convert it to RGB")
     levels = _whole_range(levels, page.bitspersample)
@@ -205,10 +205,16 @@ def _levels(page: tifffile.TiffPage) -> Levels:
     return _with_alpha(levels, colours, page.extrasamples)
 
 
-def _coloured(indices: Levels, palette: NDArray[np.uint16] | None) -> Levels:
+def _coloured(levels: Levels, page: tifffile.TiffPage) -> Levels:
+    """8 bits: the palette's RGB in place of the first channel, which refers to it, and the other channels behind."""
+    palette = page.colormap
     if palette is None:
         raise TiffError("has no palette, though its pixels refer to one")
-    return (palette >> 8).astype(np.uint8).T[indices]
+    if palette.max() > 255:  # some programs write 8 bits where the format has 16; libtiff takes them as they are too
+        palette = palette >> 8
+    others = _whole_range(levels[..., 1:], page.bitspersample)
+    others = others if others.dtype == np.uint8 else others >> 8
+    return np.concatenate([palette.T[levels[..., 0]], others], axis=2).astype(np.uint8)
 
 
 def _whole_range(levels: Levels, bits: int) -> Levels:
