@@ -396,7 +396,8 @@ programs' libraries, enlarge them through the command line, and read the results
   colours; the largest, or for lossy formats the mean (RMS), in levels of 255.
 - *even patches*: the most that one colour all over a picture changes, in levels of 255.
 - *profile*: the ICC profile; CMYK is converted through it to sRGB.
-- *EXIF*, *XMP*: kept with the orientation set to upright, sizes to the result's, and the thumbnail left out.
+- *EXIF*, *XMP*: kept with the orientation set to upright, sizes to the result's, and the thumbnail left out; every
+  other value is the same bytes as before. Of a TIFF's own tags those about the picture are kept.
 
 | file | picture | result | pixels | even patches | profile | EXIF | XMP | resolution |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |

@@ -8,7 +8,7 @@ import trinas
 # A module may import trinas modules only from the lines above its own. app imports trinas; trinas never imports app.
 LAYERS = [
     {"errors"},
-    {"files", "formats", "jpeg", "hub"},
+    {"files", "formats", "jpeg", "exif", "hub"},
     {"space", "sparse", "config", "metadata", "colour", "degrade", "synthetic", "checkpoint", "plot", "muon"},
     {"tiff", "sizes", "datasets"},
     {"images"},

@@ -1,10 +1,13 @@
 import io
+import struct
 
 import pytest
+import torch
 from conftest import generated_photograph
 from PIL import ExifTags
 from PIL import Image as PillowImage
 
+from trinas.images import Image, read_image, write_image
 from trinas.metadata import Metadata, exif_orientation, fitted, read_metadata, with_resolution
 
 
@@ -32,6 +35,76 @@ def exif_with_thumbnail():
     return b"Exif\0\0" + bytes(body) + thumbnail.getvalue()
 
 
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1, 10: 8}
+WORDS = "© Jürgen Müller".encode()
+POINTERS = (0x8769, 0x8825, 0xA005)
+
+
+def block(tags, order, start=8):
+    """A directory written byte by byte: tag -> (kind, content), or what is in the directory that it refers to."""
+    entries, behind = struct.pack(order + "H", len(tags)), b""
+    end = start + 2 + 12 * len(tags) + 4
+    for tag, value in sorted(tags.items()):
+        position = struct.pack(order + "I", end + len(behind))
+        if isinstance(value, dict):
+            behind += block(value, order, end + len(behind))
+            value = (4, position)
+        kind, content = value
+        if len(content) > 4:
+            behind += content + bytes(len(content) % 2)
+        field = position if len(content) > 4 else content.ljust(4, b"\0")
+        entries += struct.pack(order + "HHI", tag, kind, len(content) // SIZES[kind]) + field
+    return entries + bytes(4) + behind
+
+
+def camera_exif(order):
+    """Of every kind of value, in every directory."""
+
+    def numbers(kind, code, *values):
+        return kind, struct.pack(order + code, *values)
+
+    details = {
+        0x829A: numbers(5, "2I", 1, 200),
+        0x9003: (2, b"2026:01:02\0"),
+        0x9101: (7, b"\1\2\3\0"),
+        0x9204: numbers(10, "2i", -1, 3),
+        0x9286: (7, b"UNICODE\0" + "hällo".encode("utf-16le")),
+        0x927C: (7, bytes(range(60))),
+        0xA005: {1: (2, b"R98\0"), 2: (7, b"0100")},
+        0xA300: (7, b"\3"),
+        0xA432: numbers(5, "8I", 24, 1, 70, 1, 0, 0, 0, 0),
+    }
+    tags = {
+        0x010E: (2, b"Gr\xfc\xdfe\0"),  # in Latin-1
+        0x0112: numbers(3, "H", 6),
+        0x013B: (2, WORDS + b"\0"),
+        0x8769: details,
+        0x8825: {0: (1, b"\2\3\0\0"), 1: (2, b"N\0"), 2: numbers(5, "6I", 48, 1, 8, 1, 1502, 100)},
+        0x9C9B: (1, "Tïtle".encode("utf-16le")),
+    }
+    return {"<": b"Exif\0\0II*\0", ">": b"Exif\0\0MM\0*"}[order] + struct.pack(order + "I", 8) + block(tags, order)
+
+
+def entries_of(content):
+    """Each tag, with the directory it is in: its kind and bytes."""
+    content = content.removeprefix(b"Exif\0\0")
+    order = "<" if content[:2] == b"II" else ">"
+
+    def walk(start, name):
+        for number in range(struct.unpack_from(order + "H", content, start)[0]):
+            position = start + 2 + 12 * number
+            tag, kind, count = struct.unpack_from(order + "HHI", content, position)
+            size, where = count * SIZES[kind], position + 8
+            if size > 4:
+                (where,) = struct.unpack_from(order + "I", content, where)
+            if tag in POINTERS:
+                yield from walk(*struct.unpack_from(order + "I", content, where), tag)
+            else:
+                yield (name, tag), (kind, content[where : where + size])
+
+    return dict(walk(*struct.unpack_from(order + "I", content, 4), 0))
+
+
 def load(content):
     exif = PillowImage.Exif()
     exif.load(content)
@@ -51,6 +124,46 @@ def test_exif_is_fitted_to_the_enlarged_picture():
     assert after.get_ifd(0x8825) == {1: "N", 2: (48.0, 8.0, 1.5)}
     assert not after.get_ifd(ExifTags.IFD.IFD1)
     assert b"\xff\xd8\xff" not in fitted(Metadata(exif=before), 96, 144).exif
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_exif_is_the_same_byte_for_byte(tmp_path, order, suffix):
+    """Text in any encoding, and of which kind each value is; no tag is added."""
+    before = camera_exif(order)
+    path = tmp_path / f"out{suffix}"
+    assert write_image(path, Image(torch.rand(3, 8, 8), metadata=Metadata(exif=before))) == []
+    if suffix == ".tif":
+        content = path.read_bytes()
+    else:
+        with PillowImage.open(path) as opened:
+            content = opened.info["exif"]
+    expected, found = entries_of(before), entries_of(content)
+    orientations = [entries.pop((0, 0x0112), None) for entries in (expected, found)]
+    assert orientations[1] in (None, (3, struct.pack(order + "H", 1)))
+    if suffix == ".tif":  # its own tags are among them
+        found = {place: value for place, value in found.items() if place[0] or place in expected}
+    assert found == expected
+    again = read_image(path).metadata.exif
+    assert WORDS in again
+
+
+def test_exif_of_which_part_is_damaged_keeps_the_rest(tmp_path):
+    cut = camera_exif("<")[:-40]
+    notes = write_image(tmp_path / "out.jpg", Image(torch.rand(3, 8, 8), metadata=Metadata(exif=cut)))
+    assert notes == ["part of its EXIF was damaged and is left out"]
+    kept = entries_of(read_image(tmp_path / "out.jpg").metadata.exif)
+    assert kept[0, 0x013B] == (2, WORDS + b"\0")
+    assert kept.items() < (entries_of(camera_exif("<")) | {(0, 0x0112): (3, b"\1\0")}).items()
+
+
+def test_exif_that_refers_to_itself_time_and_again_does_not_fill_the_memory():
+    tags = dict.fromkeys(range(2000, 2002), (2, b"x" * 60000))
+    content = bytearray(b"II*\0\x08\0\0\0" + block(tags, "<"))
+    many = b"".join(struct.pack("<HHII", number, 2, 60_000, 100) for number in range(4000))
+    hostile = b"II*\0\x08\0\0\0" + struct.pack("<H", 4000) + many + bytes(20_000)
+    assert len(fitted(Metadata(exif=bytes(content)), 8, 8).exif) > 120_000
+    assert len(fitted(Metadata(exif=hostile), 8, 8).exif) < 3 * len(hostile)
 
 
 def test_tags_that_were_not_there_are_not_made_up():

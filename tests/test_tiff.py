@@ -10,6 +10,7 @@ from conftest import generated_photograph
 from icc_profiles import rgb_profile
 from PIL import Image as PillowImage
 
+from trinas.images import read_image, write_image
 from trinas.metadata import Metadata
 from trinas.tiff import TiffError, decode_tiff, encode_tiff, read_tiff_header
 
@@ -102,6 +103,31 @@ def test_tags_of_the_wrong_kind_do_not_spoil_a_sound_picture():
     assert decoded.metadata.dpi is None
     text = [(700, "s", 0, "<x/>", True)]
     assert decode_tiff(content_of(picture(3, np.uint8), photometric="rgb", extratags=text)).metadata.xmp == b"<x/>"
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_what_a_file_says_of_its_picture_is_kept(tmp_path, bigtiff, byteorder):
+    xmp = b'<rdf:Description tiff:Orientation="6"/>'
+    author = "Jürgen Müller".encode()
+    tags = [(271, "s", 0, "Camera", True), (274, "H", 1, 6, True), (315, "s", 0, author, True)]
+    tags.append((700, "B", len(xmp), xmp, True))
+    content = content_of(
+        picture(3, np.uint8),
+        photometric="rgb",
+        bigtiff=bigtiff,
+        byteorder=byteorder,
+        description="words",
+        extratags=tags,
+    )
+    (tmp_path / "in.tif").write_bytes(content)
+    write_image(tmp_path / "out.tif", read_image(tmp_path / "in.tif"))
+    with tifffile.TiffFile(tmp_path / "out.tif") as tiff:
+        tags = tiff.pages[0].tags
+        assert [tags.valueof(tag) for tag in (270, 271, 274)] == ["words", "Camera", 1]
+        assert tags.valueof(700) == b'<rdf:Description tiff:Orientation="1"/>'
+        np.testing.assert_array_equal(tiff.pages[0].asarray(), np.rot90(picture(3, np.uint8), -1))
+    assert author in (tmp_path / "out.tif").read_bytes()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

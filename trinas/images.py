@@ -19,10 +19,11 @@ from torch import Tensor
 from trinas.colour import from_srgb, profile_space, srgb_profile, to_srgb
 from trinas.config import DEFAULT_QUALITY, MAX_INPUT_PX, SaveConfig
 from trinas.errors import ImageError
+from trinas.exif import parsed_exif
 from trinas.files import write_atomically
 from trinas.formats import FORMAT_NAMES, FORMATS, Format, format_of_suffix, sniff_format
 from trinas.jpeg import estimated_quality
-from trinas.metadata import Metadata, exif_orientation, fitted, read_metadata, with_resolution
+from trinas.metadata import Metadata, exif_orientation, fitted, read_metadata, with_resolution, without_orientation
 from trinas.tiff import TiffError, decode_tiff, encode_tiff, read_tiff_header
 
 PNG_COMPRESSION = 4
@@ -435,8 +436,9 @@ def _adapted(image: Image, known: Format, config: SaveConfig) -> tuple[Image, li
         left_out = metadata.kinds()
         metadata = replace(metadata, exif=None, xmp=None)
     new = fitted(metadata, *image.size)
-    if metadata.exif and not new.exif:
-        notes.append("EXIF was damaged and is left out")
+    parsed = parsed_exif(metadata.exif)
+    if metadata.exif and not (parsed and parsed.is_whole):
+        notes.append(f"{'part of its' if parsed else 'its'} EXIF was damaged and is left out")
     if known.name == "JPEG":
         new, too_long = _fitting_segments(new)
         left_out += too_long
@@ -485,6 +487,8 @@ def _options(image: Image, known: Format, config: SaveConfig) -> dict[str, Any]:
     if not known.has_metadata:
         return options
     exif = with_resolution(metadata) if known.name in ("WEBP", "AVIF") else metadata.exif
+    if known.name == "AVIF":
+        exif = without_orientation(exif)  # or Pillow takes it out, and writes all the rest anew by its own lights
     options |= {"icc_profile": image.icc_profile, "exif": exif or b""}
     if known.name == "PNG":
         return options | {"compress_level": PNG_COMPRESSION, "pnginfo": _png_text(metadata)}

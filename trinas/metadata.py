@@ -1,15 +1,13 @@
 """What an image file says of its picture besides pixels and colours: EXIF, XMP, resolution."""
 
 import re
-import struct
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image as PillowImage
 from PIL.ExifTags import IFD, Base
 
-Exif = PillowImage.Exif
+from trinas.exif import LONG, SHORT, Directory, Exif, parsed_exif
 
 _SIZE_TAGS = (Base.ImageWidth, Base.ImageLength)
 _EXIF_SIZE_TAGS = (Base.ExifImageWidth, Base.ExifImageHeight)
@@ -26,9 +24,6 @@ DESCRIPTIVE_TAGS = frozenset(
     }
 )
 """Of a TIFF file's own tags those that are about the picture; the others say how its pixels are stored."""
-
-_DAMAGE = (SyntaxError, ValueError, TypeError, KeyError, OSError, OverflowError, struct.error, AttributeError)
-"""What Pillow raises on EXIF that is not what it should be."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,7 @@ def plausible_dpi(values: Any) -> tuple[float, float] | None:
     """Pixels per inch in both directions, from whatever a file has in their place; None for nonsense."""
     try:
         horizontal, vertical = (float(value) for value in values)
-    except (*_DAMAGE, ZeroDivisionError):
+    except (ValueError, TypeError, OverflowError, ZeroDivisionError):
         return None
     return (horizontal, vertical) if 1 <= min(horizontal, vertical) <= max(horizontal, vertical) < 65_536 else None
 
@@ -68,8 +63,8 @@ def plausible_dpi(values: Any) -> tuple[float, float] | None:
 def exif_orientation(exif: bytes | None) -> int:
     """How the picture is turned, 1 (upright) to 8; 1 where nothing, or nothing sensible, is said."""
     parsed = parsed_exif(exif)
-    orientation = parsed.get(Base.Orientation, 1) if parsed is not None else 1
-    return orientation if orientation in range(1, 9) else 1
+    orientation = (parsed.integer(Base.Orientation) if parsed else None) or 1
+    return orientation if orientation <= 8 else 1
 
 
 def fitted(metadata: Metadata, width: int, height: int) -> Metadata:
@@ -80,8 +75,8 @@ def fitted(metadata: Metadata, width: int, height: int) -> Metadata:
     """
     parsed = parsed_exif(metadata.exif)
     # Where EXIF says nothing of a turn, none was made, and what XMP says of it still holds.
-    was_turned = parsed is not None and Base.Orientation in parsed
-    exif = _fitted_exif(metadata.exif, width, height)
+    was_turned = parsed is not None and Base.Orientation in parsed.tags
+    exif = _fitted_exif(parsed, width, height) if parsed else None
     return replace(metadata, exif=exif, xmp=_fitted_xmp(metadata.xmp, width, height, was_turned))
 
 
@@ -89,82 +84,48 @@ def with_resolution(metadata: Metadata) -> bytes | None:
     """EXIF that says the resolution too, for formats that have no other place for it."""
     if metadata.dpi is None:
         return metadata.exif
-    exif = parsed_exif(metadata.exif)
-    if exif is None:
-        exif = Exif()
-    exif[Base.XResolution], exif[Base.YResolution] = metadata.dpi
-    exif[Base.ResolutionUnit] = _INCHES
+    exif = parsed_exif(metadata.exif) or Exif("<", {})
+    exif.tags |= resolution_tags(exif, metadata.dpi)
     return exif.tobytes()
+
+
+def without_orientation(exif: bytes | None) -> bytes | None:
+    """For formats that have another place for it; None where nothing else is said."""
+    parsed = parsed_exif(exif)
+    if parsed is None:
+        return None
+    parsed.tags.pop(Base.Orientation, None)
+    return parsed.tobytes() if parsed.tags else None
+
+
+def resolution_tags(exif: Exif, dpi: tuple[float, float]) -> Directory:
+    """What is to be said in `exif`."""
+    horizontally, vertically = (exif.rational(value) for value in dpi)
+    unit = exif.integers(SHORT, _INCHES)
+    return {Base.XResolution: horizontally, Base.YResolution: vertically, Base.ResolutionUnit: unit}
 
 
 def descriptive_exif(tiff: bytes) -> bytes | None:
     """The EXIF of a TIFF file, without the tags that say how its pixels are stored."""
     exif = parsed_exif(tiff)
-    if exif is None:
-        return None
-    kept = Exif()
-    try:
-        for tag, value in descriptive_tags(exif).items():
-            kept[tag] = value
-        return kept.tobytes() if len(kept) else None
-    except _DAMAGE:
-        return None
+    kept = descriptive_tags(exif) if exif else None
+    return Exif(exif.order, kept).tobytes() if exif and kept else None
 
 
-def descriptive_tags(exif: Exif) -> dict[int, Any]:
-    """The tags about the picture, directories as Pillow writes them."""
-    return {
-        tag: _directory(exif, tag) if tag in (IFD.Exif, IFD.GPSInfo) else exif[tag]
-        for tag in sorted(set(exif) & DESCRIPTIVE_TAGS)
-    }
+def descriptive_tags(exif: Exif) -> Directory:
+    """The tags about the picture."""
+    return {tag: value for tag, value in exif.tags.items() if tag in DESCRIPTIVE_TAGS}
 
 
-def _directory(exif: Exif, tag: int) -> dict[int, object]:
-    """A directory within the EXIF, with the one that may be in it again, as Pillow writes it."""
-    directory = dict(exif.get_ifd(tag))
-    if isinstance(directory.get(IFD.Interop), int):
-        directory[IFD.Interop] = exif.get_ifd(IFD.Interop)
-    return directory
-
-
-def parsed_exif(exif: bytes | None) -> Exif | None:
-    """EXIF as Pillow represents it; None where there is none, or too damaged a one."""
-    if not exif:
-        return None
-    parsed = Exif()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # "Corrupt EXIF data"
-            parsed.load(exif)
-            dict(parsed)  # values are only looked at when asked for
-    except _DAMAGE:
-        return None
-    return parsed
-
-
-def _fitted_exif(exif: bytes | None, width: int, height: int) -> bytes | None:
-    parsed = parsed_exif(exif)
-    if not parsed:
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            if Base.Orientation in parsed:
-                parsed[Base.Orientation] = 1
-            _set_sizes(parsed, _SIZE_TAGS, width, height)
-            if IFD.Exif in parsed:
-                directory = _directory(parsed, IFD.Exif)
-                _set_sizes(directory, _EXIF_SIZE_TAGS, width, height)
-                parsed[IFD.Exif] = directory
-            return parsed.tobytes()  # which leaves the thumbnail out
-    except _DAMAGE:
-        return None
-
-
-def _set_sizes(tags: "Exif | dict[int, object]", names: tuple[int, int], width: int, height: int) -> None:
-    for name, size in zip(names, (width, height), strict=True):
-        if name in tags:
-            tags[name] = size
+def _fitted_exif(exif: Exif, width: int, height: int) -> bytes:
+    if Base.Orientation in exif.tags:
+        exif.tags[Base.Orientation] = exif.integers(SHORT, 1)
+    details = exif.tags.get(IFD.Exif)
+    for tags, names in ((exif.tags, _SIZE_TAGS), (details, _EXIF_SIZE_TAGS)):
+        for name, size in zip(names, (width, height), strict=True):
+            if isinstance(tags, dict) and name in tags:
+                tags[name] = exif.integers(LONG, size)
+    return exif.tobytes()
 
 
 def _fitted_xmp(xmp: bytes | None, width: int, height: int, was_turned: bool) -> bytes | None:
@@ -186,8 +147,9 @@ def _fitted_xmp(xmp: bytes | None, width: int, height: int, was_turned: bool) ->
 
 def _exif_dpi(exif: bytes | None) -> tuple[float, float] | None:
     parsed = parsed_exif(exif)
-    if parsed is None or not all(tag in parsed for tag in _RESOLUTION_TAGS):
+    if parsed is None:
         return None
-    factor = {_INCHES: 1, _CENTIMETRES: 2.54}.get(parsed.get(Base.ResolutionUnit, _INCHES))
-    dpi = plausible_dpi([parsed[tag] for tag in _RESOLUTION_TAGS]) if factor else None
+    unit = parsed.integer(Base.ResolutionUnit) if Base.ResolutionUnit in parsed.tags else _INCHES
+    factor = {_INCHES: 1, _CENTIMETRES: 2.54}.get(unit or 0)
+    dpi = plausible_dpi([parsed.ratio(tag) for tag in _RESOLUTION_TAGS])
     return (dpi[0] * factor, dpi[1] * factor) if dpi and factor else None

@@ -1,7 +1,7 @@
 """TIFF files of 8 and 16 bits.
 
 tifffile reads them. They are written here, since neither tifffile (no EXIF) nor Pillow (no 16-bit colour,
-no EXIF in compressed files) can write all that such a file holds.
+no EXIF in compressed files) can write all that such a file holds; in the byte order that the EXIF has.
 """
 
 import io
@@ -10,23 +10,23 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import TiffTags
 from PIL.ExifTags import Base
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
-from trinas.metadata import Metadata, descriptive_exif, descriptive_tags, parsed_exif, plausible_dpi
+from trinas.exif import BYTE, LONG, SHORT, UNDEFINED, Directory, Exif, Value, parsed_exif, serialised
+from trinas.metadata import Metadata, descriptive_exif, descriptive_tags, plausible_dpi, resolution_tags
 
 Levels = NDArray[Any]
 """uint8 or uint16, (H, W, C)."""
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what matters comes as an exception
 
+_HEADER_BYTES = 8
 _STRIP_BYTES = 1 << 20
 _MAX_FILE_BYTES = 2**32 - 1  # offsets have 32 bits
 _PREDICT_DIFFERENCES = 2
@@ -124,35 +124,30 @@ def encode_tiff(levels: Levels, icc_profile: bytes | None, metadata: Metadata) -
         TiffError: the result would be larger than the 4 GB a TIFF file can have.
     """
     height, width, channels = levels.shape
+    exif = parsed_exif(metadata.exif) or Exif("<", {})
     rows_per_strip = max(1, _STRIP_BYTES // (width * channels * levels.itemsize))
-    strips = [_packed(levels[top : top + rows_per_strip]) for top in range(0, height, rows_per_strip)]
+    strips = [_packed(levels[top : top + rows_per_strip], exif.order) for top in range(0, height, rows_per_strip)]
     sizes = [len(strip) for strip in strips]
     if sum(sizes) + (1 << 20) > _MAX_FILE_BYTES:
         raise TiffError("the result is larger than the 4 GB that a TIFF file can have")
-    directory = ImageFileDirectory_v2(b"II*\0\x08\0\0\0")
-    _describe(directory, metadata)
-    for tag, values in {
-        Base.ImageWidth: width,
-        Base.ImageLength: height,
-        Base.RowsPerStrip: rows_per_strip,
-        Base.StripOffsets: tuple(int(offset) for offset in np.cumsum([0, *sizes[:-1]])),  # moved behind the directory
-        Base.StripByteCounts: tuple(sizes),
-    }.items():
-        directory.tagtype[tag] = TiffTags.LONG
-        directory[tag] = values
-    directory[Base.BitsPerSample] = (levels.itemsize * 8,) * channels
-    directory[Base.Compression] = _ADOBE_DEFLATE
-    directory[Base.PhotometricInterpretation] = 1 if channels < 3 else 2
-    directory[Base.SamplesPerPixel] = channels
-    directory[Base.Predictor] = _PREDICT_DIFFERENCES
+    exif.tags = _description(exif, icc_profile, metadata) | {
+        Base.ImageWidth: exif.integers(LONG, width),
+        Base.ImageLength: exif.integers(LONG, height),
+        Base.BitsPerSample: exif.integers(SHORT, *(levels.itemsize * 8,) * channels),
+        Base.Compression: exif.integers(SHORT, _ADOBE_DEFLATE),
+        Base.PhotometricInterpretation: exif.integers(SHORT, 1 if channels < 3 else 2),
+        Base.SamplesPerPixel: exif.integers(SHORT, channels),
+        Base.RowsPerStrip: exif.integers(LONG, rows_per_strip),
+        Base.StripByteCounts: exif.integers(LONG, *sizes),
+        Base.Predictor: exif.integers(SHORT, _PREDICT_DIFFERENCES),
+        Base.StripOffsets: exif.integers(LONG, *sizes),  # known once it is known how long all this is
+    }
     if channels in (2, 4):
-        directory[Base.ExtraSamples] = _UNASSOCIATED_ALPHA
-    if icc_profile:
-        directory.tagtype[Base.InterColorProfile] = TiffTags.UNDEFINED
-        directory[Base.InterColorProfile] = icc_profile
-    buffer = io.BytesIO()
-    directory.save(buffer)
-    return b"".join([buffer.getvalue(), *strips])
+        exif.tags[Base.ExtraSamples] = exif.integers(SHORT, _UNASSOCIATED_ALPHA)
+    start = _HEADER_BYTES + len(serialised(exif.tags, exif.order, _HEADER_BYTES))
+    offsets = (int(offset) for offset in np.cumsum([start, *sizes[:-1]]))
+    exif.tags[Base.StripOffsets] = exif.integers(LONG, *offsets)
+    return b"".join([exif.tiff_header(), serialised(exif.tags, exif.order, _HEADER_BYTES), *strips])
 
 
 def _picture_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
@@ -210,11 +205,10 @@ def _coloured(levels: Levels, page: tifffile.TiffPage) -> Levels:
     palette = page.colormap
     if palette is None:
         raise TiffError("has no palette, though its pixels refer to one")
-    if palette.max() > 255:  # some programs write 8 bits where the format has 16; libtiff takes them as they are too
-        palette = palette >> 8
+    surplus_bits = 8 if palette.max() > 255 else 0  # some programs write 8 bits where the format has 16
     others = _whole_range(levels[..., 1:], page.bitspersample)
     others = others if others.dtype == np.uint8 else others >> 8
-    return np.concatenate([palette.T[levels[..., 0]], others], axis=2).astype(np.uint8)
+    return np.concatenate([(palette >> surplus_bits).T[levels[..., 0]], others], axis=2).astype(np.uint8)
 
 
 def _whole_range(levels: Levels, bits: int) -> Levels:
@@ -237,22 +231,18 @@ def _with_alpha(levels: Levels, colours: int, extra: tuple[int, ...]) -> Levels:
     return colour
 
 
-def _packed(strip: Levels) -> bytes:
+def _packed(strip: Levels, order: Literal["<", ">"]) -> bytes:
     """Differences along each row, modulo the type's range, then Deflate."""
     differences = strip.copy()
     differences[:, 1:] -= strip[:, :-1]
-    little_endian = differences.astype(differences.dtype.newbyteorder("<"), copy=False)
-    return zlib.compress(little_endian.tobytes(), 6)
+    return zlib.compress(differences.astype(differences.dtype.newbyteorder(order), copy=False).tobytes(), 6)
 
 
-def _describe(directory: ImageFileDirectory_v2, metadata: Metadata) -> None:
+def _description(exif: Exif, icc_profile: bytes | None, metadata: Metadata) -> Directory:
     """Tags that are about the picture, not about its pixels."""
-    exif = parsed_exif(metadata.exif)
-    for tag, value in descriptive_tags(exif).items() if exif else ():
-        directory[tag] = value
+    tags = descriptive_tags(exif)
+    if icc_profile:
+        tags[Base.InterColorProfile] = Value(UNDEFINED, icc_profile)
     if metadata.xmp:
-        directory.tagtype[Base.XMLPacket] = TiffTags.BYTE
-        directory[Base.XMLPacket] = metadata.xmp
-    if metadata.dpi:
-        directory[Base.XResolution], directory[Base.YResolution] = metadata.dpi
-        directory[Base.ResolutionUnit] = 2  # inches
+        tags[Base.XMLPacket] = Value(BYTE, metadata.xmp)
+    return tags | resolution_tags(exif, metadata.dpi) if metadata.dpi else tags
