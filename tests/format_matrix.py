@@ -398,6 +398,7 @@ programs' libraries, enlarge them through the command line, and read the results
 - *profile*: the ICC profile; CMYK is converted through it to sRGB.
 - *EXIF*, *XMP*: kept with the orientation set to upright, sizes to the result's, and the thumbnail left out; every
   other value is the same bytes as before. Of a TIFF's own tags those about the picture are kept.
+- *resolution*: where it is not the same in both directions, it is turned with its picture.
 
 | file | picture | result | pixels | even patches | profile | EXIF | XMP | resolution |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |

@@ -128,6 +128,33 @@ def test_pictures_are_set_upright_as_pillow_does_it(tmp_path, orientation, depth
     assert (header.width, header.height) == expected.shape[1::-1]
 
 
+@pytest.mark.parametrize(
+    ("suffix", "said_in"),
+    [(".jpg", "file"), (".png", "file"), (".tif", "file"), (".jpg", "EXIF"), (".webp", "EXIF"), (".avif", "EXIF")],
+)
+def test_a_resolution_turns_with_its_picture(tmp_path, suffix, said_in):
+    for orientation, expected in ((3, (300, 150)), (6, (150, 300))):
+        exif = PillowImage.Exif()
+        exif[0x0112] = orientation
+        if said_in == "EXIF":
+            exif[0x011A], exif[0x011B], exif[0x0128] = 300, 150, 2
+        path = tmp_path / f"in{suffix}"
+        options = {"dpi": (300, 150)} if said_in == "file" else {}
+        PillowImage.fromarray(generated_photograph(8, 12)).save(path, exif=exif.tobytes(), **options)
+        image = read_image(path)
+        assert image.metadata.dpi == pytest.approx(expected, abs=0.1)
+        for written in (tmp_path / "out.jpg", tmp_path / "out.tif", tmp_path / "out.webp"):
+            write_image(written, image)
+            assert read_image(written).metadata.dpi == pytest.approx(expected, abs=1), "JPEG has whole numbers"
+
+
+def test_a_jpeg_that_says_no_resolution_gets_none(tmp_path):
+    exif = PillowImage.Exif()
+    exif[0x010F] = "Camera"
+    PillowImage.fromarray(generated_photograph(8, 8)).save(tmp_path / "in.jpg", exif=exif.tobytes())
+    assert read_image(tmp_path / "in.jpg").metadata.dpi is None
+
+
 def test_damaged_exif_does_not_spoil_a_sound_picture(tmp_path):
     for name in ("photo.png", "photo.jpg", "photo.webp"):
         PillowImage.fromarray(generated_photograph(20, 30)).save(tmp_path / name, exif=b"Exif\0\0not a TIFF header")

@@ -166,6 +166,14 @@ def test_exif_that_refers_to_itself_time_and_again_does_not_fill_the_memory():
     assert len(fitted(Metadata(exif=hostile), 8, 8).exif) < 3 * len(hostile)
 
 
+@pytest.mark.parametrize(("orientation", "expected"), [(3, (300, 150)), (8, (150, 300))])
+def test_a_resolution_in_exif_turns_too(orientation, expected):
+    exif = PillowImage.Exif()
+    exif[0x0112], exif[0x011A], exif[0x011B] = orientation, 300, 150
+    after = load(fitted(Metadata(exif.tobytes()), 8, 8).exif)
+    assert (after[0x011A], after[0x011B]) == expected
+
+
 def test_tags_that_were_not_there_are_not_made_up():
     exif = PillowImage.Exif()
     exif[0x010F] = "Camera"

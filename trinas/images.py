@@ -23,7 +23,15 @@ from trinas.exif import parsed_exif
 from trinas.files import write_atomically
 from trinas.formats import FORMAT_NAMES, FORMATS, Format, format_of_suffix, sniff_format
 from trinas.jpeg import estimated_quality
-from trinas.metadata import Metadata, exif_orientation, fitted, read_metadata, with_resolution, without_orientation
+from trinas.metadata import (
+    Metadata,
+    exif_orientation,
+    fitted,
+    read_metadata,
+    turned,
+    with_resolution,
+    without_orientation,
+)
 from trinas.tiff import TiffError, decode_tiff, encode_tiff, read_tiff_header
 
 PNG_COMPRESSION = 4
@@ -344,7 +352,8 @@ def _finished(image: Image, pixels: NDArray[Any], orientation: int) -> Image:
     """`image` with (H, W, C) levels of its depth as upright pixels."""
     upright = _ORIENT.get(orientation, lambda pixels: pixels)(pixels)
     levels = np.ascontiguousarray(np.moveaxis(upright, 2, 0), dtype=np.float32)
-    return replace(image, pixels=torch.from_numpy(levels).div_(2**image.depth - 1))
+    metadata = turned(image.metadata) if orientation >= 5 else image.metadata
+    return replace(image, pixels=torch.from_numpy(levels).div_(2**image.depth - 1), metadata=metadata)
 
 
 def _is_transparent(opened: PillowImage.Image) -> bool:

@@ -35,7 +35,7 @@ class Metadata:
     xmp: bytes | None = None
     """An XMP packet."""
     dpi: tuple[float, float] | None = None
-    """Pixels per inch, horizontally and vertically."""
+    """Pixels per inch, horizontally and vertically, of the upright picture."""
 
     def kinds(self) -> list[str]:
         """The names of what is there, for messages."""
@@ -44,11 +44,19 @@ class Metadata:
 
 
 def read_metadata(opened: PillowImage.Image) -> Metadata:
-    """What an opened and loaded file says; damaged pieces are left out."""
+    """What an opened and loaded file says, before any turn; damaged pieces are left out."""
     exif = opened.info.get("exif")
     xmp = opened.info.get("xmp")
-    dpi = plausible_dpi(opened.info.get("dpi")) or _exif_dpi(exif)  # WebP and AVIF have no other place for it
+    dpi = opened.info.get("dpi")
+    if opened.format in ("JPEG", "MPO") and opened.info.get("jfif_unit") not in (1, 2):
+        dpi = None  # what Pillow then gives is half of what EXIF says, or 72 where it says nothing
+    dpi = plausible_dpi(dpi) or _exif_dpi(exif)  # WebP and AVIF have no other place for it
     return Metadata(exif or None, xmp.encode() if isinstance(xmp, str) else xmp or None, dpi)
+
+
+def turned(metadata: Metadata) -> Metadata:
+    """The metadata, EXIF aside, of a picture of which rows became columns."""
+    return replace(metadata, dpi=(metadata.dpi[1], metadata.dpi[0])) if metadata.dpi else metadata
 
 
 def plausible_dpi(values: Any) -> tuple[float, float] | None:
@@ -63,15 +71,19 @@ def plausible_dpi(values: Any) -> tuple[float, float] | None:
 def exif_orientation(exif: bytes | None) -> int:
     """How the picture is turned, 1 (upright) to 8; 1 where nothing, or nothing sensible, is said."""
     parsed = parsed_exif(exif)
-    orientation = (parsed.integer(Base.Orientation) if parsed else None) or 1
+    return _orientation(parsed) if parsed else 1
+
+
+def _orientation(exif: Exif) -> int:
+    orientation = exif.integer(Base.Orientation) or 1
     return orientation if orientation <= 8 else 1
 
 
 def fitted(metadata: Metadata, width: int, height: int) -> Metadata:
     """The metadata for an upright picture of a new size in pixels.
 
-    Orientation becomes upright, sizes are those given, the thumbnail is dropped. EXIF too damaged to be
-    written again is dropped.
+    Orientation becomes upright, and the resolution is turned accordingly; sizes are those given, the thumbnail is
+    dropped. EXIF too damaged to be read is dropped.
     """
     parsed = parsed_exif(metadata.exif)
     # Where EXIF says nothing of a turn, none was made, and what XMP says of it still holds.
@@ -118,6 +130,9 @@ def descriptive_tags(exif: Exif) -> Directory:
 
 
 def _fitted_exif(exif: Exif, width: int, height: int) -> bytes:
+    if _orientation(exif) >= 5 and all(tag in exif.tags for tag in _RESOLUTION_TAGS):
+        horizontally, vertically = (exif.tags[tag] for tag in _RESOLUTION_TAGS)
+        exif.tags |= {Base.XResolution: vertically, Base.YResolution: horizontally}
     if Base.Orientation in exif.tags:
         exif.tags[Base.Orientation] = exif.integers(SHORT, 1)
     details = exif.tags.get(IFD.Exif)
