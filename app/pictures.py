@@ -101,6 +101,8 @@ def marked(picture: Image, place: tuple[int, int], side: int) -> Tensor:
 
 
 def _frame(pixels: Tensor, top: int, bottom: int, left: int, right: int, level: float) -> None:
+    height, width = pixels.shape[1:]  # of a thin picture they may be less than a frame's thickness
+    top, bottom, left, right = min(top, height - 1), max(bottom, 0), min(left, width - 1), max(right, 0)
     pixels[:, [top, bottom], left : right + 1] = level
     pixels[:, top : bottom + 1, [left, right]] = level
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import generated_photograph
 from PIL import Image as PillowImage
 from trinas_app import pictures
 from trinas_app.pictures import marked, pairs, shown_copy
 
-from trinas.images import read_image
+from trinas.images import Image, read_image
 
 FEW_PX = 64
 
@@ -55,3 +56,12 @@ def test_large_results_have_a_smaller_copy_and_a_piece_in_full_size(tmp_path, mo
 
 def test_a_place_is_marked_at_the_same_size_on_small_and_large_pictures(logo):
     assert max(marked(read_image(logo), (4, 4), 16).shape[1:]) == pictures.OVERVIEW_PX
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(3000, 10, 10), (10, 3000, 10), (1, 800, 1), (2000, 30, 1)])
+def test_a_place_is_marked_on_thin_pictures_too(height, width, side):
+    picture = Image(torch.full((3, height, width), 0.5))
+    copy = marked(picture, (0, 0), side)
+    assert max(copy.shape[1:]) == pictures.OVERVIEW_PX
+    assert (copy[:, 0, 0] == 1).all()
+    assert copy[:, -1, -1] == pytest.approx(0.5)
