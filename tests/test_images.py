@@ -1,5 +1,7 @@
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import imagecodecs
@@ -9,7 +11,7 @@ import torch
 from conftest import generated_photograph
 from icc_profiles import gray_profile, rgb_profile
 from PIL import Image as PillowImage
-from PIL import ImageCms, ImageFilter, ImageOps
+from PIL import ImageCms, ImageFilter, ImageOps, PngImagePlugin
 
 from trinas.batch import plan_jobs, run_jobs
 from trinas.colour import srgb_profile, to_srgb
@@ -159,6 +161,35 @@ def test_damaged_exif_does_not_spoil_a_sound_picture(tmp_path):
     for name in ("photo.png", "photo.jpg", "photo.webp"):
         PillowImage.fromarray(generated_photograph(20, 30)).save(tmp_path / name, exif=b"Exif\0\0not a TIFF header")
         assert read_image(tmp_path / name).pixels.shape == (3, 20, 30)
+
+
+def test_pillow_s_own_warnings_are_not_shown(tmp_path):
+    """In a program of its own, since pytest has filters of its own."""
+    exif = PillowImage.Exif()
+    exif[0x0112], exif[0x010E] = 1, "words" * 20
+    path = tmp_path / "cut.jpg"
+    PillowImage.fromarray(generated_photograph(8, 8)).save(path, exif=exif.tobytes()[:-60])
+    program = (
+        "import sys, trinas; image = trinas.read_image(sys.argv[1]); print(*trinas.write_image(sys.argv[2], image))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, path, tmp_path / "out.webp"], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    assert done.stdout == "part of its EXIF was damaged and is left out\n"
+
+
+def test_a_profile_of_megabytes_survives(tmp_path):
+    profile = rgb_profile() + bytes(3 << 20)
+    profile = struct.pack(">I", len(profile)) + profile[4:]
+    image = Image(torch.rand(3, 4, 4), 8, profile)
+    for suffix in (".png", ".tif"):
+        write_image(tmp_path / f"out{suffix}", image)
+        assert read_image(tmp_path / f"out{suffix}").icc_profile == profile
+    text = PngImagePlugin.PngInfo()
+    text.add_text("workflow", "x" * (2 << 20), zip=True)
+    PillowImage.fromarray(generated_photograph(8, 8)).save(tmp_path / "text.png", pnginfo=text)
+    assert read_image(tmp_path / "text.png").size == (8, 8)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])

@@ -40,6 +40,13 @@ PNG_COMPRESSION = 4
 AVIF_SPEED = 8
 """Of libavif, 0 to 10: against its 6 less than half the time for 5 % more bytes (docs/benchmarks.md)."""
 
+PngImagePlugin.MAX_TEXT_CHUNK = 16 << 20  # of a profile or text once decompressed; a printer's profile has megabytes
+
+# What Pillow warns of, damaged EXIF and large pictures, this module says itself. Once for all, since pictures are read
+# and written in several threads, which `warnings.catch_warnings` is not made for.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", category=PillowImage.DecompressionBombWarning)
+
 _JPEG_SEGMENT_BYTES = 65_533  # that a marker can hold, its name included
 _BAND_ROWS = 256
 _ORIENT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
@@ -296,9 +303,7 @@ def _is_tiff(path: Path) -> bool:
 
 def _opened(path: Path, file: IO[bytes]) -> PillowImage.Image:
     try:
-        with warnings.catch_warnings():  # our own limit follows
-            warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
-            opened = PillowImage.open(file, formats=[name for name in FORMATS if name != "TIFF"])
+        opened = PillowImage.open(file, formats=[name for name in FORMATS if name != "TIFF"])
     except UnidentifiedImageError:
         if file.seek(0, io.SEEK_END) == 0:
             raise ImageError(f"{path}: the file is empty") from None
