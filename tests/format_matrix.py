@@ -411,8 +411,8 @@ neither metadata nor a profile (colours are converted to sRGB); WebP and AVIF ho
 each of EXIF and XMP. AVIF of more than 8 bits is read as 8, without a word. A WebP file without losses stays without.
 IPTC, text chunks of PNG, and its gAMA where there is no profile, are not kept.
 
-Refused, with the reason: animations, TIFF files of several pictures, 32-bit and floating-point values, CIELAB. GIF,
-HEIC, JPEG XL and raw files are not read.
+Refused, with the reason: animations, TIFF files of several pictures, 32-bit and floating-point values, CIELAB, raw
+files that are built like TIFF (DNG, NEF). GIF, HEIC, JPEG XL and other raw files are not read.
 """
 
 

@@ -204,11 +204,29 @@ def lab():
     return buffer.getvalue()
 
 
+def raw(extratags=(), **options):
+    """A small picture to look at, and the sensor's values behind it."""
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(picture(3, np.uint8), photometric="rgb", subifds=1, metadata=None, extratags=extratags, **options)
+        writer.write(picture(1, np.uint16)[:, :, 0], photometric="cfa", metadata=None)
+    return buffer.getvalue()
+
+
+def test_a_damaged_picture_behind_the_picture_does_not_count():
+    content = bytearray(raw())
+    start = content.index(struct.pack("<HHI", 330, 13, 1)) + 8
+    content[start : start + 4] = struct.pack("<I", len(content) + 1000)
+    np.testing.assert_array_equal(decode_tiff(bytes(content)).levels, picture(3, np.uint8))
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
         (several_pages(), "holds 3 pictures; split it"),
         (three_inks(), "3 channels are not supported"),
+        (raw(), "raw files are not supported; export it as TIFF first"),
+        (raw([(50706, "B", 4, (1, 4, 0, 0), True)], subfiletype=1), "raw files are not supported"),
         (lab(), "CIELAB pictures are not supported"),
         (content_of(np.zeros((8, 8), np.float32), photometric="minisblack"), "float32 values are not supported"),
         (content_of(picture(3, np.uint8), photometric="rgb", compression="lzw")[:-200], "damaged"),

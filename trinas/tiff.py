@@ -32,6 +32,7 @@ _MAX_FILE_BYTES = 2**32 - 1  # offsets have 32 bits
 _PREDICT_DIFFERENCES = 2
 _UNASSOCIATED_ALPHA = 2
 _ADOBE_DEFLATE = 8
+_DNG_VERSION = 50706
 _COLOUR_CHANNELS = {
     PHOTOMETRIC.MINISBLACK: 1,
     PHOTOMETRIC.MINISWHITE: 1,
@@ -152,6 +153,8 @@ def encode_tiff(levels: Levels, icc_profile: bytes | None, metadata: Metadata) -
 
 def _picture_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
     """The one page that is a picture; smaller versions of it beside it do not count."""
+    if any(_is_raw(page.aspage()) for page in tiff.pages):
+        raise TiffError("raw files are not supported; export it as TIFF first")
     pages = [page for page in tiff.pages if not page.aspage().is_reduced]
     if not pages:
         raise TiffError("damaged (there is no picture in it)")
@@ -161,6 +164,15 @@ def _picture_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
     if page.imagedepth != 1:
         raise TiffError("holds a volume, not a picture")
     return page
+
+
+def _is_raw(page: tifffile.TiffPage) -> bool:
+    """Whether a camera's raw file begins with it: what else is in there is but a preview."""
+    try:
+        behind = [inner.aspage() for inner in page.pages or ()]
+    except Exception:  # what is behind a sound picture may be damaged
+        behind = []
+    return _DNG_VERSION in page.tags or any(inner.photometric == PHOTOMETRIC.CFA for inner in (page, *behind))
 
 
 def _orientation(page: tifffile.TiffPage) -> int:
