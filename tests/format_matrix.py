@@ -409,7 +409,8 @@ What a format cannot hold is said when the result is written: JPEG, WebP, AVIF a
 and BMP hold no transparency (such pictures are refused unless `--background` gives a colour to lay them on); BMP holds
 neither metadata nor a profile (colours are converted to sRGB); WebP and AVIF hold gray as colour; a JPEG holds 64 KB
 each of EXIF and XMP. AVIF of more than 8 bits is read as 8, without a word. A WebP file without losses stays without.
-IPTC, text chunks of PNG, and its gAMA where there is no profile, are not kept.
+IPTC, text chunks of PNG, and its gAMA where there is no profile, are not kept; nor is the XMP that a JPEG has beyond
+64 KB, which is said.
 
 Refused, with the reason: animations, TIFF files of several pictures, 32-bit and floating-point values, CIELAB, raw
 files that are built like TIFF (DNG, NEF). GIF, HEIC, JPEG XL and other raw files are not read.

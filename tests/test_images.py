@@ -311,6 +311,25 @@ def test_metadata_too_long_for_jpeg_is_said_and_left_out(tmp_path):
     assert len(read_image(tmp_path / "out.png").metadata.xmp) == 70_000
 
 
+@pytest.mark.parametrize(
+    "pointer",
+    [b' xmpNote:HasExtendedXMP="ABCDEF"', b"><xmpNote:HasExtendedXMP>ABCDEF</xmpNote:HasExtendedXMP"],
+)
+def test_xmp_beyond_a_jpeg_s_first_packet_is_said_to_be_left_out(tmp_path, pointer):
+    xmp = b'<rdf:Description dc:title="words"' + pointer + b"></rdf:Description>"
+    PillowImage.fromarray(generated_photograph(8, 8)).save(tmp_path / "in.jpg", xmp=xmp)
+    content = (tmp_path / "in.jpg").read_bytes()
+    more = b"http://ns.adobe.com/xmp/extension/\0" + b"ABCDEF".ljust(32) + struct.pack(">II", 9, 0) + b"<x>more</"
+    (tmp_path / "in.jpg").write_bytes(content[:2] + b"\xff\xe1" + struct.pack(">H", len(more) + 2) + more + content[2:])
+    image = read_image(tmp_path / "in.jpg")
+    assert image.notes == ("its XMP beyond 64 KB is left out",)
+    write_image(tmp_path / "out.jpg", image)
+    again = read_image(tmp_path / "out.jpg")
+    assert again.notes == ()
+    assert again.metadata.xmp.startswith(b'<rdf:Description dc:title="words">')
+    assert b"HasExtendedXMP" not in again.metadata.xmp
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp", ".avif"])
 def test_metadata_is_stripped_on_request_but_never_the_profile(tmp_path, suffix):
     exif = PillowImage.Exif()

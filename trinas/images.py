@@ -27,6 +27,7 @@ from trinas.metadata import (
     Metadata,
     exif_orientation,
     fitted,
+    has_extended_xmp,
     read_metadata,
     turned,
     with_resolution,
@@ -142,6 +143,7 @@ def _read_with_pillow(path: Path, content: bytes) -> Image:
             metadata,
             is_lossless_webp=_is_lossless_webp(content),
             jpeg_quality=_jpeg_quality(opened),
+            notes=("its XMP beyond 64 KB is left out",) if has_extended_xmp(opened) else (),
         )
         if image.depth == 16:
             return _finished(image, _decode_deep_png(content, opened.info.get("transparency")), orientation)

@@ -14,6 +14,12 @@ _EXIF_SIZE_TAGS = (Base.ExifImageWidth, Base.ExifImageHeight)
 _RESOLUTION_TAGS = (Base.XResolution, Base.YResolution)
 _INCHES, _CENTIMETRES = 2, 3
 
+_GONE_FROM_XMP = (
+    rb"<xmp:Thumbnails>.*?</xmp:Thumbnails>",
+    rb"\s+xmpNote:HasExtendedXMP\s*=\s*([\"']).*?\1",  # that there is more of it, which is not read
+    rb"<xmpNote:HasExtendedXMP>.*?</xmpNote:HasExtendedXMP>",
+)
+
 DESCRIPTIVE_TAGS = frozenset(
     {
         *(Base[name] for name in ("ImageDescription", "Make", "Model", "Software", "DateTime", "Artist")),
@@ -52,6 +58,12 @@ def read_metadata(opened: PillowImage.Image) -> Metadata:
         dpi = None  # what Pillow then gives is half of what EXIF says, or 72 where it says nothing
     dpi = plausible_dpi(dpi) or _exif_dpi(exif)  # WebP and AVIF have no other place for it
     return Metadata(exif or None, xmp.encode() if isinstance(xmp, str) else xmp or None, dpi)
+
+
+def has_extended_xmp(opened: PillowImage.Image) -> bool:
+    """Whether there is XMP beyond the 64 KB that a segment of a JPEG can hold: in further ones, which are not read."""
+    segments = getattr(opened, "applist", [])
+    return any(content.startswith(b"http://ns.adobe.com/xmp/extension/\0") for _, content in segments)
 
 
 def turned(metadata: Metadata) -> Metadata:
@@ -157,7 +169,9 @@ def _fitted_xmp(xmp: bytes | None, width: int, height: int, was_turned: bool) ->
         values[b"tiff:Orientation"] = 1
     for name, value in values.items():
         xmp = re.sub(rb"(" + name + rb"(?:\s*=\s*[\"']|>\s*))\d+", rb"\g<1>%d" % value, xmp)
-    return re.sub(rb"<xmp:Thumbnails>.*?</xmp:Thumbnails>", b"", xmp, flags=re.DOTALL)
+    for gone in _GONE_FROM_XMP:
+        xmp = re.sub(gone, b"", xmp, flags=re.DOTALL)
+    return xmp
 
 
 def _exif_dpi(exif: bytes | None) -> tuple[float, float] | None:
