@@ -412,6 +412,9 @@ each of EXIF and XMP. AVIF of more than 8 bits is read as 8, without a word. A W
 IPTC, text chunks of PNG, and its gAMA where there is no profile, are not kept; nor is the XMP that a JPEG has beyond
 64 KB, which is said.
 
+A picture without a profile is taken for sRGB. Where AVIF (nclx) or PNG (cICP) tell by codes that it is not, Display P3
+or HDR for example, this is said, and the colours are not converted.
+
 Refused, with the reason: animations, TIFF files of several pictures, 32-bit and floating-point values, CIELAB, raw
 files that are built like TIFF (DNG, NEF). GIF, HEIC, JPEG XL and other raw files are not read.
 """

@@ -311,6 +311,36 @@ def test_metadata_too_long_for_jpeg_is_said_and_left_out(tmp_path):
     assert len(read_image(tmp_path / "out.png").metadata.xmp) == 70_000
 
 
+def png_with_cicp(primaries, transfer, profile=None):
+    buffer = io.BytesIO()
+    PillowImage.fromarray(generated_photograph(8, 8)).save(buffer, "PNG", icc_profile=profile)
+    body = b"cICP" + bytes([primaries, transfer, 0, 1])
+    return (
+        buffer.getvalue()[:33]
+        + struct.pack(">I", 4)
+        + body
+        + struct.pack(">I", zlib.crc32(body))
+        + buffer.getvalue()[33:]
+    )
+
+
+def avif_with_codes(primaries, transfer):
+    return imagecodecs.avif_encode(generated_photograph(8, 8), primaries=primaries, transfer=transfer, matrix=6)
+
+
+@pytest.mark.parametrize("encode", [png_with_cicp, avif_with_codes])
+def test_colours_told_by_a_code_are_said_to_be_taken_for_srgb(tmp_path, encode):
+    path = tmp_path / "in"
+    path.write_bytes(encode(1, 13))
+    assert read_image(path).notes == ()
+    path.write_bytes(encode(12, 13))
+    assert read_image(path).notes == ("its colours are told by a code (12/13) and no profile, and are taken for sRGB",)
+    path.write_bytes(encode(1, 16))
+    assert len(read_image(path).notes) == 1
+    path.write_bytes(png_with_cicp(12, 13, rgb_profile()))
+    assert read_image(path).notes == (), "the profile is kept"
+
+
 @pytest.mark.parametrize(
     "pointer",
     [b' xmpNote:HasExtendedXMP="ABCDEF"', b"><xmpNote:HasExtendedXMP>ABCDEF</xmpNote:HasExtendedXMP"],

@@ -1,6 +1,7 @@
 """Image files to float tensors and back: every ordinary format; gray or colour, with or without alpha, 8 or 16 bit."""
 
 import io
+import struct
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,6 +49,12 @@ PngImagePlugin.MAX_TEXT_CHUNK = 16 << 20  # of a profile or text once decompress
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=PillowImage.DecompressionBombWarning)
 
+_UNSPECIFIED = 2
+_SRGB_PRIMARIES = (1, _UNSPECIFIED)
+_SRGB_TRANSFERS = (1, _UNSPECIFIED, 6, 13, 14, 15)
+"""Of the codes of ITU-T H.273; those of television are taken for sRGB by everybody."""
+
+_CICP_CHUNK_BYTES = 16
 _JPEG_SEGMENT_BYTES = 65_533  # that a marker can hold, its name included
 _BAND_ROWS = 256
 _ORIENT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
@@ -143,13 +150,21 @@ def _read_with_pillow(path: Path, content: bytes) -> Image:
             metadata,
             is_lossless_webp=_is_lossless_webp(content),
             jpeg_quality=_jpeg_quality(opened),
-            notes=("its XMP beyond 64 KB is left out",) if has_extended_xmp(opened) else (),
+            notes=tuple(_reading_notes(opened, content)),
         )
         if image.depth == 16:
             return _finished(image, _decode_deep_png(content, opened.info.get("transparency")), orientation)
         if opened.mode == "CMYK":
             return _from_cmyk(image, opened, orientation)
         return _finished(image, _pixels_of(path, opened), orientation)
+
+
+def _reading_notes(opened: PillowImage.Image, content: bytes) -> Iterator[str]:
+    if has_extended_xmp(opened):
+        yield "its XMP beyond 64 KB is left out"
+    primaries, transfer = _coded_colours(opened, content)
+    if primaries not in _SRGB_PRIMARIES or transfer not in _SRGB_TRANSFERS:
+        yield f"its colours are told by a code ({primaries}/{transfer}) and no profile, and are taken for sRGB"
 
 
 def read_header(path: Path, max_px: int = MAX_INPUT_PX) -> Header:
@@ -335,6 +350,19 @@ def _jpeg_quality(opened: PillowImage.Image) -> int | None:
     """None for what is no JPEG."""
     tables: dict[int, list[int]] = getattr(opened, "quantization", {})  # an MPO has them too
     return estimated_quality(tables[min(tables)]) if tables else None  # brightness comes first
+
+
+def _coded_colours(opened: PillowImage.Image, content: bytes) -> tuple[int, int]:
+    """Primaries and transfer function by the codes of ITU-T H.273, as AVIF and PNG without a profile may tell them."""
+    if "icc_profile" not in opened.info:
+        if opened.format == "PNG":
+            for kind, chunk in _png_chunks(content[: content.find(b"IDAT")]):
+                if kind == b"cICP" and len(chunk) == _CICP_CHUNK_BYTES:
+                    return chunk[8], chunk[9]
+        start = content.find(b"colrnclx") if opened.format == "AVIF" else -1
+        if start >= 0:
+            return struct.unpack(">HH", content[start + 8 : start + 12])
+    return _UNSPECIFIED, _UNSPECIFIED
 
 
 def _is_deep_png(content: bytes) -> bool:
