@@ -410,7 +410,7 @@ and BMP hold no transparency (such pictures are refused unless `--background` gi
 neither metadata nor a profile (colours are converted to sRGB); WebP and AVIF hold gray as colour; a JPEG holds 64 KB
 each of EXIF and XMP. AVIF of more than 8 bits is read as 8, without a word. A WebP file without losses stays without.
 IPTC, text chunks of PNG, and its gAMA where there is no profile, are not kept; nor is the XMP that a JPEG has beyond
-64 KB, which is said.
+64 KB, which is said; nor letters outside ASCII in the EXIF of an AVIF that is turned by its own means and not by EXIF.
 
 A picture without a profile is taken for sRGB. Where AVIF (nclx) or PNG (cICP) tell by codes that it is not, Display P3
 or HDR for example, this is said, and the colours are not converted.

@@ -10,14 +10,15 @@ from typing import Literal, TypeAlias, Union
 
 from PIL.ExifTags import IFD
 
-BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED = 1, 2, 3, 4, 5, 7
-"""The most usual kinds of value, numbered as TIFF does."""
+BYTE, SHORT, LONG, RATIONAL, UNDEFINED = 1, 3, 4, 5, 7
+"""Kinds of value, numbered as TIFF does."""
 
 _UNIT_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Kind of value -> bytes of each."""
 
 _LONG8 = 16  # it and those beyond are BigTIFF's, which EXIF knows not
 _INTRODUCTION = b"Exif\0\0"
+_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are BigTIFF's
 _INNER: dict[int | None, tuple[int, ...]] = {None: (IFD.Exif, IFD.GPSInfo), IFD.Exif: (IFD.Interop,)}
 """Directory, None for the first -> the tags in it that are directories again."""
 
@@ -88,7 +89,7 @@ def parsed_exif(content: bytes | None) -> Exif | None:
     """
     while content and content.startswith(_INTRODUCTION):
         content = content[len(_INTRODUCTION) :]
-    if not content or content[:2] not in (b"II", b"MM"):
+    if not content or content[:4] not in _BEGINNINGS:
         return None
     reader = _Reader(content)
     try:
@@ -121,9 +122,9 @@ class _Reader:
     def __init__(self, content: bytes) -> None:
         self.content = content
         self.order: Literal["<", ">"] = "<" if content[:2] == b"II" else ">"
-        self.is_big = content[2:4] == struct.pack(self.order + "H", 43)
+        self.is_big = b"+" in content[2:4]
         self.is_whole = True
-        self.left_bytes = 2 * len(content)  # for values: a hostile file may refer to all of itself time and again
+        self.left_bytes = 2 * len(content)  # to read: a hostile file may refer to all of itself time and again
 
     def first_directory(self) -> Directory:
         return self._directory(self._integer(8, 8) if self.is_big else self._integer(4, 4), None)
@@ -131,10 +132,12 @@ class _Reader:
     def _directory(self, start: int, name: int | None) -> Directory:
         """The directory at a position, without what is damaged in it. Raises struct.error for a position beyond."""
         counter, room = (8, 8) if self.is_big else (2, 4)
+        entry_bytes = 4 + 2 * room
         tags: Directory = {}
         for number in range(self._integer(start, counter)):
-            position = start + counter + number * (4 + 2 * room)
-            if position + 4 + 2 * room > len(self.content):
+            position = start + counter + number * entry_bytes
+            self.left_bytes -= entry_bytes
+            if position + entry_bytes > len(self.content) or self.left_bytes < 0:
                 self.is_whole = False
                 break
             try:

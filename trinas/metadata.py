@@ -16,7 +16,7 @@ _INCHES, _CENTIMETRES = 2, 3
 
 _GONE_FROM_XMP = (
     rb"<xmp:Thumbnails>.*?</xmp:Thumbnails>",
-    rb"\s+xmpNote:HasExtendedXMP\s*=\s*([\"']).*?\1",  # that there is more of it, which is not read
+    rb"\sxmpNote:HasExtendedXMP\s*=\s*([\"']).*?\1",  # that there is more of it, which is not read
     rb"<xmpNote:HasExtendedXMP>.*?</xmpNote:HasExtendedXMP>",
 )
 
