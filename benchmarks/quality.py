@@ -1,8 +1,8 @@
 """Measure every bundled model, bicubic and Lanczos: PSNR/SSIM on the test sets, and time, in one run.
 
     python benchmarks/quality.py DATA [--only quality] [--write]
-    python benchmarks/quality.py --only times [--write]     # takes no DATA
-    python benchmarks/quality.py --render                   # measures nothing
+    python benchmarks/quality.py --only times [--models NAME ...] [--write]     # takes no DATA
+    python benchmarks/quality.py --render                                       # measures nothing
 
 DATA is laid out as docs/data.md says. `--write` stores what was measured (quality in each model's config.json, the rest
 in figures.json) and renders it: cards and their pictures, the tables in README.md and docs/benchmarks.md, and the
@@ -10,7 +10,8 @@ drawing docs/models.svg. `--render` does so with what is stored.
 
 Times are for a 320x180 input, everything in turn, and hold for this machine and this run only: compare ratios. Two
 plain chains of convolutions are timed along, as in the run that the peers' times come from (peers.json). Nothing else
-should run meanwhile.
+should run meanwhile. bf16 is left out where the hardware does not have it. Of all models the times replace what is
+stored; with `--models`, for those that have become other networks since, theirs are stored as one more run.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from torch.nn import functional as F
 
 from trinas.config import UpscaleConfig
 from trinas.cost import spec_cost
+from trinas.device import has_native_bf16
 from trinas.evaluate import Figures, Pixels, evaluate_model, upscale_bicubic
 from trinas.files import write_atomically
 from trinas.store import bundled_models, find_model, load_config, load_model, save_config
@@ -46,19 +48,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--only", choices=["quality", "times"])
+    parser.add_argument("--models", nargs="+", metavar="NAME", choices=bundled_models(), help="only these")
     parser.add_argument("--write", action="store_true", help="store what was measured, and render it")
     parser.add_argument("--render", action="store_true", help="render what is stored")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of the times, whose median counts")
     arguments = parser.parse_args()
-    names = bundled_models()
+    names = arguments.models or bundled_models()
     if not arguments.render and arguments.only != "times":
         if arguments.data is None:
             parser.error("quality is measured on DATA")
         measure_quality(names, arguments.data, arguments.write)
     if not arguments.render and arguments.only != "quality":
-        measure_times(names, arguments.rounds, arguments.write)
+        run = measure_times(names, arguments.rounds)
+        if arguments.write:
+            stored = load_figures()
+            save_figures(stored | {"times": [*stored["times"], run] if arguments.models else [run]})
     if arguments.render or arguments.write:
-        for name in names:
+        for name in bundled_models():
             write_picture(find_model(name))
             save_config(find_model(name), load_config(name))  # its card
         render()
@@ -115,10 +121,13 @@ def save_figures(figures: dict[str, Any]) -> None:
     write_atomically(FIGURES, (json.dumps(figures, indent=2) + "\n").encode())
 
 
-def measure_times(names: list[str], rounds: int, write: bool) -> None:
-    """Milliseconds per megapixel of output, everything in turn, medians over rounds; printed, and stored if asked."""
+def measure_times(names: list[str], rounds: int) -> dict[str, Any]:
+    """Milliseconds per megapixel of output, everything in turn, medians over rounds; printed."""
     low = np.random.default_rng(0).integers(0, 256, (INPUT_HEIGHT, INPUT_WIDTH, 3)).astype(np.uint8)
-    tasks = {**chain_tasks(low), **baseline_tasks(names, low), **model_tasks(names, low)}
+    every = {**chain_tasks(low), **model_tasks(names, low)}
+    if names == bundled_models():
+        every |= baseline_tasks(names, low)
+    tasks = {key: task for key, task in every.items() if key[2] != "bf16" or has_native_bf16(torch.device("cpu"))}
     seconds: dict[tuple[str, int, str], list[float]] = {key: [] for key in tasks}
     for _ in range(rounds):
         for key, task in tasks.items():
@@ -134,9 +143,13 @@ def measure_times(names: list[str], rounds: int, write: bool) -> None:
         ms_per_mp[name]["params"] = spec_cost(load_config(name).spec).params
     for name, times in ms_per_mp.items():
         print(f"{name}: {', '.join(f'{kind} {value:g}' for kind, value in times.items())}")
-    if write:
-        times = {"threads": torch.get_num_threads(), "torch": torch.__version__, "ms_per_mp": ms_per_mp}
-        save_figures(load_figures() | {"times": times})
+    hardware = torch.backends.cpu.get_cpu_capability()
+    return {
+        "hardware": hardware,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "ms_per_mp": ms_per_mp,
+    }
 
 
 Tasks = dict[tuple[str, int, str], Callable[[], object]]

@@ -76,22 +76,30 @@ def baseline_rows(figures: dict[str, Any]) -> list[Row]:
     rows = []
     for key, quality in figures["baselines"].items():
         name, scale = key.split(" x")
-        ms = figures["times"].get("ms_per_mp", {}).get(key, {})
-        rows.append(Row(name, int(scale), quality=_pairs(quality), ms_per_mp=ms))
+        rows.append(Row(name, int(scale), quality=_pairs(quality), ms_per_mp=_timed(figures, key)[0]))
     return rows
+
+
+def _timed(figures: dict[str, Any], name: str, params: int | None = None) -> tuple[dict[str, float], dict[str, float]]:
+    """A network's times, and the reference chain's, in the latest run with so many parameters; else nothing."""
+    for run in reversed(figures["times"]):
+        ms = run["ms_per_mp"].get(name, {})
+        if ms and ms.get("params") == params:
+            return {key: value for key, value in ms.items() if key != "params"}, _reference(run)
+    return {}, {}
+
+
+def _reference(run: dict[str, Any]) -> dict[str, float]:
+    return run["ms_per_mp"][chain_name(*REFERENCE_CHAIN)]
 
 
 def our_rows(figures: dict[str, Any]) -> list[Row]:
     """The bundled models; one that has become another network since times were measured has none."""
-    times = figures["times"].get("ms_per_mp", {})
-    reference = times.get(chain_name(*REFERENCE_CHAIN), {})
     rows = []
     for name in bundled_models():
         config = load_config(name)
         cost = spec_cost(config.spec)
-        ms = {key: value for key, value in times.get(name, {}).items() if key != "params"}
-        if times.get(name, {}).get("params") != cost.params:
-            ms = {}
+        ms, reference = _timed(figures, name, cost.params)
         quality = {test_set: (values["psnr"], values["ssim"]) for test_set, values in config.figures.items()}
         rows.append(
             Row(
@@ -180,21 +188,30 @@ def docs_tables(rows: Sequence[Row]) -> str:
 
 
 def times_table(rows: Sequence[Row], figures: dict[str, Any]) -> str:
-    """Our times in milliseconds, and those of the chains, beside which the ratios can be checked."""
-    times = figures["times"]
-    if not times:
-        return "Not measured yet.\n"
-    lines = [
-        f"PyTorch {times['torch']} on {times['threads']} threads, an input of 320x180, milliseconds per megapixel:",
-        "",
-        "| network | scale | network fp32 | network bf16 | picture |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    chains = [Row(name, 4, ms_per_mp=ms) for name, ms in times["ms_per_mp"].items() if name.startswith("chain")]
-    for row in [*chains, *(row for row in rows if row.ms_per_mp)]:
-        cells = [f"{row.ms_per_mp[kind]:.1f}" if kind in row.ms_per_mp else "-" for kind in ("fp32", "bf16", "picture")]
-        lines.append(f"| {row.name} | x{row.scale} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    """Our times in milliseconds by run, and those of the chains, beside which the ratios can be checked."""
+    lines = []
+    for run in figures["times"]:
+        where = f"PyTorch {run['torch']} on {run['threads']} threads, {run['hardware']}"
+        lines += [
+            f"{where}, an input of 320x180, milliseconds per megapixel:",
+            "",
+            "| network | scale | network fp32 | network bf16 | picture |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        found = run["ms_per_mp"]
+        chains = [Row(name, 4, ms_per_mp=ms) for name, ms in found.items() if name.startswith("chain")]
+        timed = [row for row in rows if row.ms_per_mp and row.ms_per_mp.items() <= found.get(_key(row), {}).items()]
+        for row in [*chains, *timed]:
+            kinds = ("fp32", "bf16", "picture")
+            cells = [f"{row.ms_per_mp[kind]:.1f}" if kind in row.ms_per_mp else "-" for kind in kinds]
+            lines.append(f"| {row.name} | x{row.scale} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _key(row: Row) -> str:
+    """What a row's times are stored by."""
+    return row.name if row.ours else f"{row.name} x{row.scale}"
 
 
 def drawing(rows: Sequence[Row]) -> str:
@@ -203,9 +220,6 @@ def drawing(rows: Sequence[Row]) -> str:
     panels = []
     for scale in sorted({row.scale for row in plotted if row.ours}):
         group = [row for row in plotted if row.scale == scale]
-        # In bf16 no peer was timed at x3, so that there fp32 has to do for all.
-        kind = "fastest" if any("fastest" in row.ratios for row in group if not row.ours) else "fp32"
-        words = "in its fastest form" if kind == "fastest" else "in fp32"
         panels.append(
             [
                 Panel(
@@ -216,9 +230,9 @@ def drawing(rows: Sequence[Row]) -> str:
                 ),
                 Panel(
                     f"x{scale}: quality and time",
-                    f"time per megapixel, {words}; plain chain of 89K parameters = 1",
+                    "time per megapixel, in fp32; plain chain of 89K parameters = 1",
                     "PSNR on Set5, dB",
-                    tuple(_point(row, row.ratios[kind]) for row in group if kind in row.ratios),
+                    tuple(_point(row, row.ratios["fp32"]) for row in group if "fp32" in row.ratios),
                 ),
             ]
         )

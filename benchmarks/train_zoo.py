@@ -69,6 +69,8 @@ TAUGHT_HOUR = TrainConfig(minutes=60, batch_size=8, learning_rate=1.5e-3, l2_sha
 """As it served s-x4 and s-x3 for half an hour (docs/LOG.md)."""
 XS_HOUR = replace(HOUR, learning_rate=1.5e-3)
 """As it served xs-x4 for twelve minutes (docs/LOG.md)."""
+XS_TAUGHT_HOUR = replace(TAUGHT_HOUR, learning_rate=2e-3, teacher="trinas-s-x2")
+"""As it served xs-x2 for two hours (docs/LOG.md)."""
 PHOTO_HOUR = replace(HOUR, patch_px=48, variants=8)
 
 QUEUE = (
@@ -80,7 +82,7 @@ QUEUE = (
     Task("trinas-m-x3", 3, "trinas-m-x4", ALL_PHOTOGRAPHS, (SMALL_STEPS, HOUR)),
     Task("trinas-xs-x4", 4, "trinas-xs-x4", ALL_PHOTOGRAPHS, (XS_HOUR,)),
     Task("trinas-xs-x3", 3, chain(3, 16, 8), ALL_PHOTOGRAPHS, (SMALL_STEPS, HOUR)),
-    Task("trinas-xs-x2", 2, chain(2, 16, 9), ALL_PHOTOGRAPHS, (SMALL_STEPS, HOUR)),
+    Task("trinas-xs-x2", 2, "trinas-xs-x2", ALL_PHOTOGRAPHS, (XS_TAUGHT_HOUR,)),
     Task("trinas-s-photo-x4", 4, "trinas-s-photo-x4", FREE_IMAGES, (PHOTO_HOUR,)),
     Task("trinas-s-photo-x3", 3, "trinas-s-photo-x4", FREE_IMAGES, (replace(PHOTO_HOUR, patch_px=32),)),
     Task("trinas-s-photo-x2", 2, "trinas-s-photo-x2", FREE_IMAGES, (PHOTO_HOUR,)),

@@ -39,11 +39,15 @@ def test_times_are_ratios_to_the_chain_of_the_same_run():
 
 
 def test_a_network_that_has_changed_since_has_no_times(rows):
-    ours = [row for row in rows if row.ours]
-    times = {row.name: {"params": row.params, "fp32": 1.0} for row in ours}
-    times[ours[0].name]["params"] += 1
-    found = tables.our_rows({"times": {"ms_per_mp": times}})
-    assert [row.name for row in found if not row.ms_per_mp] == [ours[0].name]
+    first, second, *others = [row for row in rows if row.ours]
+    reference = {tables.chain_name(*tables.REFERENCE_CHAIN): {"fp32": 2.0}}
+    run = {"ms_per_mp": reference | {row.name: {"params": row.params, "fp32": 1.0} for row in (second, *others)}}
+    run["ms_per_mp"][first.name] = {"params": first.params + 1, "fp32": 1.0}
+    found = tables.our_rows({"times": [run]})
+    assert [row.name for row in found if not row.ms_per_mp] == [first.name]
+    again = {"ms_per_mp": {next(iter(reference)): {"fp32": 3.0}, first.name: {"params": first.params, "fp32": 1.0}}}
+    ratios = {row.name: row.ratios["fp32"] for row in tables.our_rows({"times": [run, again]})}
+    assert ratios == {row.name: 1 / 2 for row in (second, *others)} | {first.name: 1 / 3}, "each by its own run's chain"
 
 
 def test_the_best_of_the_others_of_a_size_stands_beside_ours():
