@@ -182,5 +182,5 @@ def test_a_teacher_is_done_before_its_pupil_begins():
     for task in train_zoo.QUEUE:
         teachers = {stage.teacher for stage in task.stages} - {None, task.name}
         before = [other for other in train_zoo.QUEUE if other.name in teachers]
-        assert train_zoo.ready([*before, task], []) == before
-        assert train_zoo.QUEUE.index(task) > max(map(train_zoo.QUEUE.index, before), default=-1)
+        assert all(train_zoo.QUEUE.index(other) < train_zoo.QUEUE.index(task) for other in before)
+        assert train_zoo.ready([*before, task], []) == (before or [task])
