@@ -70,7 +70,7 @@ TAUGHT_HOUR = TrainConfig(minutes=60, batch_size=8, learning_rate=1.5e-3, l2_sha
 XS_HOUR = replace(HOUR, learning_rate=1.5e-3)
 """As it served xs-x4 for twelve minutes (docs/LOG.md)."""
 XS_TAUGHT_HOUR = replace(TAUGHT_HOUR, learning_rate=2e-3, teacher="trinas-s-x2")
-"""As it served xs-x2 for two hours (docs/LOG.md)."""
+"""As it served xs-x2 for 85 minutes (docs/LOG.md)."""
 PHOTO_HOUR = replace(HOUR, patch_px=48, variants=8)
 
 QUEUE = (

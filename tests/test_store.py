@@ -196,6 +196,8 @@ def test_a_card_says_where_data_weights_and_architecture_come_from(tiny_spec):
     assert "- cats (CC0)\n- before that: cats\n- before that: birds\n- weather: fair\n\n714 images" in card
     same = {**training, "data_sha256": "12ab", "started_from": {**first, "data_sha256": "12ab"}}
     assert "before that" not in model_card("m", tiny_spec, "MIT", same, {}), "the same images under another name"
+    called_the_same = {**training, "data_sha256": "12ab", "started_from": {"data": training["data"]}}
+    assert "before that" not in model_card("m", tiny_spec, "MIT", called_the_same, {}), "a supernet knows no digest"
     taught = {**training, "taught_by": {"name": "old", "data": ["dogs", "cats (CC0)"]}, "config": {"teacher": "old"}}
     card_of_taught = model_card("m", tiny_spec, "MIT", taught, {})
     assert "- before that: cats\n- its teacher old also from: dogs\n- weather" in card_of_taught

@@ -186,12 +186,16 @@ def _data(training: Mapping[str, Any]) -> list[str]:
 
 
 def _data_of_stages(training: Mapping[str, Any]) -> list[list[str]]:
-    """What the stages have learnt from, the last one first; the same images once."""
-    found: dict[Any, list[str]] = {}
+    """What the stages have learnt from, the last one first; the same images, or what is called the same, once."""
+    found: list[list[str]] = []
+    known: set[Any] = set()
     for stage in reversed(_stages("", training)):
         if stage.get("data"):
-            found.setdefault(stage.get("data_sha256") or tuple(stage["data"]), stage["data"])
-    return list(found.values())
+            names = {stage.get("data_sha256"), tuple(stage["data"])} - {None}
+            if not names & known:
+                found.append(stage["data"])
+            known |= names
+    return found
 
 
 STAGE_COLUMNS = {
