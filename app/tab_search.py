@@ -2,6 +2,7 @@
 
 import html
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from trinas.report import BUDGET_WORDS, PAGE_FILE, live_drawings
 from trinas.space import ArchSpec
 from trinas.store import push_model
 
+from .limits import Limits
 from .parts import PRIVATE, Picker, idle, note
 from .searches import Searches
 from .service import Service, escaped, shown, zipped
@@ -116,19 +118,9 @@ def search_tab(
         try:
             if not 0 < (time or 0) <= limits.search_minutes:
                 raise TrinasError(f"minutes must be more than 0, and at most {limits.search_minutes:g}")
-            if paths and len(paths) < FEWEST:
-                raise TrinasError(
-                    f"{len(paths)} photographs are too few: choose {FEWEST} or more, or none for generated ones"
-                )
-            if len(paths or []) > limits.files:
-                raise TrinasError(f"{len(paths or []):,} photographs are too many; the limit is {limits.files:,}")
-            if sum(Path(path).stat().st_size for path in paths or []) > limits.unpacked_mb * 1e6:
-                raise TrinasError(f"more than {limits.unpacked_mb:g} MB of photographs are too much at once")
-            for photo in map(Path, paths or []):
-                try:
-                    read_header(photo, limits.input_px)
-                except TrinasError as error:
-                    raise TrinasError(shown(str(error), photo.parent)) from None
+            chosen = [Path(path) for path in paths or []]
+            if chosen:
+                check_photographs(chosen, limits)
             budgets = Budgets(1e3 * (kilo or 0) or None, 1e9 * (giga or 0) or None, per_mp or None)
             least = {name: low for name, (low, _) in possible_costs(wish).items()}
             for name, limit in budgets.given().items():
@@ -136,7 +128,7 @@ def search_tab(
                 if limit < least.get(name, 0):
                     low, high = (_count(value * factor) for value in (least[name], limit))
                     raise TrinasError(f"no network has at most {high} {words}: the smallest has {low}")
-            searches.start(budgets, wish, time, [Path(path) for path in paths or []])
+            searches.start(budgets, wish, time, chosen)
         except (TrinasError, ValueError) as error:
             return note(escaped(str(error)), "bad")
         return ""
@@ -217,6 +209,27 @@ def search_tab(
     picker.refresh(use.click(used, None, [chosen, tabs], **quiet).then).then(
         lambda name: name, chosen, picker.first, queue=False, **quiet
     )
+
+
+def check_photographs(photographs: Sequence[Path], limits: Limits) -> None:
+    """Refuse photographs that a search cannot learn from, or that are more than one visitor may have it keep.
+
+    Raises:
+        TrinasError: says why, and of which.
+    """
+    if len(photographs) < FEWEST:
+        raise TrinasError(
+            f"{len(photographs)} photographs are too few: choose {FEWEST} or more, or none for generated ones"
+        )
+    if len(photographs) > limits.files:
+        raise TrinasError(f"{len(photographs):,} photographs are too many; the limit is {limits.files:,}")
+    if sum(photo.stat().st_size for photo in photographs) > limits.unpacked_mb * 1e6:
+        raise TrinasError(f"more than {limits.unpacked_mb:g} MB of photographs are too much at once")
+    for photo in photographs:
+        try:
+            read_header(photo, limits.input_px)
+        except TrinasError as error:
+            raise TrinasError(shown(str(error), photo.parent)) from None
 
 
 def _count(value: float) -> str:

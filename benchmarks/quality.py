@@ -10,8 +10,8 @@ drawing docs/models.svg. `--render` does so with what is stored.
 
 Times are for a 320x180 input, everything in turn, and hold for this machine and this run only: compare ratios. Two
 plain chains of convolutions are timed along, as in the run that the peers' times come from (peers.json). Nothing else
-should run meanwhile. bf16 is left out where the hardware does not have it. Of all models the times replace what is
-stored; with `--models`, for those that have become other networks since, theirs are stored as one more run.
+should run meanwhile. bf16 is left out where the hardware does not have it. With `--models`, for those that have become
+other networks since, their times are stored as one more run beside those of the others.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def main() -> None:
         run = measure_times(names, arguments.rounds)
         if arguments.write:
             stored = load_figures()
-            save_figures(stored | {"times": [*stored["times"], run] if arguments.models else [run]})
+            save_figures(stored | {"times": with_run(stored["times"], run, names)})
     if arguments.render or arguments.write:
         for name in bundled_models():
             write_picture(find_model(name))
@@ -150,6 +150,16 @@ def measure_times(names: list[str], rounds: int) -> dict[str, Any]:
         "torch": torch.__version__,
         "ms_per_mp": ms_per_mp,
     }
+
+
+def with_run(runs: list[dict[str, Any]], run: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
+    """The stored runs and a new one, which has the times of `names` from now on; runs with none left are dropped."""
+    kept = []
+    for old in runs:
+        ms_per_mp = {name: times for name, times in old["ms_per_mp"].items() if name not in names}
+        if any(name in bundled_models() for name in ms_per_mp):
+            kept.append(old | {"ms_per_mp": ms_per_mp})
+    return [*kept, run]
 
 
 Tasks = dict[tuple[str, int, str], Callable[[], object]]

@@ -81,16 +81,13 @@ def baseline_rows(figures: dict[str, Any]) -> list[Row]:
 
 
 def _timed(figures: dict[str, Any], name: str, params: int | None = None) -> tuple[dict[str, float], dict[str, float]]:
-    """A network's times, and the reference chain's, in the latest run with so many parameters; else nothing."""
-    for run in reversed(figures["times"]):
+    """Times by a name, and the reference chain's of the same run; none where it had another number of parameters."""
+    for run in figures["times"]:
         ms = run["ms_per_mp"].get(name, {})
         if ms and ms.get("params") == params:
-            return {key: value for key, value in ms.items() if key != "params"}, _reference(run)
+            reference = run["ms_per_mp"][chain_name(*REFERENCE_CHAIN)]
+            return {key: value for key, value in ms.items() if key != "params"}, reference
     return {}, {}
-
-
-def _reference(run: dict[str, Any]) -> dict[str, float]:
-    return run["ms_per_mp"][chain_name(*REFERENCE_CHAIN)]
 
 
 def our_rows(figures: dict[str, Any]) -> list[Row]:
@@ -200,7 +197,7 @@ def times_table(rows: Sequence[Row], figures: dict[str, Any]) -> str:
         ]
         found = run["ms_per_mp"]
         chains = [Row(name, 4, ms_per_mp=ms) for name, ms in found.items() if name.startswith("chain")]
-        timed = [row for row in rows if row.ms_per_mp and row.ms_per_mp.items() <= found.get(_key(row), {}).items()]
+        timed = [row for row in rows if row.ms_per_mp and _key(row) in found]
         for row in [*chains, *timed]:
             kinds = ("fp32", "bf16", "picture")
             cells = [f"{row.ms_per_mp[kind]:.1f}" if kind in row.ms_per_mp else "-" for kind in kinds]

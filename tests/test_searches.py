@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from conftest import generated_photograph
 from PIL import Image as PillowImage
+from trinas_app.limits import Limits
 from trinas_app.searches import Searches, SearchStatus
+from trinas_app.tab_search import check_photographs
 
 from trinas.config import Budgets
-from trinas.errors import RunError
+from trinas.errors import RunError, TrinasError
 
 
 @pytest.fixture
@@ -72,6 +74,22 @@ def test_what_cannot_be_searched_fails_with_its_reason(tmp_path, photographs):
     again = searches.start(Budgets(params=10), 2, 0.3, photographs)
     assert again != status.run_dir, "a folder of its own, what the first one said is kept"
     wait_for(searches, {"failed"})
+
+
+@pytest.mark.parametrize(
+    ("limits", "complaint"),
+    [
+        (Limits(files=3), "4 photographs are too many; the limit is 3"),
+        (Limits(unpacked_mb=0.01), r"more than 0\.01 MB of photographs"),
+        (Limits(input_px=1000), r"^photo 0\.png: .* too large"),
+    ],
+)
+def test_photographs_are_within_the_limits_of_a_batch(photographs, limits, complaint):
+    check_photographs(photographs, Limits())
+    with pytest.raises(TrinasError, match=complaint):
+        check_photographs(photographs, limits)
+    with pytest.raises(TrinasError, match="2 photographs are too few"):
+        check_photographs(photographs[:2], limits)
 
 
 def test_photographs_that_cannot_be_copied_are_in_nobody_s_way(tmp_path, photographs):
