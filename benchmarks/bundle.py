@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trinas.data import GENERATED_FOLDER, Photograph, default_images, image_pairs, load_photographs, split
 from trinas.errors import ModelError
-from trinas.store import CONFIG_FILE, PICTURE_FILE, ModelConfig, load_config, load_model, save_model
-from trinas.train import validation_psnr
+from trinas.training.data import GENERATED_FOLDER, Photograph, default_images, image_pairs, load_photographs, split
+from trinas.training.loop import validation_psnr
+from trinas.zoo.folder import CONFIG_FILE, PICTURE_FILE, ModelConfig, load_config, load_model, save_model
 
 MODELS = Path(__file__).parent.parent / "models"
 LICENCE = "Apache-2.0"

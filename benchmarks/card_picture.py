@@ -11,11 +11,11 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
 from trinas.config import UpscaleConfig
-from trinas.degrade import crop_to_multiple, downscale, jpeg_compressed
-from trinas.evaluate import upscale_bicubic
 from trinas.files import write_atomically
-from trinas.store import PICTURE_FILE, load_model
-from trinas.upscale import Upscaler
+from trinas.inference.tiled import Upscaler
+from trinas.training.degrade import crop_to_multiple, downscale, jpeg_compressed
+from trinas.training.metrics import upscale_bicubic
+from trinas.zoo.folder import PICTURE_FILE, load_model
 
 CREDIT = "Chelsea, by Stefan van der Walt, CC0"
 LEFT, TOP, WIDTH, HEIGHT = 120, 62, 132, 96

@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 
 from trinas.config import UpscaleConfig
-from trinas.degrade import crop_to_multiple, downscale, jpeg_compressed
-from trinas.evaluate import Pixels, evaluate_model, upscale_bicubic
-from trinas.images import read_rgb8
-from trinas.store import load_model
-from trinas.upscale import Upscaler
+from trinas.images.read_write import read_rgb8
+from trinas.inference.tiled import Upscaler
+from trinas.training.degrade import crop_to_multiple, downscale, jpeg_compressed
+from trinas.training.metrics import Pixels, evaluate_model, upscale_bicubic
+from trinas.zoo.folder import load_model
 
 SCALES, QUALITIES = (2, 4), (30, 50, 70, 80, 90, 0)
 CROPS = {"Set5/HR/butterfly.png": (60, 40), "Set5/HR/woman.png": (40, 20), "Set14/HR_x4/img_014.png": (180, 120)}

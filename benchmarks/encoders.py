@@ -12,17 +12,17 @@ import time
 from pathlib import Path
 from unittest import mock
 
-from trinas import images
-from trinas.enlarge import Enlarger
-from trinas.formats import image_files
-from trinas.images import Image, read_image, write_image
+from trinas.images import read_write as images
+from trinas.images.formats import image_files
+from trinas.images.read_write import Image, read_image, write_image
+from trinas.inference.cascade import Enlarger
 
 PHOTOS, ROUNDS, SCALE = 8, 3, 4
 SETTINGS = {
     "png": ("PNG_COMPRESSION", (1, 3, 4, 6, 9)),
     "avif": ("AVIF_SPEED", (6, 8, 10)),
 }
-"""Format -> the constant of trinas.images, and the values to try."""
+"""Format -> the constant of trinas.images.read_write, and the values to try."""
 
 
 def main() -> None:

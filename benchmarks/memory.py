@@ -36,9 +36,9 @@ def measure(name: str, side: int, tile_px: int) -> None:
     import torch
 
     from trinas.config import UpscaleConfig
-    from trinas.images import Image
-    from trinas.store import load_model
-    from trinas.upscale import Upscaler
+    from trinas.images.read_write import Image
+    from trinas.inference.tiled import Upscaler
+    from trinas.zoo.folder import load_model
 
     upscaler = Upscaler(load_model(name), UpscaleConfig(tile_px, device="cpu", precision="fp32"))
     upscaler(Image(torch.rand(3, 16, 16)))  # kernels and libraries are loaded once, whatever the picture

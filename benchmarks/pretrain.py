@@ -27,18 +27,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from train_zoo import ALL_PHOTOGRAPHS
 
-from trinas.budgets import largest_choice
-from trinas.checkpoint import load_state, save_state
-from trinas.data import Pair, Patches, fingerprint, image_pairs, split
 from trinas.device import autocast, training_precision
 from trinas.files import write_atomically
-from trinas.muon import Muon
-from trinas.network import Network
-from trinas.space import ArchSpec, SearchSpace
-from trinas.store import bundle_dir
-from trinas.supernet import Supernet, first_channels
-from trinas.train import validation_psnr
-from trinas.warmstart import Pretrained, load_supernet, save_supernet, supernet_weights
+from trinas.networks.network import Network
+from trinas.networks.space import ArchSpec, SearchSpace
+from trinas.search.budgets import largest_choice
+from trinas.search.supernet import Supernet, first_channels
+from trinas.search.warmstart import Pretrained, load_supernet, save_supernet, supernet_weights
+from trinas.training.data import Pair, Patches, fingerprint, image_pairs, split
+from trinas.training.loop import validation_psnr
+from trinas.training.muon import Muon
+from trinas.training.state import load_state, save_state
+from trinas.zoo.folder import bundle_dir
 
 TRUNK_WIDTH, CELLS, SLOTS = 48, 4, 3
 BLOCK = 8

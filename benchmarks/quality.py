@@ -32,12 +32,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trinas.config import UpscaleConfig
-from trinas.cost import spec_cost
 from trinas.device import has_native_bf16
-from trinas.evaluate import Figures, Pixels, evaluate_model, upscale_bicubic
 from trinas.files import write_atomically
-from trinas.store import bundled_models, find_model, load_config, load_model, save_config
-from trinas.upscale import Upscaler
+from trinas.inference.tiled import Upscaler
+from trinas.networks.cost import spec_cost
+from trinas.training.metrics import Figures, Pixels, evaluate_model, upscale_bicubic
+from trinas.zoo.folder import bundled_models, find_model, load_config, load_model, save_config
 
 INPUT_WIDTH, INPUT_HEIGHT = 320, 180
 ROUNDS = 15

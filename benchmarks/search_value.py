@@ -44,19 +44,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trinas import budgets, learner, supernet
 from trinas.config import Budgets, SearchConfig, TrainConfig, UpscaleConfig
-from trinas.cost import spec_cost
-from trinas.data import load_photographs
 from trinas.device import chosen_precision
-from trinas.evaluate import evaluate_model
-from trinas.latency import network_ms_per_mp, spec_ms_per_mp
-from trinas.search import L2_SHARE, SAFE_SHARE, SHARES, TUNING_BATCH, WEIGHT_RATE, search_network, tuning_rate
-from trinas.space import SPACES, ArchSpec, CellSpec, Choice, SearchSpace, SlotSpec
-from trinas.sparse import largest_radius
-from trinas.store import load_model
-from trinas.train import train_network
-from trinas.upscale import Upscaler
+from trinas.inference.tiled import Upscaler
+from trinas.networks.cost import spec_cost
+from trinas.networks.latency import network_ms_per_mp, spec_ms_per_mp
+from trinas.networks.space import SPACES, ArchSpec, CellSpec, Choice, SearchSpace, SlotSpec
+from trinas.search import budgets, supernet
+from trinas.search import step as learner
+from trinas.search.loop import L2_SHARE, SAFE_SHARE, SHARES, TUNING_BATCH, WEIGHT_RATE, search_network, tuning_rate
+from trinas.search.sparse import largest_radius
+from trinas.training.data import load_photographs
+from trinas.training.loop import train_network
+from trinas.training.metrics import evaluate_model
+from trinas.zoo.folder import load_model
 
 CPU = torch.device("cpu")
 SCALE = 4

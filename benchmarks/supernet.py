@@ -28,12 +28,12 @@ def measure(t: float, name: str, scale: int, trunk_width: int, cells: int, slots
     """Print seconds and MiB."""
     import torch
 
-    from trinas.budgets import CostModel
     from trinas.config import Budgets, SearchConfig
     from trinas.device import training_precision
-    from trinas.learner import Learner
-    from trinas.space import SearchSpace
-    from trinas.supernet import Supernet
+    from trinas.networks.space import SearchSpace
+    from trinas.search.budgets import CostModel
+    from trinas.search.step import Learner
+    from trinas.search.supernet import Supernet
 
     torch.manual_seed(0)
     space = SearchSpace(name, scale, trunk_width, cells, slots, cells - 1)

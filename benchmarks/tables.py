@@ -15,9 +15,9 @@ from typing import Any
 from scatter import Panel, Point, scatter_svg
 
 from trinas.config import TEST_SETS
-from trinas.cost import spec_cost
 from trinas.files import write_atomically
-from trinas.store import bundled_models, load_config
+from trinas.networks.cost import spec_cost
+from trinas.zoo.folder import bundled_models, load_config
 
 ROOT = Path(__file__).parent.parent
 README, DOCS, DRAWING = ROOT / "README.md", ROOT / "docs/benchmarks.md", ROOT / "docs/models.svg"

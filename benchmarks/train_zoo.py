@@ -29,13 +29,13 @@ from typing import TextIO
 import torch
 from bundle import MODELS, bundle, load_images
 
-from trinas.checkpoint import STATE_FILE, load_state
 from trinas.config import GOING_ON_RATE, TrainConfig
-from trinas.data import GENERATED_FOLDER, Photograph
 from trinas.errors import RunError, TrinasError
-from trinas.space import ArchSpec, CellSpec, SlotSpec
-from trinas.store import load_model
-from trinas.train import Progress, resume_training, train_network
+from trinas.networks.space import ArchSpec, CellSpec, SlotSpec
+from trinas.training.data import GENERATED_FOLDER, Photograph
+from trinas.training.loop import Progress, resume_training, train_network
+from trinas.training.state import STATE_FILE, load_state
+from trinas.zoo.folder import load_model
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ from pathlib import Path
 from gradio_client import Client, handle_file
 from PIL import Image as PillowImage
 
-from trinas.batch import plan_jobs, run_jobs
 from trinas.config import SaveConfig, SizeConfig
-from trinas.enlarge import Enlarger
+from trinas.inference.batch import plan_jobs, run_jobs
+from trinas.inference.cascade import Enlarger
 
 SIZE = SizeConfig(scale=4)
 LAPS = 9

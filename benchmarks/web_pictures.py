@@ -15,10 +15,10 @@ from pathlib import Path
 from PIL import Image as PillowImage
 from playwright.sync_api import Page, expect, sync_playwright
 from skimage import data
-from trinas_app.tab_compare import MOST_MODELS
+from trinas_app.web.tab_compare import MOST_MODELS
 from web_load import started
 
-from trinas.store import models_of_scale
+from trinas.zoo.folder import models_of_scale
 
 WIDTH, HEIGHT, PHONE = 1280, 900, (390, 844)
 MINUTES = 2

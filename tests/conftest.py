@@ -3,15 +3,13 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import Phase, settings
-from numpy.typing import NDArray
 
-from trinas.network import Network
-from trinas.space import ArchSpec, CellSpec, SlotSpec
-from trinas.store import ModelConfig, save_model
+from support.networks import faithful_network
+from trinas.networks.space import ArchSpec, CellSpec, SlotSpec
+from trinas.zoo.folder import ModelConfig, save_model
 
 # The same examples on every run; shrinking a network to the smallest failing one can take many minutes.
 settings.register_profile(
@@ -47,30 +45,3 @@ def tiny_model_dir(tiny_spec: ArchSpec, tmp_path: Path) -> Path:
     folder = tmp_path / "tiny-model"
     save_model(folder, faithful_network(tiny_spec), ModelConfig("tiny-model", tiny_spec, "Apache-2.0"))
     return folder
-
-
-def busy_network(spec: ArchSpec, dtype: torch.dtype = torch.float32) -> Network:
-    """A network with random weights everywhere, the tail included, as if it had been trained."""
-    network = Network(spec).to(dtype)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.1 if parameter.ndim == 1 else parameter[0].numel() ** -0.5)
-    return network.eval()
-
-
-def faithful_network(spec: ArchSpec) -> Network:
-    """A busy network of the edge family that adds so little to its image skip that its results pass for pictures."""
-    network = busy_network(spec)
-    for parameter in network.tail.parameters():
-        parameter.data *= 0.02
-    return network
-
-
-def generated_photograph(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Smooth shading, hard edges and some grain, uint8 (H, W, 3): the same on every machine."""
-    random = np.random.default_rng(seed)
-    rows, columns = np.mgrid[0:height, 0:width]
-    image = np.stack([rows * 255 // height, columns * 255 // width, (rows + columns) * 127 // width], axis=2)
-    for _ in range(12):
-        row, column, radius = random.integers(0, [height, width, max(2, height // 3)])
-        image[(rows - row) ** 2 + (columns - column) ** 2 < radius**2] = random.integers(0, 256, size=3)
-    return np.clip(image + random.integers(-8, 9, size=image.shape), 0, 255).astype(np.uint8)

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from trinas.checkpoint import load_state, save_state
 from trinas.errors import RunError
 from trinas.files import write_atomically
+from trinas.training.state import load_state, save_state
 
 
 def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path):

@@ -8,10 +8,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import generated_photograph
 from PIL import Image as PillowImage
 
-from trinas.store import PICTURE_FILE, bundled_models
+from support.images import generated_photograph
+from trinas.zoo.folder import PICTURE_FILE, bundled_models
 
 pytestmark = pytest.mark.slow
 

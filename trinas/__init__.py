@@ -11,19 +11,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trinas.budgets import space_for
     from trinas.config import Budgets, SaveConfig, SearchConfig, TrainConfig, UpscaleConfig
-    from trinas.data import load_photographs
-    from trinas.enlarge import Enlarger
     from trinas.errors import TrinasError
-    from trinas.evaluate import evaluate_model
-    from trinas.images import Image, read_image, write_image
-    from trinas.network import Network
-    from trinas.search import resume_search, search_network
-    from trinas.space import ArchSpec, SearchSpace
-    from trinas.store import Model, load_model, save_model
-    from trinas.train import resume_training, train_network
-    from trinas.upscale import Upscaler
+    from trinas.images.read_write import Image, read_image, write_image
+    from trinas.inference.cascade import Enlarger
+    from trinas.inference.tiled import Upscaler
+    from trinas.networks.network import Network
+    from trinas.networks.space import ArchSpec, SearchSpace
+    from trinas.search.budgets import space_for
+    from trinas.search.loop import resume_search, search_network
+    from trinas.training.data import load_photographs
+    from trinas.training.loop import resume_training, train_network
+    from trinas.training.metrics import evaluate_model
+    from trinas.zoo.folder import Model, load_model, save_model
 
 __all__ = [
     "ArchSpec",
@@ -53,30 +53,30 @@ __all__ = [
 ]
 
 _HOME = {
-    "ArchSpec": "space",
+    "ArchSpec": "networks.space",
     "Budgets": "config",
-    "Enlarger": "enlarge",
-    "Image": "images",
-    "Model": "store",
-    "Network": "network",
+    "Enlarger": "inference.cascade",
+    "Image": "images.read_write",
+    "Model": "zoo.folder",
+    "Network": "networks.network",
     "SaveConfig": "config",
     "SearchConfig": "config",
-    "SearchSpace": "space",
+    "SearchSpace": "networks.space",
     "TrainConfig": "config",
     "TrinasError": "errors",
     "UpscaleConfig": "config",
-    "Upscaler": "upscale",
-    "evaluate_model": "evaluate",
-    "load_model": "store",
-    "load_photographs": "data",
-    "read_image": "images",
-    "resume_search": "search",
-    "resume_training": "train",
-    "save_model": "store",
-    "search_network": "search",
-    "space_for": "budgets",
-    "train_network": "train",
-    "write_image": "images",
+    "Upscaler": "inference.tiled",
+    "evaluate_model": "training.metrics",
+    "load_model": "zoo.folder",
+    "load_photographs": "training.data",
+    "read_image": "images.read_write",
+    "resume_search": "search.loop",
+    "resume_training": "training.loop",
+    "save_model": "zoo.folder",
+    "search_network": "search.loop",
+    "space_for": "search.budgets",
+    "train_network": "training.loop",
+    "write_image": "images.read_write",
 }
 
 

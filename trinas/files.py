@@ -1,11 +1,15 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent, and one wording for what goes wrong with them."""
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from trinas.errors import TrinasError
+
 HIDDEN = ".trinas-"
-"""What the names of files begin with that are nobody else's business."""
+"""Prefix of the names of temporary and lock files. They are hidden and never taken for input."""
 
 _UMASK = os.umask(0)  # the mask can only be read by setting it, which is not safe once threads run
 os.umask(_UMASK)
@@ -28,3 +32,22 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def translate_os_errors(error_type: type[TrinasError], path: Path, action: str, advice: str = "") -> Iterator[None]:
+    """Turn an OSError into one clear line: `<path>: cannot be <action> (<reason>); <advice>`.
+
+    Args:
+        error_type: what is raised instead.
+        path: the file or folder that is worked on.
+        action: a participle: read, written, made.
+        advice: what the user can do, if that is not plain from the reason.
+    Raises:
+        TrinasError: of `error_type`, where the block raised an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise error_type(f"{path}: cannot be {action} ({reason})" + (f"; {advice}" if advice else "")) from None

@@ -1,0 +1,49 @@
+"""The page as a Hugging Face Space: a script that needs requirements.txt and this repository, nothing installed.
+
+The Space's variable `TRINAS_SEARCH_MINUTES` allows searches of that length; without it there are none.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+MAX_UPLOAD_MB, MAX_OUTPUT_PX, MAX_SECONDS = 50, 100_000_000, 600
+"""For each visitor of a shared machine with two cores."""
+
+
+def main() -> None:
+    """Serve where Spaces expect it, or where Gradio's own variables say."""
+    sys.path[0] = str(Path(__file__).parent.parent)  # a script finds its own folder here; the packages lie one higher
+    _please_zerogpu()  # before anything imports torch
+    from app.web.limits import Limits
+    from app.web.server import WebConfig, serve
+
+    limits = Limits(
+        upload_mb=MAX_UPLOAD_MB,
+        output_px=MAX_OUTPUT_PX,
+        seconds=MAX_SECONDS,
+        search_minutes=_minutes(os.environ.get("TRINAS_SEARCH_MINUTES", "0")),
+    )
+    host = os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0")
+    port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    serve(WebConfig(host, port, device="cpu", limits=limits))
+
+
+def _please_zerogpu() -> None:
+    """Show ZeroGPU the function that it wants; these networks run on the CPU and spare the visitors' quota."""
+    try:
+        import spaces
+    except ImportError:  # another Space, or another machine
+        return
+    spaces.GPU(lambda: None)
+
+
+def _minutes(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        sys.exit(f"TRINAS_SEARCH_MINUTES must be a number of minutes, got {text!r}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Numbers, sizes and durations in words, for the terminal and the page."""
+
+from collections.abc import Sequence
+from math import isnan, prod
+from pathlib import Path
+
+
+def format_count(number: int, thing: str) -> str:
+    """Return the number and its noun: 1 image, 1,234 images."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def format_short(number: float) -> str:
+    """Return three digits and a suffix: 98.3k, 1.2M, 60G."""
+    for suffix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g}{suffix}"
+    return f"{number:.3g}"
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration: 3.2 s, 45 s, 4 min 10 s, 2 h 05 min; NaN is unknown."""
+    if isnan(seconds):
+        return "unknown time"
+    if seconds < 10:
+        return f"{max(0.1, seconds):.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def format_bytes(count: int) -> str:
+    """Return the size of a file: 24 KB, 1.3 MB."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{max(1, round(count / 1e3))} KB"
+
+
+def format_pixels(size: tuple[int, int]) -> str:
+    """Return width and height in pixels, and megapixels from 0.1 on: 4,000 × 3,000 pixels (12 MP)."""
+    megapixels = prod(size) / 1e6
+    text = f"{size[0]:,} × {size[1]:,} pixels"
+    return f"{text} ({megapixels:.{1 if megapixels < 10 else 0}f} MP)" if megapixels >= 0.1 else text
+
+
+def format_list(paths: Sequence[Path | str], shown: int = 3) -> str:
+    """Return the first few of `paths`, and how many more there are."""
+    more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
+    return f"{', '.join(map(str, paths[:shown]))}{more}"

@@ -1,0 +1,148 @@
+import threading
+import time
+
+import pytest
+from PIL import Image as PillowImage
+
+from support.images import generated_photograph
+from trinas.config import SaveConfig, SizeConfig, UpscaleConfig
+from trinas.errors import UpscaleError
+from trinas.inference import batch
+from trinas.inference.batch import plan_jobs, run_jobs
+from trinas.inference.cascade import Enlarger
+
+SIZE, SAVE = SizeConfig(scale=2), SaveConfig()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(8):
+        PillowImage.fromarray(generated_photograph(16, 20, number)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def enlarger(tiny_model_dir):
+    return Enlarger(str(tiny_model_dir), UpscaleConfig(device="cpu", precision="fp32"))
+
+
+def test_outcomes_come_in_order(photos, tmp_path, enlarger):
+    (photos / "3.png").write_bytes(b"")
+    jobs = plan_jobs([photos], tmp_path / "out", SIZE, SAVE).jobs
+    outcomes = list(run_jobs(jobs, enlarger, SIZE, SAVE))
+    assert [outcome.job for outcome in outcomes] == jobs
+    assert [outcome.state for outcome in outcomes] == ["done"] * 3 + ["failed"] + ["done"] * 4
+
+
+def test_nothing_to_do_is_no_outcome(enlarger):
+    assert list(run_jobs([], enlarger, SIZE, SAVE)) == []
+
+
+def test_only_a_few_pictures_are_in_memory_at_once(photos, tmp_path, enlarger, monkeypatch):
+    """However slow writing is, reading does not run ahead."""
+    alive, most, lock = 0, 0, threading.Lock()
+    read, write = batch.read_image, batch.write_image
+
+    def counted_read(*arguments):
+        nonlocal alive, most
+        with lock:
+            alive += 1
+            most = max(most, alive)
+        return read(*arguments)
+
+    def slow_write(*arguments):
+        nonlocal alive
+        time.sleep(0.05)
+        with lock:
+            alive -= 1
+        return write(*arguments)
+
+    monkeypatch.setattr(batch, "read_image", counted_read)
+    monkeypatch.setattr(batch, "write_image", slow_write)
+    jobs = plan_jobs([photos], tmp_path / "out", SIZE, SAVE).jobs
+    assert all(outcome.state == "done" for outcome in run_jobs(jobs, enlarger, SIZE, SAVE))
+    assert 1 < most <= batch.WRITERS + 3, "those being written, one being enlarged, one read ahead"
+
+
+def test_large_results_are_made_one_at_a_time(photos, tmp_path, enlarger, monkeypatch):
+    monkeypatch.setattr(batch, "LARGE_PX", 100)
+    events = []
+    write = batch.write_image
+
+    def slow_write(*arguments):
+        events.append("write")
+        time.sleep(0.05)
+        notes = write(*arguments)
+        events.append("written")
+        return notes
+
+    class Watched:
+        def passes(self, *arguments):
+            return enlarger.passes(*arguments)
+
+        def enlarge(self, *arguments):
+            events.append("enlarge")
+            return enlarger.enlarge(*arguments)
+
+    monkeypatch.setattr(batch, "write_image", slow_write)
+    jobs = plan_jobs([photos], tmp_path / "out", SIZE, SAVE).jobs
+    list(run_jobs(jobs, Watched(), SIZE, SAVE))
+    assert events == ["enlarge", "write", "written"] * 8
+
+
+def test_a_failed_picture_is_reported_and_never_written(photos, tmp_path, enlarger):
+    class Failing:
+        passes = enlarger.passes
+
+        def enlarge(self, image, size, on_tile):
+            if (image.pixels[:, 0, 0] * 255).round().tolist() == first:
+                raise UpscaleError("the network's result differs in colour")
+            return enlarger.enlarge(image, size, on_tile)
+
+    first = generated_photograph(16, 20, 2)[0, 0].tolist()
+    jobs = plan_jobs([photos], tmp_path / "out", SIZE, SAVE).jobs
+    outcomes = list(run_jobs(jobs, Failing(), SIZE, SAVE))
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    assert photos / "2.png" in [outcome.job.source for outcome in failed]
+    for outcome in failed:
+        assert str(outcome.job.source) in outcome.reason
+        assert not outcome.job.result.exists()
+
+
+def test_too_little_memory_for_one_picture_does_not_stop_the_others(photos, tmp_path, enlarger, monkeypatch):
+    write = batch.write_image
+
+    def write_or_fail(path, *arguments):
+        if path.name.startswith("4"):
+            raise MemoryError
+        return write(path, *arguments)
+
+    monkeypatch.setattr(batch, "write_image", write_or_fail)
+    jobs = plan_jobs([photos], tmp_path / "out", SIZE, SAVE).jobs
+    outcomes = list(run_jobs(jobs, enlarger, SIZE, SAVE))
+    (failed,) = [outcome for outcome in outcomes if outcome.state == "failed"]
+    assert failed.reason == f"{photos / '4.png'}: memory is too small for this picture"
+
+
+def test_closing_ends_the_work(photos, tmp_path, enlarger):
+    jobs = plan_jobs([photos], tmp_path / "out", SIZE, SAVE).jobs
+    outcomes = run_jobs(jobs, enlarger, SIZE, SAVE)
+    next(outcomes)
+    outcomes.close()
+    seen = -1
+    while seen != (seen := len(list((tmp_path / "out").iterdir()))):
+        time.sleep(0.2)  # what was being encoded may still be written
+    assert seen <= 1 + batch.WRITERS + 1
+
+
+def test_results_of_an_earlier_run_are_left_out(photos, tmp_path, enlarger):
+    out = photos / "upscaled"
+    first = plan_jobs([photos], out, SIZE, SAVE, recursive=True)
+    list(run_jobs(first.jobs, enlarger, SIZE, SAVE))
+    second = plan_jobs([photos], out, SIZE, SAVE, recursive=True)
+    assert [job.source for job in second.jobs] == [job.source for job in first.jobs]
+    assert second.left_out == [], "the folder of results is not even looked into"
+    named = plan_jobs([out / "0_x2.png"], out, SIZE, SAVE)
+    assert named.jobs[0].result == out / "0_x2_x2.png", "who names a file wants it"

@@ -1,0 +1,157 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PillowImage
+
+from trinas.config import UpscaleConfig
+from trinas.errors import UpscaleError
+from trinas.images.read_write import Image, read_image
+from trinas.inference.cascade import NOT_SMOOTHED, Enlarger, resized
+from trinas.inference.tiled import resize
+from trinas.zoo.folder import PHOTO_MAX_JPEG_QUALITY, load_model
+
+CPU = UpscaleConfig(tile_px=16, device="cpu", precision="fp32")
+
+
+def smooth(channels, height, width):
+    return Image(
+        torch.nn.functional.interpolate(torch.rand(1, channels, 4, 4), (height, width), mode="bicubic")[0].clamp(0, 1)
+    )
+
+
+def models_of(enlarger, factor, jpeg_quality=None):
+    """Names of the networks for a picture of 30x20."""
+    size = (round(30 * factor), round(20 * factor))
+    return [step.model for step in enlarger.passes(30, 20, size, jpeg_quality)]
+
+
+def test_networks_follow_each_other_and_one_resize_comes_last():
+    enlarger = Enlarger(None, CPU)
+    image = smooth(3, 20, 30)
+    twice = enlarger.upscaler("trinas-xs-x3")(enlarger.upscaler("trinas-xs-x2")(image))
+    expected = resize(twice.pixels, 100, 150)
+    assert models_of(enlarger, 5) == ["trinas-xs-x2", "trinas-xs-x3"]
+    torch.testing.assert_close(enlarger(image, (150, 100)).pixels, expected)
+
+
+def test_a_native_scale_is_left_as_the_network_made_it():
+    enlarger = Enlarger("trinas-xs-x4", CPU)
+    image = smooth(4, 20, 30)
+    torch.testing.assert_close(enlarger(image, (120, 80)).pixels, enlarger.upscaler("trinas-xs-x4")(image).pixels)
+
+
+@pytest.mark.parametrize(
+    ("factor", "expected"),
+    [
+        (1, []),
+        (0.5, []),
+        (1.5, ["trinas-s-photo-x2"]),
+        (2, ["trinas-s-photo-x2"]),
+        (2.5, ["trinas-s-photo-x4"]),
+        (3, ["trinas-s-photo-x4"]),
+        (4, ["trinas-s-photo-x4"]),
+        (6, ["trinas-s-photo-x2", "trinas-xs-x3"]),
+        (8, ["trinas-s-photo-x2", "trinas-xs-x4"]),
+        (9, ["trinas-s-photo-x4", "trinas-xs-x3"]),
+        (16, ["trinas-s-photo-x4", "trinas-xs-x4"]),
+    ],
+)
+def test_a_compressed_jpeg_meets_a_network_that_smooths_first_and_usual_ones_then(factor, expected):
+    assert models_of(Enlarger(None, CPU), factor, PHOTO_MAX_JPEG_QUALITY) == expected
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.5, 2, 3, 4, 8, 16])
+@pytest.mark.parametrize("quality", [PHOTO_MAX_JPEG_QUALITY + 1, 100, None])
+def test_a_jpeg_that_is_hardly_compressed_is_like_any_other_picture(factor, quality):
+    passes = Enlarger(None, CPU).passes(30, 20, (round(30 * factor), round(20 * factor)), quality)
+    assert passes == Enlarger(None, CPU).passes(30, 20, (round(30 * factor), round(20 * factor)))
+    assert not any(step.smooths for step in passes)
+
+
+@pytest.mark.parametrize("name", ["trinas-xs-x4", "trinas-s-photo-x4"])
+def test_who_names_a_model_gets_it(name):
+    image = replace(smooth(3, 20, 30), jpeg_quality=1)
+    enlarger = Enlarger(name, CPU)
+    (step,) = enlarger.passes(30, 20, (90, 60), 1)
+    assert (step.model, step.smooths) == (name, False)
+    torch.testing.assert_close(
+        enlarger(image, (90, 60)).pixels, resize(enlarger.upscaler(name)(image).pixels, 60, 90), rtol=0, atol=0
+    )
+
+
+def test_the_quality_of_a_picture_decides_and_no_result_has_one():
+    image = smooth(3, 20, 30)
+    enlarger = Enlarger(None, CPU)
+    compressed = enlarger(replace(image, jpeg_quality=1), (120, 80))
+    expected = enlarger.upscaler("trinas-s-photo-x4")(image)
+    torch.testing.assert_close(compressed.pixels, expected.pixels, rtol=0, atol=0)
+    assert (enlarger(image, (120, 80)).pixels != compressed.pixels).any()
+    assert compressed.jpeg_quality is None, "enlarged again, it is a clean picture"
+    assert resized(replace(image, jpeg_quality=1), (15, 10)).jpeg_quality is None
+
+
+def test_a_pattern_that_is_taken_for_compression_is_enlarged_by_the_usual_network(tmp_path):
+    """Stripes of single pixels: the network against compression makes them gray, and is refused."""
+    stripes = np.zeros((40, 60, 3), np.uint8)
+    stripes[:, ::2] = 255
+    PillowImage.fromarray(stripes).save(tmp_path / "stripes.jpg", quality=50)
+    image = read_image(tmp_path / "stripes.jpg")
+    with pytest.raises(UpscaleError, match="try another model"):
+        Enlarger("trinas-s-photo-x4", CPU)(image, (240, 160))
+    enlarger = Enlarger(None, CPU)
+    result, passes = enlarger.enlarge(image, (240, 160))
+    assert [(step.model, step.smooths) for step in passes] == [("trinas-xs-x4", False)]
+    assert result.notes == (NOT_SMOOTHED,)
+    torch.testing.assert_close(result.pixels, enlarger.upscaler("trinas-xs-x4")(image).pixels, rtol=0, atol=0)
+
+
+def test_each_network_is_loaded_once(monkeypatch):
+    loaded = []
+    monkeypatch.setattr("trinas.inference.cascade.load_model", lambda name: loaded.append(name) or load_model(name))
+    enlarger = Enlarger(None, CPU)
+    for _ in range(2):
+        for quality in (1, 100, None):
+            enlarger(replace(smooth(3, 8, 8), jpeg_quality=quality), (64, 64))
+    assert sorted(loaded) == ["trinas-s-photo-x2", "trinas-xs-x2", "trinas-xs-x4"]
+
+
+def test_a_size_of_its_own_leaves_a_picture_as_it_is():
+    image = smooth(3, 20, 30)
+    assert Enlarger(None, CPU)(image, (30, 20)) is image
+
+
+def test_a_smaller_size_needs_no_network():
+    image = smooth(3, 20, 30)
+    torch.testing.assert_close(Enlarger(None, CPU)(image, (15, 10)).pixels, resize(image.pixels, 10, 15))
+
+
+def test_colour_under_transparency_does_not_shine_through():
+    pixels = torch.zeros(4, 40, 40)
+    pixels[0] = 1  # red, unseen
+    pixels[:, 10:30, 10:30] = torch.tensor([0.0, 0, 1, 1]).view(4, 1, 1)
+    for size in ((70, 70), (23, 23)):
+        result = Enlarger(None, CPU)(Image(pixels), size).pixels
+        seen = result[3] > 0.02
+        assert result[0][seen].max() < 0.1, "no red"
+        assert result[2][seen].min() > 0.9, "all blue"
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: x")]
+)
+def test_too_little_memory_is_one_clear_error(monkeypatch, error):
+    def failing(*arguments):
+        raise error
+
+    monkeypatch.setattr("trinas.inference.tiled.tile_grid", failing)
+    with pytest.raises(UpscaleError, match="memory is too small for this picture; a smaller --tile or -s takes less"):
+        Enlarger(None, CPU)(smooth(3, 20, 30), (60, 40))
+
+
+def test_progress_counts_the_tiles_of_all_passes():
+    seen = []
+    Enlarger(None, CPU)(smooth(3, 20, 30), (150, 100), lambda done, total: seen.append((done, total)))
+    count = 2 * 2 + 3 * 4
+    assert seen == [(number, count) for number in range(1, count + 1)]

@@ -1,0 +1,1 @@
+"""What tests share: small networks, generated images, servers. No test module imports another."""

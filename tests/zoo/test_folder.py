@@ -1,0 +1,218 @@
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from support.networks import busy_network
+from trinas.errors import ModelError
+from trinas.networks.cost import spec_cost
+from trinas.networks.space import ArchSpec, CellSpec, SlotSpec
+from trinas.zoo.card import model_card
+from trinas.zoo.folder import (
+    DEFAULT_MODELS,
+    PHOTO_MODELS,
+    PICTURE_FILE,
+    ModelConfig,
+    bundled_models,
+    default_model,
+    find_model,
+    load_config,
+    load_model,
+    save_model,
+)
+
+
+def test_a_model_survives_saving(tiny_model_dir, tiny_spec):
+    model = load_model(str(tiny_model_dir))
+    assert model.config.spec == tiny_spec
+    assert model.scale == 2
+    torch.manual_seed(0)
+    low = torch.rand(1, 3, 8, 8)
+    save_model(tiny_model_dir.parent / "again", model.network, model.config)
+    again = load_model(str(tiny_model_dir.parent / "again"))
+    assert again.config == model.config
+    assert torch.equal(again.network(low), model.network(low))
+
+
+def test_open_branches_are_saved_collapsed(tmp_path, tiny_spec):
+    network = busy_network(tiny_spec)
+    network.open_branches()
+    torch.nn.init.normal_(network.head.pointwise)
+    save_model(tmp_path / "model", network, ModelConfig("model", tiny_spec, "Apache-2.0"))
+    low = torch.rand(1, 3, 8, 8)
+    assert torch.equal(load_model(str(tmp_path / "model")).network(low), network(low))
+    assert network.head.pointwise is not None, "the network that trains on is left alone"
+
+
+def change_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"schema": 2}, "newer trinas-upscale"),
+        ({"owner": "me"}, r"unknown keys \['owner'\]"),
+        ({"spec": {"schema": 1}}, "not a valid architecture"),
+    ],
+)
+def test_a_config_this_version_does_not_know_is_refused(tiny_model_dir, changes, complaint):
+    change_config(tiny_model_dir, **changes)
+    with pytest.raises(ModelError, match=complaint) as caught:
+        load_model(str(tiny_model_dir))
+    assert "config.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"training": {"config": "x"}}, "training is not what"),
+        ({"training": {"data": "x"}}, "training is not what"),
+        ({"training": {"started_from": {"started_from": {"config": []}}}}, "training is not what"),
+        ({"training": {"taught_by": {"name": "x", "data": [1]}}}, "training is not what"),
+        ({"training": {"taught_by": {}}}, "training is not what"),
+        ({"training": {"images": "about 800"}}, "training is not what"),
+        ({"training": {"started_from": {"seconds": "an hour"}}}, "training is not what"),
+        ({"figures": {"Set5": {}}}, "figures are not"),
+        ({"figures": {"Set5": {"psnr": "31", "ssim": 0.9}}}, "figures are not"),
+        ({"figures": {"Set5": {"psnr": 1e9, "ssim": 0.9}}}, "figures are not"),
+        ({"figures": {"Set5": {"psnr": math.nan, "ssim": 0.9}}}, "figures are not"),
+        ({"figures": {"Set5": [31, 0.9]}}, "figures are not"),
+    ],
+)
+def test_what_lists_and_cards_could_not_show_is_refused(tiny_model_dir, changes, complaint):
+    change_config(tiny_model_dir, **changes)
+    with pytest.raises(ModelError, match=complaint):
+        load_config(str(tiny_model_dir))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000])
+def test_a_damaged_config_is_one_clear_error(tiny_model_dir, content):
+    (tiny_model_dir / "config.json").write_text(content)
+    with pytest.raises(ModelError, match=r"config\.json"):
+        load_model(str(tiny_model_dir))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda weights: weights.pop("head.bias"), r"missing \['head\.bias'\]"),
+        (lambda weights: weights.update(extra=torch.zeros(1)), r"unknown \['extra'\]"),
+        (
+            lambda weights: weights.update({"head.bias": torch.zeros(3)}),
+            r"head\.bias is torch\.float32 \(3,\)",
+        ),
+        (lambda weights: weights.update({"head.bias": torch.zeros(8).double()}), r"torch\.float64"),
+        (lambda weights: weights.update({"head.bias": torch.full((8,), torch.nan)}), "not numbers"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tiny_model_dir, change, complaint):
+    path = tiny_model_dir / "model.safetensors"
+    weights = load_file(path)
+    change(weights)
+    save_file(weights, path)
+    with pytest.raises(ModelError, match=complaint):
+        load_model(str(tiny_model_dir))
+
+
+def test_a_config_that_claims_a_vast_network_takes_no_memory(tiny_model_dir):
+    """Its weights alone would have 36 TB."""
+    cell = CellSpec((SlotSpec("conv3x3", 10**6),))
+    change_config(tiny_model_dir, spec=ArchSpec("edge", 2, 10**6, (cell,)).to_dict())
+    with pytest.raises(ModelError, match=r"do not fit|config\.json needs"):
+        load_model(str(tiny_model_dir))
+
+
+def test_damaged_or_pickled_weights_are_refused(tiny_model_dir):
+    path = tiny_model_dir / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="damaged, or not a safetensors file"):
+        load_model(str(tiny_model_dir))
+    torch.save({"head.bias": torch.zeros(8)}, path)
+    with pytest.raises(ModelError, match="damaged, or not a safetensors file"):
+        load_model(str(tiny_model_dir))
+    path.unlink()
+    with pytest.raises(ModelError, match="No such file"):
+        load_model(str(tiny_model_dir))
+
+
+def test_unknown_names_and_scales_say_what_there_is(tmp_path):
+    with pytest.raises(ModelError, match=r"no such model; bundled are .*trinas-xs-x4"):
+        find_model("trinas-giant")
+    with pytest.raises(ModelError, match=r"no config\.json in this folder"):
+        find_model(str(tmp_path))
+    with pytest.raises(ModelError, match=r"no bundled model enlarges 7 times; there are models for .*4"):
+        default_model(7)
+
+
+@pytest.mark.parametrize("name", bundled_models())
+def test_a_bundled_model_is_complete(name):
+    folder, config = find_model(name), load_config(name)
+    assert config.name == name
+    weights = load_file(folder / "model.safetensors")
+    assert sum(tensor.numel() for tensor in weights.values()) == spec_cost(config.spec).params
+    assert set(config.figures) == {"Set5", "Set14", "BSD100"}
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    known = (name, config.spec, config.licence, config.training, config.figures)
+    assert card == model_card(*known, picture=PICTURE_FILE)
+    assert (folder / PICTURE_FILE).stat().st_size < 100_000
+
+
+@pytest.mark.parametrize(("models", "restore"), [(DEFAULT_MODELS, False), (PHOTO_MODELS, True)])
+def test_models_that_are_chosen_unnamed_are_what_they_are_chosen_for(models, restore):
+    for scale, name in models.items():
+        assert name in bundled_models()
+        assert (load_config(name).spec.scale, load_config(name).restores) == (scale, restore)
+
+
+def test_the_first_network_is_of_the_smallest_tier():
+    assert spec_cost(load_config("trinas-xs-x4").spec).params <= 25_000
+    assert default_model(4) == "trinas-xs-x4"
+
+
+def test_a_card_says_what_input_a_model_is_for(tiny_spec):
+    assert "Made for clean, sharp input" in model_card("m", tiny_spec, "MIT", {"config": {"variants": 0}}, {})
+    assert "Made for photographs as they come" in model_card("m", tiny_spec, "MIT", {"config": {"variants": 8}}, {})
+
+
+def test_a_card_draws_the_long_skip_and_leaves_out_settings_that_were_not_given(tiny_spec):
+    training = {"config": {"steps": 5, "minutes": None, "learning_rate": 0.0012345678}}
+    card = model_card("m", replace(tiny_spec, long_skip=True), "MIT", training, {})
+    assert "  head's output added: 8\n  tail conv3x3" in card
+    assert "\n\nSettings: steps 5, learning_rate 0.001235.\n" in card
+    assert "head's output" not in model_card("m", tiny_spec, "MIT", training, {})
+
+
+def test_a_card_says_where_data_weights_and_architecture_come_from(tiny_spec):
+    noise = {"name": "the supernet", "method": "trilevel search", "space": "edge", "budgets": "params 50000"}
+    search = {**noise, "started_from": {"name": "trinas-supernet-x2", "data": ["birds"]}}
+    first = {"name": "run-1", "data": ["cats"], "steps": 900, "seconds": 90, "config": {"batch_size": 8}}
+    training = {"data": ["cats (CC0)"], "images": 714, "steps": 5000, "weather": "fair", "started_from": first}
+    card = model_card("m", tiny_spec, "MIT", {**training, "started_from": {**first, "started_from": search}}, {})
+    assert "- cats (CC0)\n- before that: cats\n- before that: birds\n- weather: fair\n\n714 images" in card
+    same = {**training, "data_sha256": "12ab", "started_from": {**first, "data_sha256": "12ab"}}
+    assert "before that" not in model_card("m", tiny_spec, "MIT", same, {}), "the same images under another name"
+    called_the_same = {**training, "data_sha256": "12ab", "started_from": {"data": training["data"]}}
+    assert "before that" not in model_card("m", tiny_spec, "MIT", called_the_same, {}), "a supernet knows no digest"
+    taught = {**training, "taught_by": {"name": "old", "data": ["dogs", "cats (CC0)"]}, "config": {"teacher": "old"}}
+    card_of_taught = model_card("m", tiny_spec, "MIT", taught, {})
+    assert "- before that: cats\n- its teacher old also from: dogs\n- weather" in card_of_taught
+    assert " | old | - | - |\n" in card_of_taught.split("| m |")[1]
+    assert card.index("| run-1 | - | 900 | 8 |") < card.index("| m | 714 | 5,000 | - |"), "stages in their order"
+    assert "Found by a trilevel search: space edge; budgets params 50000." in card
+    assert "No search is part of the record" in model_card("m", tiny_spec, "MIT", training, {})
+    noted = {**training, "architecture": "written by hand"}
+    assert "Where it comes from: written by hand." in model_card("m", tiny_spec, "MIT", noted, {})
+
+
+def test_a_card_shows_a_picture_only_where_there_is_one(tiny_model_dir):
+    model = load_model(str(tiny_model_dir))
+    save_model(tiny_model_dir, model.network, model.config)
+    assert PICTURE_FILE not in (tiny_model_dir / "README.md").read_text()
+    (tiny_model_dir / PICTURE_FILE).write_bytes(b"a picture")
+    save_model(tiny_model_dir, model.network, model.config)
+    assert f"]({PICTURE_FILE})" in (tiny_model_dir / "README.md").read_text()

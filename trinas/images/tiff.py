@@ -1,0 +1,260 @@
+"""TIFF files of 8 and 16 bits.
+
+tifffile reads them. They are written here, since neither tifffile (no EXIF) nor Pillow (no 16-bit colour,
+no EXIF in compressed files) can write all that such a file holds; in the byte order that the EXIF has.
+"""
+
+import io
+import logging
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any, Literal
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL.ExifTags import Base
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
+
+from trinas.images.exif import BYTE, LONG, SHORT, UNDEFINED, Directory, Exif, Value, parsed_exif, serialised
+from trinas.images.metadata import Metadata, descriptive_exif, descriptive_tags, plausible_dpi, resolution_tags
+
+Levels = NDArray[Any]
+"""uint8 or uint16, (H, W, C)."""
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what matters comes as an exception
+
+_HEADER_BYTES = 8
+_STRIP_BYTES = 1 << 20
+_MAX_FILE_BYTES = 2**32 - 1  # offsets have 32 bits
+_PREDICT_DIFFERENCES = 2
+_UNASSOCIATED_ALPHA = 2
+_ADOBE_DEFLATE = 8
+_DNG_VERSION = 50706
+_COLOUR_CHANNELS = {
+    PHOTOMETRIC.MINISBLACK: 1,
+    PHOTOMETRIC.MINISWHITE: 1,
+    PHOTOMETRIC.PALETTE: 1,
+    PHOTOMETRIC.RGB: 3,
+    PHOTOMETRIC.YCBCR: 3,
+    PHOTOMETRIC.SEPARATED: 4,
+}
+_ALPHA_KINDS = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
+
+
+class TiffError(ValueError):
+    """A TIFF file cannot be read or written; says why, but not which file."""
+
+
+@dataclass(frozen=True)
+class TiffHeader:
+    """What the beginning of a TIFF file says; sizes in pixels, before any turn."""
+
+    width: int
+    height: int
+    has_alpha: bool
+    is_gray: bool
+    orientation: int
+
+
+@dataclass(frozen=True)
+class TiffPicture:
+    """What a TIFF file holds."""
+
+    levels: Levels
+    """(H, W, C) as stored: not turned; C is 1 or 3, or 4 for CMYK; one more with alpha, not premultiplied."""
+    is_cmyk: bool
+    orientation: int
+    icc_profile: bytes | None
+    metadata: Metadata
+    note: str
+    """What had to be left out, for the user to know."""
+
+
+@contextmanager
+def _opened_page(file: IO[bytes]) -> Iterator[tifffile.TiffPage]:
+    """The picture in a file; whatever goes wrong with it is a TiffError."""
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            yield _picture_page(tiff)
+    except (TiffError, MemoryError):
+        raise
+    except Exception as error:  # tifffile and its codecs raise all kinds on a damaged file
+        raise TiffError(f"damaged ({error})") from None
+
+
+def read_tiff_header(file: IO[bytes]) -> TiffHeader:
+    """Look at a TIFF file without decoding its pixels.
+
+    Raises:
+        TiffError: as for `decode_tiff`, as far as the header shows it.
+    """
+    with _opened_page(file) as page:
+        has_alpha = any(kind in _ALPHA_KINDS for kind in page.extrasamples)
+        is_gray = page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
+        return TiffHeader(int(page.imagewidth), int(page.imagelength), has_alpha, is_gray, _orientation(page))
+
+
+def decode_tiff(content: bytes) -> TiffPicture:
+    """Decode the picture in a TIFF file.
+
+    Raises:
+        TiffError: the file is damaged, or of a kind that is not supported; the text says which.
+    """
+    with _opened_page(io.BytesIO(content)) as page:
+        has_resolution = Base.XResolution in page.tags and page.resolutionunit != tifffile.RESUNIT.NONE
+        dpi = plausible_dpi(page.get_resolution(tifffile.RESUNIT.INCH)) if has_resolution else None
+        return TiffPicture(
+            _levels(page),
+            page.photometric == PHOTOMETRIC.SEPARATED,
+            _orientation(page),
+            _bytes(page.tags.valueof(Base.InterColorProfile)),
+            Metadata(descriptive_exif(content), _bytes(page.tags.valueof(Base.XMLPacket)), dpi),
+            "its extra channels are no transparency and are left out" if _has_strange_channels(page) else "",
+        )
+
+
+def encode_tiff(levels: Levels, icc_profile: bytes | None, metadata: Metadata) -> bytes:
+    """Encode (H, W, C) as a TIFF file, losslessly compressed (Deflate with differences).
+
+    C is 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha, not premultiplied.
+
+    Raises:
+        TiffError: the result would be larger than the 4 GB a TIFF file can have.
+    """
+    height, width, channels = levels.shape
+    exif = parsed_exif(metadata.exif) or Exif("<", {})
+    rows_per_strip = max(1, _STRIP_BYTES // (width * channels * levels.itemsize))
+    strips = [_packed(levels[top : top + rows_per_strip], exif.order) for top in range(0, height, rows_per_strip)]
+    sizes = [len(strip) for strip in strips]
+    if sum(sizes) + (1 << 20) > _MAX_FILE_BYTES:
+        raise TiffError("the result is larger than the 4 GB that a TIFF file can have")
+    exif.tags = _description(exif, icc_profile, metadata) | {
+        Base.ImageWidth: exif.integers(LONG, width),
+        Base.ImageLength: exif.integers(LONG, height),
+        Base.BitsPerSample: exif.integers(SHORT, *(levels.itemsize * 8,) * channels),
+        Base.Compression: exif.integers(SHORT, _ADOBE_DEFLATE),
+        Base.PhotometricInterpretation: exif.integers(SHORT, 1 if channels < 3 else 2),
+        Base.SamplesPerPixel: exif.integers(SHORT, channels),
+        Base.RowsPerStrip: exif.integers(LONG, rows_per_strip),
+        Base.StripByteCounts: exif.integers(LONG, *sizes),
+        Base.Predictor: exif.integers(SHORT, _PREDICT_DIFFERENCES),
+        Base.StripOffsets: exif.integers(LONG, *sizes),  # known once it is known how long all this is
+    }
+    if channels in (2, 4):
+        exif.tags[Base.ExtraSamples] = exif.integers(SHORT, _UNASSOCIATED_ALPHA)
+    start = _HEADER_BYTES + len(serialised(exif.tags, exif.order, _HEADER_BYTES))
+    offsets = (int(offset) for offset in np.cumsum([start, *sizes[:-1]]))
+    exif.tags[Base.StripOffsets] = exif.integers(LONG, *offsets)
+    return b"".join([exif.tiff_header(), serialised(exif.tags, exif.order, _HEADER_BYTES), *strips])
+
+
+def _picture_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
+    """The one page that is a picture; smaller versions of it beside it do not count."""
+    if any(_is_raw(page.aspage()) for page in tiff.pages):
+        raise TiffError("raw files are not supported; export it as TIFF first")
+    pages = [page for page in tiff.pages if not page.aspage().is_reduced]
+    if not pages:
+        raise TiffError("damaged (there is no picture in it)")
+    if len(pages) > 1:
+        raise TiffError(f"holds {len(pages)} pictures; split it into files of one picture each")
+    page = pages[0].aspage()
+    if page.imagedepth != 1:
+        raise TiffError("holds a volume, not a picture")
+    return page
+
+
+def _is_raw(page: tifffile.TiffPage) -> bool:
+    """Whether a camera's raw file begins with it: what else is in there is but a preview."""
+    try:
+        behind = [inner.aspage() for inner in page.pages or ()]
+    except Exception:  # what is behind a sound picture may be damaged
+        behind = []
+    return _DNG_VERSION in page.tags or any(inner.photometric == PHOTOMETRIC.CFA for inner in (page, *behind))
+
+
+def _orientation(page: tifffile.TiffPage) -> int:
+    orientation = page.tags.valueof(Base.Orientation, 1)
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _bytes(value: object) -> bytes | None:
+    """A tag's value, where files disagree on its type; nothing that is no text or bytes."""
+    if isinstance(value, str):
+        return value.encode()
+    return value if isinstance(value, bytes) and value else None
+
+
+def _has_strange_channels(page: tifffile.TiffPage) -> bool:
+    return any(kind not in _ALPHA_KINDS for kind in page.extrasamples)
+
+
+def _levels(page: tifffile.TiffPage) -> Levels:
+    colours = _COLOUR_CHANNELS.get(PHOTOMETRIC(page.photometric))
+    if colours is None or (page.photometric == PHOTOMETRIC.YCBCR and page.compression != COMPRESSION.JPEG):
+        name = getattr(page.photometric, "name", page.photometric)
+        raise TiffError(f"{name} pictures are not supported; convert it to RGB first")
+    planes = page.asarray(squeeze=False)[:, 0]  # (S, H, W, C), where S or C is 1
+    levels = np.moveaxis(planes[..., 0], 0, 2) if planes.shape[0] > 1 else planes[0]
+    if levels.dtype == bool:
+        levels = levels.astype(np.uint8)
+    if levels.dtype not in (np.uint8, np.uint16):
+        raise TiffError(f"{levels.dtype} values are not supported; convert it to 8 or 16 bits first")
+    if page.photometric == PHOTOMETRIC.PALETTE:
+        return _with_alpha(_coloured(levels, page), 3, page.extrasamples)
+    if levels.shape[2] < colours:
+        raise TiffError(f"{levels.shape[2]} channels are not supported where {colours} are needed; convert it to RGB")
+    levels = _whole_range(levels, page.bitspersample)
+    if page.photometric == PHOTOMETRIC.MINISWHITE:
+        levels[..., 0] = np.iinfo(levels.dtype).max - levels[..., 0]
+    return _with_alpha(levels, colours, page.extrasamples)
+
+
+def _coloured(levels: Levels, page: tifffile.TiffPage) -> Levels:
+    """8 bits: the palette's RGB in place of the first channel, which refers to it, and the other channels behind."""
+    palette = page.colormap
+    if palette is None:
+        raise TiffError("has no palette, though its pixels refer to one")
+    surplus_bits = 8 if palette.max() > 255 else 0  # some programs write 8 bits where the format has 16
+    others = _whole_range(levels[..., 1:], page.bitspersample)
+    others = others if others.dtype == np.uint8 else others >> 8
+    return np.concatenate([(palette >> surplus_bits).T[levels[..., 0]], others], axis=2).astype(np.uint8)
+
+
+def _whole_range(levels: Levels, bits: int) -> Levels:
+    """Values of 1 to 7, or 9 to 15, bits stretched to 8 or 16."""
+    highest, wanted = 2**bits - 1, np.iinfo(levels.dtype).max
+    return levels if highest == wanted else np.round(levels * (wanted / highest)).astype(levels.dtype)
+
+
+def _with_alpha(levels: Levels, colours: int, extra: tuple[int, ...]) -> Levels:
+    """Colour, and alpha if one of the channels beyond it is; premultiplied colour is divided by it."""
+    colour = levels[..., :colours]
+    for number, kind in enumerate(extra):
+        if kind in _ALPHA_KINDS:
+            alpha = levels[..., colours + number : colours + number + 1]
+            if kind == EXTRASAMPLE.ASSOCALPHA:
+                highest = np.iinfo(levels.dtype).max
+                divided = colour.astype(np.float64) * highest / np.maximum(alpha, 1)
+                colour = np.minimum(divided.round(), highest).astype(levels.dtype)
+            return np.concatenate([colour, alpha], axis=2)
+    return colour
+
+
+def _packed(strip: Levels, order: Literal["<", ">"]) -> bytes:
+    """Differences along each row, modulo the type's range, then Deflate."""
+    differences = strip.copy()
+    differences[:, 1:] -= strip[:, :-1]
+    return zlib.compress(differences.astype(differences.dtype.newbyteorder(order), copy=False).tobytes(), 6)
+
+
+def _description(exif: Exif, icc_profile: bytes | None, metadata: Metadata) -> Directory:
+    """Tags that are about the picture, not about its pixels."""
+    tags = descriptive_tags(exif)
+    if icc_profile:
+        tags[Base.InterColorProfile] = Value(UNDEFINED, icc_profile)
+    if metadata.xmp:
+        tags[Base.XMLPacket] = Value(BYTE, metadata.xmp)
+    return tags | resolution_tags(exif, metadata.dpi) if metadata.dpi else tags

@@ -1,0 +1,374 @@
+"""Budgets: what a mixture is expected to cost, a controller that presses it there, and the fit that guarantees it."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from trinas.config import Budgets
+from trinas.errors import BudgetError
+from trinas.networks.cost import QUOTED_OUTPUT_PX, primitive_convs, spec_cost
+from trinas.networks.space import SPACES, ArchSpec, Choice, SearchSpace
+from trinas.search.sparse import survival
+from trinas.search.supernet import Mixtures
+
+FULL = 0.9
+"""Share of the tightest budget from which on a network is not enlarged any more."""
+
+ANNEALED_BY = 0.4
+"""The t at which the controller's target has come down to the budget."""
+
+AIM = 0.96
+"""Share of a budget that the controller aims at, so that the fit has little left to do."""
+
+UNITS = {"params": "parameters", "macs": "multiply-adds", "ms_per_mp": "ms per megapixel"}
+
+
+class CostModel:
+    """What networks of a space cost: exactly for a choice, expected for mixtures, by the same tables.
+
+    Decisions are independent of each other, so the expectation over them is exact: a slot's cost is a table of
+    primitive, width in and width out, weighted by the mixtures of all three; a cell counts by its survival.
+
+    Attributes:
+        tables: cost name -> (K, W, W) float64, per feature position relative to the input's.
+        base: cost name -> head, tail and upsampling steps.
+    """
+
+    def __init__(self, space: SearchSpace, slot_ms: Tensor | None = None, base_ms: float = 0.0) -> None:
+        """
+        Args:
+            slot_ms: (K, W, W) of `latency.slot_table`, where time has a budget.
+            base_ms: ms per output megapixel of the network without cells.
+        """
+        self.space, self.slot_ms, self.base_ms = space, slot_ms, base_ms
+        bare = spec_cost(space.bare_spec)
+        per_output_px = 1 / space.scale**2
+        self.tables = {
+            "params": self._table(lambda conv: conv.params),
+            "macs": self._table(lambda conv: conv.macs) * per_output_px * QUOTED_OUTPUT_PX,
+        }
+        self.base = {"params": float(bare.params), "macs": bare.macs}
+        if slot_ms is not None:
+            self.tables["ms_per_mp"] = slot_ms * per_output_px
+            self.base["ms_per_mp"] = base_ms
+        nodes = [space.nodes[index] for index in space.cell_nodes]
+        positions = torch.tensor([node.factor**2 for node in nodes], dtype=torch.float64)
+        self._entries = {name: table.tolist() for name, table in self.tables.items()}
+        self._positions = {name: torch.ones_like(positions) if name == "params" else positions for name in self.tables}
+        paths = [set(space.path_to(candidate)) for candidate in space.candidates]
+        self._below = torch.tensor([[float(index in path) for path in paths] for index in space.cell_nodes]).double()
+
+    def _table(self, of: Callable[..., int]) -> Tensor:
+        widths, family = self.space.widths, self.space.family
+        rows = [
+            [[sum(map(of, primitive_convs(family, name, w_in, w_out))) for w_out in widths] for w_in in widths]
+            for name in self.space.primitives
+        ]
+        return torch.tensor(rows, dtype=torch.float64)
+
+    def rescaled(self, factor: float) -> "CostModel":
+        """The same with measured times `factor` times as long."""
+        assert self.slot_ms is not None
+        return CostModel(self.space, self.slot_ms * factor, self.base_ms * factor)
+
+    def expected(self, mixtures: Mixtures) -> dict[str, Tensor]:
+        """Cost name -> float64 scalar, differentiable in the mixtures."""
+        path, primitives, widths = (mixture.cpu().double() for mixture in mixtures.tensors())
+        full = torch.zeros(len(primitives), 1, len(self.space.widths), dtype=torch.float64)
+        full[..., -1] = 1
+        w_in, w_out = torch.cat([full, widths], 1), torch.cat([widths, full], 1)
+        alive = survival(path, self._below)
+        return {
+            name: self.base[name]
+            + (torch.einsum("csk,csi,csj,kij->c", primitives, w_in, w_out, table) * self._positions[name] * alive).sum()
+            for name, table in self.tables.items()
+        }
+
+    def of(self, choice: Choice) -> dict[str, float]:
+        """Cost name -> cost of one network."""
+        full = len(self.space.widths) - 1
+        costs = dict(self.base)
+        for index in self.space.path_to(choice.node):
+            if self.space.nodes[index].step is not None:
+                continue
+            row = self.space.row_of(index)
+            widths = [full, *choice.widths[row], full]
+            for primitive, w_in, w_out in zip(choice.primitives[row], widths, widths[1:], strict=False):
+                for name, entries in self._entries.items():
+                    costs[name] += entries[primitive][w_in][w_out] * float(self._positions[name][row])
+        return costs
+
+
+EDGE_SLOTS = 3
+"""Per cell of an edge space."""
+
+EDGE_SIZES = (
+    (8, 2), (12, 2), (12, 3), (16, 3), (16, 4), (16, 5), (24, 3), (24, 4), (32, 4), (32, 5), (40, 5), (48, 5), (48, 6),
+    (64, 6), (64, 8), (80, 8), (96, 8), (128, 8),
+)  # fmt: skip
+"""Trunk widths and cells of edge spaces, ascending: rather one more cell than wider ones (docs/LOG.md)."""
+
+PAPER_SIZE = (64, 5, 5)
+"""Trunk width, cells and slots of the paper's spaces."""
+
+ROOM = 1.2
+"""How much larger than the tightest budget allows the largest network of an edge space is: room to choose."""
+
+LEAST_SLOTS, LEAST_SHARE = 7, 0.9
+"""Of sizes with room those count that can afford so many slots at full width, or if none can about as many as any; of
+these the first with such a share of the parameters that the best can afford: where time has a budget, that differs."""
+
+
+def space_for(
+    name: str, scale: int, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], float] | None = None
+) -> SearchSpace:
+    """The space of that name that suits the budgets: for edge spaces a size is chosen, the paper's have one.
+
+    Args:
+        ms_per_mp: measures a network; needed only where time has a budget.
+    Raises:
+        SpecError: there is no such space or scale.
+    """
+    if name in SPACES and SPACES[name].family == "paper":
+        width, cells, slots = PAPER_SIZE
+        return SearchSpace(name, scale, width, cells, slots, cells - 1)
+    limits = budgets.given()
+    affordable: list[tuple[SearchSpace, float, float]] = []  # with the slots and parameters that the budgets allow
+    largest: SearchSpace | None = None
+    for width, cells in EDGE_SIZES:
+        space = SearchSpace(name, scale, width, cells, EDGE_SLOTS, cells - 1)
+        empty = _costs(space.bare_spec, budgets, ms_per_mp)
+        if largest is not None and any(empty[key] > limit for key, limit in limits.items()):
+            break
+        largest = space
+        full = _costs(space.spec(largest_choice(space)), budgets, ms_per_mp)
+        if any(full[key] >= ROOM * limit for key, limit in limits.items()):
+            shares = ((limit - empty[key]) / max(full[key] - empty[key], 1e-9) for key, limit in limits.items())
+            share = max(0.0, min(1.0, *shares))
+            affordable.append(
+                (space, share * cells * EDGE_SLOTS, empty["params"] + share * (full["params"] - empty["params"]))
+            )
+            if share * cells * EDGE_SLOTS < 1:  # wider ones afford even less
+                break
+    assert largest is not None
+    if not affordable:
+        return largest
+    enough = min(LEAST_SLOTS, LEAST_SHARE * max(slots for _, slots, _ in affordable))
+    deep = [entry for entry in affordable if entry[1] >= enough]
+    most = max(params for _, _, params in deep)
+    return next(space for space, _, params in deep if params >= LEAST_SHARE * most)
+
+
+def possible_costs(scale: int, ms_per_mp: Callable[[ArchSpec], float] | None = None) -> dict[str, tuple[float, float]]:
+    """What the smallest and the largest network of all edge spaces cost, by name.
+
+    Args:
+        ms_per_mp: measures a network; without it time is left out.
+    """
+    smallest, largest = (
+        SearchSpace("edge", scale, width, cells, EDGE_SLOTS, cells - 1)
+        for width, cells in (EDGE_SIZES[0], EDGE_SIZES[-1])
+    )
+    ends = smallest.spec(smallest_choice(smallest)), largest.spec(largest_choice(largest))
+    costs = {
+        "params": [float(spec_cost(spec).params) for spec in ends],
+        "macs": [spec_cost(spec).macs for spec in ends],
+    }
+    if ms_per_mp is not None:
+        costs["ms_per_mp"] = [ms_per_mp(spec) for spec in ends]
+    return {name: (low, high) for name, (low, high) in costs.items()}
+
+
+def _costs(spec: ArchSpec, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], float] | None) -> dict[str, float]:
+    cost = spec_cost(spec)
+    costs = {"params": float(cost.params), "macs": cost.macs}
+    if budgets.ms_per_mp is not None:
+        assert ms_per_mp is not None
+        costs["ms_per_mp"] = ms_per_mp(spec)
+    return costs
+
+
+def smallest_choice(space: SearchSpace) -> Choice:
+    """The shortest path, each slot the first primitive (`skip`) at its narrowest."""
+    node = min(space.candidates, key=lambda index: space.nodes[index].cells)
+    return _same_everywhere(space, node, 0, 0)
+
+
+def largest_choice(space: SearchSpace) -> Choice:
+    """The longest path, each slot the primitive with the most parameters at its widest."""
+    node = max(space.candidates, key=lambda index: space.nodes[index].cells)
+    full = len(space.widths) - 1
+    params = CostModel(space).tables["params"][:, full, full]
+    return _same_everywhere(space, node, int(params.argmax()), full)
+
+
+def _same_everywhere(space: SearchSpace, node: int, primitive: int, width: int) -> Choice:
+    cells = len(space.cell_nodes)
+    return Choice(node, ((primitive,) * space.slots,) * cells, ((width,) * (space.slots - 1),) * cells)
+
+
+def cheapest_choice(model: CostModel, name: str) -> Choice:
+    """The network of the space with the least of one cost.
+
+    For measured time that need not be the smallest one: padding a narrow slot's channels takes time as well.
+    """
+    space, table = model.space, model.tables[name]
+    best, primitives = (tensor.tolist() for tensor in table.min(0))
+    full = len(space.widths) - 1
+    # The cheapest way to each width, slot by slot: all that comes before a slot matters only through its width.
+    ways: dict[int, tuple[float, tuple[int, ...]]] = {full: (0.0, ())}
+    for slot in range(space.slots):
+        ends = [full] if slot == space.slots - 1 else range(len(space.widths))
+        ways = {
+            w_out: min((cost + best[w_in][w_out], (*way, w_out)) for w_in, (cost, way) in ways.items())
+            for w_out in ends
+        }
+    widths = ways[full][1]
+    names = tuple(primitives[w_in][w_out] for w_in, w_out in zip((full, *widths), widths, strict=False))
+    cells = len(space.cell_nodes)
+    choices = (Choice(node, (names,) * cells, (widths[:-1],) * cells) for node in space.candidates)
+    return min(choices, key=lambda choice: model.of(choice)[name])
+
+
+def check_possible(model: CostModel, budgets: Budgets) -> None:
+    """Refuse budgets that not even the smallest network of a space meets; a model without times says nothing of those.
+
+    Raises:
+        BudgetError: names budget and network.
+    """
+    for name, limit in budgets.given().items():
+        if name not in model.tables:
+            continue
+        least = model.of(cheapest_choice(model, name))[name]
+        if least > limit:
+            raise BudgetError(
+                f"no network of the space {model.space.name} at x{model.space.scale} and trunk width "
+                f"{model.space.trunk_width} has at most {_number(limit)} {UNITS[name]}: "
+                f"the smallest has {_number(least)}"
+            )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+@dataclass
+class BudgetController:
+    """Dual ascent on log(cost / target) of the tightest budget.
+
+    The target goes from the supernet's cost to the budget. It presses from both sides: a budget that is left unused is
+    quality given away, and what the loss alone asks of a supernet that is hardly trained is to become smaller.
+
+    Attributes:
+        start: log(cost / budget) of the tightest budget at t = 0.
+        multiplier: weight of log(cost / target) in the loss of the scores; negative where more is wanted.
+    """
+
+    budgets: Budgets
+    start: float
+    multiplier: float = 0.0
+    step_size: float = 0.003
+    """How far the multiplier moves per update and unit of log(cost / target)."""
+    damping: float = 0.1
+    """Weight of the present excess beside the multiplier: without it the cost swings around its target."""
+
+    def penalty(self, costs: dict[str, Tensor], chosen: dict[str, Tensor], t: float) -> Tensor:
+        """What to add to the logarithm of the loss; the multiplier moves on by one update.
+
+        Args:
+            costs: expected of the mixtures at t; the gradient goes through these.
+            chosen: of the candidates that lead at present. The nearer t is to 1, the more of the decisions can no
+                longer be moved, and the more it is these that count.
+        """
+        tightest = tightest_excess(costs, self.budgets)
+        leading = tightest_excess(chosen, self.budgets)
+        excess = float(torch.lerp(tightest, leading, t).detach()) - self.target(t)
+        self.multiplier += self.step_size * excess
+        return (self.multiplier + self.damping * excess) * tightest
+
+    def target(self, t: float) -> float:
+        """log(cost / budget) of the tightest budget that is aimed at."""
+        done = min(1.0, t / ANNEALED_BY)
+        return (1 - done) * self.start + done * math.log(AIM)
+
+
+def tightest_excess(costs: dict[str, Tensor], budgets: Budgets) -> Tensor:
+    """log(cost / budget) of the budget for which that is the largest."""
+    return torch.stack([(costs[name] / limit).log() for name, limit in budgets.given().items()]).max()
+
+
+def fit(choice: Choice, loss: Callable[[Choice], float], model: CostModel, budgets: Budgets) -> Choice:
+    """Bring a choice within its budgets by the least harmful changes, and use what they leave for the most helpful.
+
+    One decision changes at a time, widths by one candidate: the one for which the loss rises least, or falls most, per
+    unit of log(cost). What costs nothing and lowers the loss comes first. `check_possible` must have passed.
+
+    Args:
+        loss: of the supernet at a choice.
+    Returns:
+        A choice that meets every budget.
+    Raises:
+        BudgetError: none was found; only several budgets together, or measured times, can make that happen.
+    """
+    limits = budgets.given()
+
+    def excess(costs: dict[str, float]) -> float:
+        return sum(max(0.0, math.log(costs[name] / limit)) for name, limit in limits.items())
+
+    def fullness(costs: dict[str, float]) -> float:
+        return max(costs[name] / limit for name, limit in limits.items())
+
+    while (over := excess(model.of(choice))) > 0:
+        saving = [(over - excess(model.of(move)), move) for move in _moves(choice, model.space)]
+        now, useful = loss(choice), [(saved, move) for saved, move in saving if saved > 0]
+        if not useful:
+            choice = _last_resort(model, budgets)
+            break
+        choice = min(useful, key=lambda entry: (loss(entry[1]) - now) / entry[0])[1]
+    while True:
+        full, now = fullness(model.of(choice)), loss(choice)
+        filling = [(fullness(model.of(move)) / full, move) for move in _moves(choice, model.space)]
+        # First what costs nothing: the next channels of a `skip` are free.
+        free = [move for growth, move in filling if growth == 1 and loss(move) < now]
+        if free:
+            choice = min(free, key=loss)
+            continue
+        fitting = [(math.log(growth), move) for growth, move in filling if growth > 1 and growth * full <= 1]
+        if full >= FULL or not fitting:
+            return choice
+        choice = min(fitting, key=lambda entry: (loss(entry[1]) - now) / entry[0])[1]
+
+
+def _last_resort(model: CostModel, budgets: Budgets) -> Choice:
+    """Where no single change helps, as measured times need not fall with width: the extremes of the space."""
+    limits = budgets.given()
+    for choice in (smallest_choice(model.space), *(cheapest_choice(model, name) for name in limits)):
+        if all(model.of(choice)[name] <= limit for name, limit in limits.items()):
+            return choice
+    listed = ", ".join(f"{_number(limit)} {UNITS[name]}" for name, limit in limits.items())
+    raise BudgetError(f"no network of the space {model.space.name} was found that has at most {listed}")
+
+
+def _moves(choice: Choice, space: SearchSpace) -> Iterator[Choice]:
+    """Every choice that differs in one decision of its path, in widths by one candidate."""
+    for node in space.candidates:
+        if node != choice.node:
+            yield replace(choice, node=node)
+    rows = [space.row_of(index) for index in space.path_to(choice.node) if space.nodes[index].step is None]
+    for row in rows:
+        for slot, current in enumerate(choice.primitives[row]):
+            for candidate in range(len(space.primitives)):
+                if candidate != current:
+                    yield replace(choice, primitives=_changed(choice.primitives, row, slot, candidate))
+        for slot, current in enumerate(choice.widths[row]):
+            for candidate in (current - 1, current + 1):
+                if 0 <= candidate < len(space.widths):
+                    yield replace(choice, widths=_changed(choice.widths, row, slot, candidate))
+
+
+def _changed(rows: tuple[tuple[int, ...], ...], row: int, slot: int, value: int) -> tuple[tuple[int, ...], ...]:
+    changed = (*rows[row][:slot], value, *rows[row][slot + 1 :])
+    return (*rows[:row], changed, *rows[row + 1 :])

@@ -1,0 +1,300 @@
+"""The supernet: every network of a search space at once, mixed at three levels, and the way back to one of them.
+
+A primitive of the supernet is the derived network's own module, run with the first channels of larger weights. Two
+facts make that exact. A channel that a mask m >= 0 multiplies behind a piecewise linear, homogeneous activation can
+just as well be multiplied where it is read, so hidden channels are masked in the kernel of the convolution that
+reads them. And e * x + (1 - e) * projection(x) is one 1x1 convolution with the kernel e * I + (1 - e) * P.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from trinas.networks.network import Frame, Network
+from trinas.networks.primitives import HIDDEN_WIDTHS, PAPER_RESIDUAL_SCALE, UpsamplingStep, build_primitive
+from trinas.networks.space import Choice, SearchSpace
+from trinas.search.sparse import largest_radius, sparsestmax, survival
+
+
+@dataclass(frozen=True)
+class Mixtures:
+    """The projected scores of every decision; rows follow `SearchSpace.cell_nodes`."""
+
+    path: Tensor  # (candidates,)
+    primitives: Tensor  # (cells, slots, K)
+    widths: Tensor  # (cells, slots - 1, W)
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.path, self.primitives, self.widths
+
+    def rounded(self) -> dict[str, Any]:
+        """As nested lists by name, to four decimals; what is 0 stays 0, what is not never becomes 0."""
+        return {
+            level.name: torch.where(mixture > 0, mixture.clamp(min=1e-4), 0).double().round(decimals=4).tolist()
+            for level, mixture in zip(fields(self), self.tensors(), strict=True)
+        }
+
+
+class Supernet(Frame):
+    """All networks of a space, sharing weights where they share a place.
+
+    Attributes:
+        space: what it holds.
+        path_scores: (candidates,), raw; likewise primitive_scores (cells, slots, K), width_scores
+            (cells, slots - 1, W).
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        trunk = PathTree(space)
+        shuffles = not space.searches_upsampling
+        super().__init__(space.family, space.scale, space.trunk_width, shuffles, trunk, space.long_skip)
+        self.space = space
+        cells, slots = len(space.cell_nodes), space.slots
+        # Equal but for a tie-break: exact ties have no gradient once the radius grows.
+        self.path_scores = nn.Parameter(1e-4 * torch.randn(len(space.candidates)))
+        self.primitive_scores = nn.Parameter(1e-4 * torch.randn(cells, slots, len(space.primitives)))
+        self.width_scores = nn.Parameter(1e-4 * torch.randn(cells, slots - 1, len(space.widths)))
+
+    def arch_parameters(self) -> list[nn.Parameter]:
+        """The scores: with `weight_parameters` all of `parameters()`, none twice."""
+        return [self.path_scores, self.primitive_scores, self.width_scores]
+
+    def weight_parameters(self) -> list[nn.Parameter]:
+        return [*self.head.parameters(), *self.trunk.parameters(), *self.tail.parameters()]
+
+    def mixtures(self, t: float) -> Mixtures:
+        """Project the scores.
+
+        Args:
+            t: from 0, sparsemax, to 1, where every decision is one-hot.
+        """
+        path, primitives, widths = (
+            sparsestmax(scores, t * largest_radius(scores.shape[-1])) for scores in self.arch_parameters()
+        )
+        return Mixtures(path, primitives, widths)
+
+    def choice(self) -> Choice:
+        """The candidates with the highest scores: what `mixtures(1)` mixes."""
+        path = int(self.path_scores.argmax())
+        primitives, widths = (scores.argmax(-1).tolist() for scores in (self.primitive_scores, self.width_scores))
+        return Choice(self.space.candidates[path], tuple(map(tuple, primitives)), tuple(map(tuple, widths)))
+
+    def mixtures_of(self, choice: Choice) -> Mixtures:
+        """The mixtures that are this choice."""
+        path = self.space.candidates.index(choice.node)
+        chosen = (path, choice.primitives, choice.widths)
+        one_hot = (
+            F.one_hot(torch.tensor(index, dtype=torch.long).view(scores.shape[:-1]), scores.shape[-1]).to(scores)
+            for index, scores in zip(chosen, self.arch_parameters(), strict=True)
+        )
+        return Mixtures(*one_hot)
+
+    @torch.no_grad()
+    def choose(self, choice: Choice) -> None:
+        """Raise scores so that `choice()` gives this one."""
+        path = torch.tensor(self.space.candidates.index(choice.node))
+        rows = (path, torch.tensor(choice.primitives), torch.tensor(choice.widths))
+        for scores, chosen in zip(self.arch_parameters(), rows, strict=True):
+            index = chosen.to(scores.device).long().view(*scores.shape[:-1], 1)
+            best = scores.max(-1, keepdim=True).values
+            others = scores.scatter(-1, index, -torch.inf).max(-1, keepdim=True).values
+            raised = torch.where(scores.gather(-1, index) > others, best, best + 1)
+            scores.scatter_(-1, index, raised)
+
+    def derive(self, choice: Choice) -> Network:
+        """The network of a choice, with this supernet's weights: it computes what the supernet computes there."""
+        network = Network(self.space.spec(choice)).to(self.head.weight)
+        network.head.load_state_dict(self.head.state_dict())
+        network.tail.load_state_dict(self.tail.state_dict())
+        assert isinstance(self.trunk, PathTree)
+        for place, index in zip(network.trunk, self.space.path_to(choice.node), strict=True):
+            self.trunk.copy_into(place, index, choice)
+        return network
+
+
+class PathTree(nn.Module):
+    """The trunk of a supernet: a cell or an upsampling step for every node of the tree of paths.
+
+    Attributes:
+        checkpoints: recompute a cell's features in the backward pass: less memory, a third more time.
+    """
+
+    below: Tensor
+    keeps: Tensor
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__()
+        self.space = space
+        self.checkpoints = space.searches_upsampling  # such trees are large, and most of them has full resolution
+        nodes = (UpsamplingStep(space.trunk_width, node.step) if node.step else Cells(space) for node in space.nodes)
+        self.nodes = nn.ModuleList(nodes)
+        below = torch.zeros(len(space.nodes), len(space.candidates))
+        for column, candidate in enumerate(space.candidates):
+            below[list(space.path_to(candidate)), column] = 1
+        self.register_buffer("below", below, persistent=False)
+        keeps = torch.arange(space.trunk_width) < torch.tensor(space.widths)[:, None]
+        self.register_buffer("keeps", keeps.float(), persistent=False)
+
+    def forward(self, features: Tensor, mixtures: Mixtures) -> Tensor:
+        """Mix what the nodes compute; nothing that has weight 0 is computed.
+
+        Args:
+            features: (N, trunk_width, H, W).
+        Returns:
+            (N, trunk_width, H, W), or at full resolution where upsampling is searched.
+        """
+        # Sums of products and not matrix products here and below: those autocast would round.
+        masks = (mixtures.widths[..., None] * self.keeps).sum(-2)
+        alive = (survival(mixtures.path, self.below) > 0).tolist()
+        shares = dict(zip(self.space.candidates, mixtures.path.tolist(), strict=True))
+        outputs: dict[int, Tensor] = {}
+        mixed: Tensor | None = None
+        for index, node in enumerate(self.space.nodes):
+            if not alive[index]:
+                continue
+            before = features if node.parent is None else outputs[node.parent]
+            outputs[index] = self._run(index, before, mixtures, masks)
+            if shares.get(index):
+                share = mixtures.path[self.space.candidates.index(index)]
+                part = outputs[index] if shares[index] == 1 else share * outputs[index]
+                mixed = part if mixed is None else mixed + part
+        assert mixed is not None
+        return mixed
+
+    def _run(self, index: int, features: Tensor, mixtures: Mixtures, masks: Tensor) -> Tensor:
+        module = self.nodes[index]
+        if not isinstance(module, Cells):
+            return module(features)
+        row = self.space.row_of(index)
+        arguments = features, mixtures.primitives[row], mixtures.widths[row], masks[row]
+        if self.checkpoints and torch.is_grad_enabled():
+            return checkpoint(module, *arguments, use_reentrant=False)
+        return module(*arguments)
+
+    def copy_into(self, place: nn.Module, index: int, choice: Choice) -> None:
+        """Give a part of a derived network the weights of the node that it is."""
+        module = self.nodes[index]
+        if not isinstance(module, Cells):
+            place.load_state_dict(module.state_dict())
+            return
+        assert isinstance(place, nn.Sequential)
+        primitives = choice.primitives[self.space.row_of(index)]
+        for derived, slot, primitive in zip(place, module.slots, primitives, strict=True):
+            shapes = {name: tensor.shape for name, tensor in derived.state_dict().items()}
+            assert isinstance(slot, nn.ModuleList)
+            derived.load_state_dict(first_channels(dict(slot[primitive].named_parameters()), shapes))
+
+
+@dataclass(frozen=True)
+class Width:
+    """How many channels there are between two slots, while that is undecided."""
+
+    live: int  # channels that can be other than zero
+    mixture: Tensor | None = None  # (W,); None: decided
+    mask: Tensor | None = None  # (live,); None: all ones
+
+    @staticmethod
+    def of(mixture: Tensor, mask: Tensor, widths: tuple[int, ...]) -> "Width":
+        kept = [width for width, share in zip(widths, mixture.tolist(), strict=True) if share > 0]
+        return Width(kept[-1]) if len(kept) == 1 else Width(kept[-1], mixture, mask[: kept[-1]])
+
+
+class Cells(nn.Module):
+    """All cells that one place of the tree can hold: in every slot each primitive, as wide as the trunk."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__()
+        self.space = space
+        family, width = space.family, space.trunk_width
+        self.slots = nn.ModuleList(
+            nn.ModuleList(build_primitive(family, name, width, width, projected=True) for name in space.primitives)
+            for _ in range(space.slots)
+        )
+
+    def forward(self, features: Tensor, primitives: Tensor, widths: Tensor, masks: Tensor) -> Tensor:
+        """
+        Args:
+            features: (N, trunk_width, H, W).
+            primitives: (slots, K), widths: (slots - 1, W), masks: (slots - 1, trunk_width): mixtures, and what
+                the latter do to channels.
+        """
+        full = Width(self.space.trunk_width)
+        between = [Width.of(*row, self.space.widths) for row in zip(widths, masks, strict=True)]
+        chain = features
+        for slot, mixture, w_in, w_out in zip(self.slots, primitives, [full, *between], [*between, full], strict=True):
+            assert isinstance(slot, nn.ModuleList)
+            chain = self._mixed(slot, chain, mixture, w_in, w_out)
+        return features + PAPER_RESIDUAL_SCALE * chain if self.space.family == "paper" else chain
+
+    def _mixed(self, slot: nn.ModuleList, features: Tensor, mixture: Tensor, w_in: Width, w_out: Width) -> Tensor:
+        total: Tensor | None = None
+        for name, module, share, value in zip(self.space.primitives, slot, mixture, mixture.tolist(), strict=True):
+            if value == 0:
+                continue
+            output = self._run(name, module, features, w_in, w_out)
+            output = output if value == 1 else share * output
+            total = output if total is None else total + output
+        assert total is not None
+        return total if w_out.mask is None else total * w_out.mask.to(total.dtype)[:, None, None]
+
+    def _run(self, name: str, module: nn.Module, features: Tensor, w_in: Width, w_out: Width) -> Tensor:
+        family = self.space.family
+        same = _share_of_equal(w_in, w_out, self.space.widths)
+        projected = not (isinstance(same, float) and same == 1)
+        skeleton, shapes = _skeleton(family, name, w_in.live, w_out.live, projected)
+        weights = first_channels(dict(module.named_parameters()), shapes)
+        for conv, (side, times) in HIDDEN_WIDTHS.get((family, name), {}).items():
+            mask = (w_in if side == "in" else w_out).mask
+            if mask is not None:
+                weights[f"{conv}.weight"] = weights[f"{conv}.weight"] * mask.repeat_interleave(times)[:, None, None]
+        if (key := "identity.projection.weight") in weights and not (isinstance(same, float) and same == 0):
+            identity = torch.eye(*weights[key].shape[:2], device=features.device, dtype=weights[key].dtype)
+            weights[key] = (1 - same) * weights[key] + same * identity[:, :, None, None]
+        return functional_call(skeleton, weights, (features,))
+
+
+def _share_of_equal(w_in: Width, w_out: Width, widths: tuple[int, ...]) -> Tensor | float:
+    """How much of the two widths' mixture has both equal; a plain number where both are decided."""
+    if w_in.mixture is None and w_out.mixture is None:
+        return float(w_in.live == w_out.live)
+    if w_in.mixture is None:
+        assert w_out.mixture is not None
+        return w_out.mixture[widths.index(w_in.live)]
+    if w_out.mixture is None:
+        return w_in.mixture[widths.index(w_out.live)]
+    return (w_in.mixture * w_out.mixture).sum()
+
+
+Skeleton = tuple[nn.Module, dict[str, torch.Size]]
+
+
+class _Skeletons(threading.local):
+    """Per thread, since a module is not to be run with two threads' weights at once."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[object, ...], Skeleton] = {}
+
+
+_skeletons = _Skeletons()
+
+
+def _skeleton(family: str, name: str, c_in: int, c_out: int, projected: bool) -> Skeleton:
+    """A primitive without weights, to be run with given ones, and their shapes."""
+    key = family, name, c_in, c_out, projected
+    if key not in _skeletons.known:
+        with torch.device("meta"):
+            module = build_primitive(family, name, c_in, c_out, projected)
+        _skeletons.known[key] = module, {name: tensor.shape for name, tensor in module.state_dict().items()}
+    return _skeletons.known[key]
+
+
+def first_channels(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """The first entries along every axis of a wider module's weights, as many as a narrower one has."""
+    return {name: weights[name][tuple(map(slice, shape))] for name, shape in shapes.items()}

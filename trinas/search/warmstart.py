@@ -1,0 +1,122 @@
+"""Pretrained supernets: what a search starts from in place of noise.
+
+A supernet of the edge space is trained with prefixes of all sizes at random (first channels, first cells), so that
+each of its prefixes is a trained supernet of a smaller space. benchmarks/pretrain.py makes them.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from trinas.errors import ModelError, SpecError
+from trinas.files import write_atomically
+from trinas.networks.space import SearchSpace
+from trinas.search.supernet import Supernet, first_channels
+from trinas.zoo.folder import bundle_dir
+
+SCHEMA = 1
+"""Version of supernet.json; a newer one is refused rather than guessed at."""
+
+WEIGHTS_FILE, CONFIG_FILE = "supernet.safetensors", "supernet.json"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A supernet's weights, as they were shipped."""
+
+    name: str
+    space: SearchSpace
+    weights: dict[str, Tensor]  # float32; none of the scores
+    sha256: str  # of the weights' file
+    training: dict[str, Any]
+    """How they came about: data, its licence, steps, time, validation PSNR."""
+
+    def origin(self) -> dict[str, Any]:
+        """What a search records of it, for cards to name all data that a network has learnt from."""
+        return {"name": self.name, "sha256": self.sha256, "data": self.training.get("data", [])}
+
+    def holds(self, space: SearchSpace) -> bool:
+        """Whether a space starts from this one: not wider, and of the same kind. Cells beyond are fresh."""
+        ours = self.space
+        return (
+            (space.name, space.scale, space.slots) == (ours.name, ours.scale, ours.slots)
+            and space.trunk_width <= ours.trunk_width
+            and space.cells - space.searched_cells == ours.cells - ours.searched_cells
+        )
+
+
+def bundled_supernet(space: SearchSpace) -> Pretrained | None:
+    """The pretrained supernet that comes with the package for a space, if there is one.
+
+    Raises:
+        ModelError: its files are damaged.
+    """
+    folder = bundle_dir() / f"trinas-supernet-x{space.scale}"
+    if not (folder / CONFIG_FILE).is_file():
+        return None
+    pretrained = load_supernet(folder)
+    return pretrained if pretrained.holds(space) else None
+
+
+@torch.no_grad()
+def start_from(supernet: Supernet, pretrained: Pretrained) -> None:
+    """Give a supernet the first channels and cells of a pretrained one that `holds` its space; scores stay."""
+    parameters = dict(supernet.named_parameters())
+    shapes = {name: parameter.shape for name, parameter in parameters.items() if name in pretrained.weights}
+    for name, tensor in first_channels(pretrained.weights, shapes).items():
+        parameters[name].copy_(tensor)
+
+
+def supernet_weights(supernet: Supernet) -> dict[str, Tensor]:
+    """What is shipped of a supernet: all but its scores."""
+    scores = {id(parameter) for parameter in supernet.arch_parameters()}
+    return {name: tensor for name, tensor in supernet.named_parameters() if id(tensor) not in scores}
+
+
+def save_supernet(folder: Path, space: SearchSpace, weights: dict[str, Tensor], training: dict[str, Any]) -> None:
+    """Write a supernet's weights, in float16, and what is known of them.
+
+    Raises:
+        OSError: the folder cannot be written; each file is either whole or as it was.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    halves = {name: tensor.detach().cpu().half().contiguous() for name, tensor in weights.items()}
+    write_atomically(folder / WEIGHTS_FILE, save_tensors(halves))
+    config = {"schema": SCHEMA, "name": folder.name, "space": asdict(space), "training": training}
+    write_atomically(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def load_supernet(folder: Path) -> Pretrained:
+    """Read what `save_supernet` wrote.
+
+    Raises:
+        ModelError: there is no such supernet, or its files are damaged or do not fit each other.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        content = (folder / WEIGHTS_FILE).read_bytes()
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read ({error})") from None
+    try:
+        if config["schema"] != SCHEMA:
+            raise ModelError(f"{path}: schema {config['schema']!r}, this version reads {SCHEMA}")
+        space = SearchSpace(**config["space"])
+        name, training = config["name"], config["training"]
+        halves = load_tensors(content)
+    except (KeyError, TypeError, SpecError, SafetensorError) as error:
+        raise ModelError(f"{path}: damaged, or not a supernet ({error})") from None
+    with torch.device("meta"):
+        wanted = {name: tensor.shape for name, tensor in supernet_weights(Supernet(space)).items()}
+    if {name: tensor.shape for name, tensor in halves.items()} != wanted:
+        raise ModelError(f"{folder / WEIGHTS_FILE}: weights do not fit {CONFIG_FILE}")
+    weights = {key: tensor.float() for key, tensor in halves.items()}
+    return Pretrained(name, space, weights, hashlib.sha256(content).hexdigest(), training)
