@@ -4,10 +4,9 @@ from hypothesis import given
 from torch.utils.flop_counter import FlopCounterMode
 
 from support.networks import busy_network, specs
-from trinas.networks.cost import QUOTED_OUTPUT_PX, primitive_convs, spec_cost
+from trinas.networks.cost import QUOTED_OUTPUT_PX, spec_cost
 from trinas.networks.network import Network
-from trinas.networks.primitives import build_primitive
-from trinas.networks.space import PRIMITIVES, named_spec
+from trinas.networks.space import named_spec
 
 
 @given(specs())
@@ -56,22 +55,6 @@ def test_the_networks_of_the_paper_are_built_by_name_and_have_their_parameter_co
     spec = named_spec(name)
     assert spec_cost(spec).params == params
     assert sum(parameter.numel() for parameter in Network(spec).parameters()) == params
-
-
-@pytest.mark.parametrize(("family", "name"), [(family, name) for family in PRIMITIVES for name in PRIMITIVES[family]])
-@pytest.mark.parametrize(("c_in", "c_out"), [(8, 8), (8, 12), (12, 8)])
-def test_a_primitive_has_the_shape_and_size_it_is_said_to_have(family, name, c_in, c_out):
-    primitive = build_primitive(family, name, c_in, c_out)
-    assert primitive(torch.zeros(2, c_in, 5, 7)).shape == (2, c_out, 5, 7)
-    params = sum(conv.params for conv in primitive_convs(family, name, c_in, c_out))
-    assert sum(parameter.numel() for parameter in primitive.parameters()) == params
-
-
-def test_unknown_primitives_are_refused():
-    with pytest.raises(ValueError, match="no primitive 'dws'"):
-        build_primitive("edge", "dws", 8, 8)
-    with pytest.raises(ValueError, match="no primitive 'dws'"):
-        primitive_convs("edge", "dws", 8, 8)
 
 
 def test_a_busy_network_is_not_just_its_image_skip(tiny_spec):

@@ -47,6 +47,7 @@ def tiny_data(**changes):
         ({"cells": [[["conv3x3", 4]]]}, "must end at the trunk width"),
         ({"cells": [[]]}, "cell 1 has no slots"),
         ({"cells": [[["dws", 8]]]}, "'dws' is no primitive of edge"),
+        ({"cells": [[[["conv3x3"], 8]]]}, r"\['conv3x3'\] is no primitive of edge"),
         ({"cells": [[["conv3x3"]]]}, r"lists of \[primitive, width\]"),
         ({"cells": 7}, "must be lists"),
         ({"upsample_after": ""}, "must be lists"),

@@ -4,7 +4,8 @@ import torch
 from hypothesis import strategies as st
 
 from trinas.networks.network import Network
-from trinas.networks.space import PRIMITIVES, SCALES, UPSAMPLING_STEPS, ArchSpec, CellSpec, SearchSpace, SlotSpec
+from trinas.networks.primitives import PRIMITIVES
+from trinas.networks.space import SCALES, UPSAMPLING_STEPS, ArchSpec, CellSpec, SearchSpace, SlotSpec
 from trinas.search.supernet import Supernet
 
 
@@ -45,8 +46,8 @@ def specs(draw):
     """Any network of either family."""
     family = draw(st.sampled_from(sorted(PRIMITIVES)))
     scale, trunk_width = draw(st.sampled_from(SCALES)), draw(st.integers(1, 64))
-    slot = st.builds(SlotSpec, st.sampled_from(PRIMITIVES[family]), st.integers(1, 64))
-    last = st.builds(SlotSpec, st.sampled_from(PRIMITIVES[family]), st.just(trunk_width))
+    slot = st.builds(SlotSpec, st.sampled_from(list(PRIMITIVES[family])), st.integers(1, 64))
+    last = st.builds(SlotSpec, st.sampled_from(list(PRIMITIVES[family])), st.just(trunk_width))
     cell = st.builds(lambda slots, end: CellSpec((*slots, end)), st.lists(slot, max_size=3), last)
     cells = tuple(draw(st.lists(cell, max_size=4)))
     if family == "edge":
