@@ -28,6 +28,13 @@ def mixer(m, x, prefix):
     return prefix + conv(m.project, act(m.act, conv(m.expand, conv(m.depthwise, x))))
 
 
+def block4(m, x, prefix):
+    first = act(m.act1, conv(m.conv1, x))
+    second = act(m.act2, conv(m.conv2, first))
+    third = act(m.act3, conv(m.conv3, second))
+    return prefix + conv(m.conv4, third)
+
+
 EDGE_FORMULAS = {
     "skip": lambda m, x, prefix: prefix,
     "conv3x3": lambda m, x, prefix: act(m.act, conv(m.conv, x)),
@@ -35,6 +42,7 @@ EDGE_FORMULAS = {
     "gated": lambda m, x, prefix: conv(m.conv, x) * torch.sigmoid(conv(m.gate, x)),
     "mixer5": mixer,
     "mixer7": mixer,
+    "block4": block4,
 }
 PAPER_FORMULAS = {
     "skip": lambda m, x, identity: F.relu(conv(m.conv, x)),
@@ -71,6 +79,12 @@ def test_paper_primitives_follow_their_formulas(name, c_in, c_out):
         identity = F.conv2d(features, module.identity.projection.weight)
     torch.testing.assert_close(module(features), PAPER_FORMULAS[name](module, features, identity))
     assert all(parameter.ndim == 4 for parameter in module.parameters()), "bias-free"
+
+
+@pytest.mark.parametrize(("c_in", "c_out"), [(6, 6), (6, 9), (9, 6)])
+def test_a_fresh_block_passes_its_input_on(c_in, c_out):
+    features = torch.randn(2, c_in, 8, 9)
+    assert torch.equal(build_primitive("edge", "block4", c_in, c_out)(features), shared_prefix(features, c_out))
 
 
 @pytest.mark.parametrize(("family", "name"), EVERY_PRIMITIVE)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trinas.networks.layers import Conv, PReLU, shared_prefix, start_near_identity, start_small
+from trinas.networks.layers import Conv, PReLU, shared_prefix, start_at_zero, start_near_identity, start_small
 
 
 class EdgeSkip(nn.Module):
@@ -85,6 +85,25 @@ class EdgeMixer(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, c_in, H, W) to (N, c_out, H, W)."""
         branch = self.project(self.act(self.expand(self.depthwise(features))))
+        return shared_prefix(features, branch.shape[1]) + branch
+
+
+class EdgeBlock4(nn.Module):
+    """A residual branch of four 3x3 convolutions. The last one starts at zero, so a fresh block is the identity."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.conv1, self.act1 = Conv(c_in, c_out, 3), PReLU(c_out)
+        self.conv2, self.act2 = Conv(c_out, c_out, 3), PReLU(c_out)
+        self.conv3, self.act3 = Conv(c_out, c_out, 3), PReLU(c_out)
+        self.conv4 = Conv(c_out, c_out, 3)
+        start_at_zero(self.conv4)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (N, c_in, H, W) to (N, c_out, H, W)."""
+        branch = self.act1(self.conv1(features))
+        branch = self.act2(self.conv2(branch))
+        branch = self.conv4(self.act3(self.conv3(branch)))
         return shared_prefix(features, branch.shape[1]) + branch
 
 
@@ -207,6 +226,7 @@ ORANGE = Colours("#e8710a", "#ff922b")
 PURPLE = Colours("#9c36b5", "#cc5de8")
 PINK = Colours("#d6336c", "#f06595")
 CYAN = Colours("#0c8599", "#22b8cf")
+YELLOW = Colours("#a17100", "#ffd43b")
 
 
 def _mixer(kernel: int, colours: Colours) -> Primitive:
@@ -266,6 +286,19 @@ PRIMITIVES: dict[str, dict[str, Primitive]] = {
         ),
         "mixer5": _mixer(5, PURPLE),
         "mixer7": _mixer(7, PINK),
+        "block4": Primitive(
+            module=lambda c_in, c_out, _: EdgeBlock4(c_in, c_out),
+            convs=lambda c_in, c_out: (
+                ConvShape(c_in, c_out, 3, bias=True, prelu=True),
+                ConvShape(c_out, c_out, 3, bias=True, prelu=True),
+                ConvShape(c_out, c_out, 3, bias=True, prelu=True),
+                ConvShape(c_out, c_out, 3, bias=True),
+            ),
+            formula="x (prefix) + W3''' act(W3'' act(W3' act(W3 x)))",
+            words="adds a correction made by four 3 by 3 convolutions",
+            colours=YELLOW,
+            hidden=dict.fromkeys(("conv2", "conv3", "conv4"), HiddenWidth("out", 1)),
+        ),
     },
     "paper": {
         "skip": Primitive(
