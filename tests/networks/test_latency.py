@@ -24,7 +24,7 @@ def test_every_primitive_and_pair_of_widths_is_measured():
     assert (table > 0).all()
 
 
-def test_measured_times_are_kept_and_told_apart():
+def test_times_are_stored_for_each_space_and_precision():
     first = measure_slot_times(SPACE, CPU, "fp32")
     (path,) = cache_dir().iterdir()
     assert torch.equal(measure_slot_times(SPACE, CPU, "fp32"), first)
@@ -35,7 +35,7 @@ def test_measured_times_are_kept_and_told_apart():
     assert len(list(cache_dir().iterdir())) == 3
 
 
-def test_a_damaged_cache_is_measured_anew():
+def test_a_damaged_file_of_times_is_measured_again():
     measure_slot_times(SPACE, CPU, "fp32")
     (path,) = cache_dir().iterdir()
     whole = path.read_text(encoding="utf-8")
@@ -44,7 +44,7 @@ def test_a_damaged_cache_is_measured_anew():
     assert json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+def test_a_cache_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(RunError, match="set XDG_CACHE_HOME"):

@@ -12,12 +12,12 @@ from trinas.zoo.folder import collapsed_weights
 
 
 @given(specs())
-def test_a_network_enlarges_by_its_scale(spec):
+def test_a_network_upscales_by_its_scale(spec):
     assert Network(spec)(torch.rand(1, 3, 4, 7)).shape == (1, 3, 4 * spec.scale, 7 * spec.scale)
 
 
 @given(specs())
-def test_what_training_compares_is_the_output_before_its_shuffle(spec):
+def test_the_unshuffled_output_becomes_the_output_by_its_shuffle(spec):
     network, low = busy_network(spec), torch.rand(2, 3, 4, 5)
     unshuffled = network.forward_unshuffled(low)
     shuffled = unshuffled if spec.upsample_after else F.pixel_shuffle(unshuffled, spec.scale)
@@ -25,9 +25,15 @@ def test_what_training_compares_is_the_output_before_its_shuffle(spec):
 
 
 def test_a_fresh_edge_network_repeats_pixels(tiny_spec):
-    """Its tail starts at zero, so that training begins from the nearest-upsampled input."""
+    """Its tail starts at zero, so training begins from the nearest-upsampled input."""
     low = torch.rand(2, 3, 6, 5)
     torch.testing.assert_close(Network(tiny_spec)(low), F.interpolate(low, scale_factor=2, mode="nearest"))
+
+
+def test_a_busy_network_is_not_just_its_image_skip(tiny_spec):
+    low = torch.rand(1, 3, 6, 6)
+    skip = F.interpolate(low, scale_factor=2, mode="nearest")
+    assert (busy_network(tiny_spec)(low) - skip).abs().max() > 0.1
 
 
 def test_branches_open_without_changing_anything_and_collapse_exactly(tiny_spec):
@@ -48,7 +54,7 @@ def test_branches_open_without_changing_anything_and_collapse_exactly(tiny_spec)
     assert torch.equal(network(low), trained)
     assert set(network.state_dict()) == set(Network(tiny_spec).state_dict())
     network.open_branches()
-    assert torch.equal(network(low), trained), "a collapsed network opens again exactly"
+    assert torch.equal(network(low), trained), "a collapsed network can be opened again, exactly"
 
 
 def test_open_branches_learn(tiny_spec):
@@ -76,7 +82,7 @@ def test_a_long_skip_gives_the_tail_the_sum_of_head_and_trunk(tiny_spec):
 
 
 def test_a_paper_network_follows_its_formula():
-    """Cells add a fifth of their chain, steps upsample in between, the output is (tanh + 1) / 2."""
+    """Cells add a fifth of their chain, steps between them upsample, and the output is (tanh + 1) / 2."""
     cell = CellSpec((SlotSpec("conv3x3", 6),))
     network = busy_network(ArchSpec("paper", 4, 6, (cell, cell), (1, 2)))
     low = torch.rand(1, 3, 5, 4)
@@ -93,7 +99,7 @@ SMALL = ArchSpec("paper", 2, 16, (CELL, CELL), upsample_after=(1,))
 
 
 @pytest.mark.parametrize("spec", [SMALL, *PAPER_NETWORKS.values()], ids=["paper x2", *PAPER_NETWORKS])
-def test_a_paper_network_starts_near_the_enlarged_input(spec):
+def test_a_paper_network_starts_near_the_nearest_upsampled_input(spec):
     torch.manual_seed(0)
     low = torch.rand(1, 3, 12, 12)
     with torch.no_grad():
@@ -105,8 +111,8 @@ def test_a_paper_network_starts_near_the_enlarged_input(spec):
 
 
 @pytest.mark.parametrize("primitive", ["conv3x3", "gated"])
-def test_a_long_edge_chain_hands_its_input_on_at_the_start(primitive):
-    """What differs between two pictures must still differ behind it, or nothing is learnt."""
+def test_a_long_edge_chain_passes_its_input_on_at_the_start(primitive):
+    """Features must not all become the same on the way, or nothing is learnt."""
     torch.manual_seed(0)
     network = Network(ArchSpec("edge", 4, 32, (CellSpec((SlotSpec(primitive, 32),) * 12),)))
     with torch.no_grad():

@@ -138,7 +138,9 @@ def _complaints(spec: ArchSpec) -> list[str]:
     """Return everything that is wrong with a spec; an empty list means that it can be built."""
     if not isinstance(spec.family, str) or spec.family not in PRIMITIVES:
         return [f"family {spec.family!r} is none of {', '.join(PRIMITIVES)}"]
-    names = tuple(PRIMITIVES[spec.family])  # in a tuple one can also look for what has no hash, such as a list
+    names = tuple(
+        PRIMITIVES[spec.family]
+    )  # a tuple, since a file may have a list in place of a name: a dict cannot look that up
     complaints = []
     if not _is_count(spec.scale) or spec.scale not in SCALES:
         complaints.append(f"scale {spec.scale!r} is none of {SCALES}")
@@ -204,7 +206,7 @@ class SearchSpace:
     - `paper-a`: the paper family with upsampling steps. The search also chooses where among the cells they are.
 
     Raises:
-        SpecError: there is no such space.
+        SpecError: there is no such space, or it has no such scale or sizes.
     """
 
     name: str  # a key of SPACES
@@ -212,9 +214,7 @@ class SearchSpace:
     trunk_width: int  # channels between cells; no slot is wider
     cells: int  # on the longest path
     slots: int  # per cell
-    searched_cells: (
-        int  # the last ones of the chain, which a path may leave out; the slots of the others are searched too
-    )
+    searched_cells: int  # at the end of the chain, which a path may leave out; the slots of all cells are searched
 
     def __post_init__(self) -> None:
         if self.name not in SPACES:
