@@ -48,7 +48,7 @@ from trinas.config import Budgets, SearchConfig, TrainConfig, UpscaleConfig
 from trinas.device import chosen_precision
 from trinas.inference.tiled import Upscaler
 from trinas.networks.cost import spec_cost
-from trinas.networks.latency import network_ms_per_mp, spec_ms_per_mp
+from trinas.networks.latency import measure_ms_per_mp, measure_spec_ms_per_mp
 from trinas.networks.space import SPACES, ArchSpec, CellSpec, Choice, SearchSpace, SlotSpec
 from trinas.search import budgets, supernet
 from trinas.search import step as learner
@@ -203,7 +203,7 @@ def run_entry(entry: str, budget: str, seed: int, minutes: float, sizes: str, da
 
 
 def ms_per_mp(spec: ArchSpec) -> float:
-    return spec_ms_per_mp(spec, CPU, chosen_precision("auto", CPU, spec.trunk_width))
+    return measure_spec_ms_per_mp(spec, CPU, chosen_precision("auto", CPU, spec.trunk_width))
 
 
 def use(spec: ArchSpec, limits: Budgets) -> float:
@@ -352,7 +352,7 @@ def measured(folder: Path, data: Path) -> dict[str, float]:
         }
         torch.set_num_threads(1)
         spec = model.config.spec
-        figures["ms_per_mp"] = network_ms_per_mp(model.network, CPU, chosen_precision("auto", CPU, spec.trunk_width))
+        figures["ms_per_mp"] = measure_ms_per_mp(model.network, CPU, chosen_precision("auto", CPU, spec.trunk_width))
         figures["params"] = spec_cost(spec).params
         path.write_text(json.dumps(figures))
     return json.loads(path.read_text())

@@ -1110,14 +1110,14 @@ def _search_space(
 ) -> "SearchSpace":
     """The space that suits the budgets, with the sizes that are given put in; refuses budgets that nothing meets."""
     from trinas.device import chosen_precision, pick_device
-    from trinas.networks.latency import spec_ms_per_mp
+    from trinas.networks.latency import measure_spec_ms_per_mp
     from trinas.networks.space import SearchSpace
     from trinas.search.budgets import CostModel, check_possible, space_for
 
     def ms_per_mp(spec: "ArchSpec") -> float:
         device = pick_device(config.device)
         precision = chosen_precision(config.precision, device, spec.trunk_width)
-        return spec_ms_per_mp(spec, device, precision)
+        return measure_spec_ms_per_mp(spec, device, precision)
 
     space = space_for(name, scale, config.budgets, ms_per_mp)
     cells = cells or space.cells

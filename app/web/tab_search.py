@@ -12,7 +12,7 @@ from trinas.config import Budgets
 from trinas.device import chosen_precision, pick_device
 from trinas.errors import ModelError, TrinasError
 from trinas.images.read_write import read_header
-from trinas.networks.latency import spec_ms_per_mp
+from trinas.networks.latency import measure_spec_ms_per_mp
 from trinas.networks.space import ArchSpec
 from trinas.reports.pages import BUDGET_WORDS, PAGE_FILE, live_drawings
 from trinas.search.budgets import possible_costs
@@ -240,6 +240,6 @@ def _ms_per_mp(device_name: str) -> Any:
     device = pick_device(device_name)
 
     def measured(spec: ArchSpec) -> float:
-        return spec_ms_per_mp(spec, device, chosen_precision("auto", device, spec.trunk_width))
+        return measure_spec_ms_per_mp(spec, device, chosen_precision("auto", device, spec.trunk_width))
 
     return measured

@@ -21,11 +21,11 @@ def nested():
 def test_a_prefix_computes_the_same_alone_as_within_the_whole(nested, width, cells):
     low = torch.rand(1, 3, 9, 7)
     (within,) = pretrain.outputs_of(nested, low, [(width, cells)])
-    torch.testing.assert_close(pretrain.prefix(nested, width, cells).unshuffled(low), within)
+    torch.testing.assert_close(pretrain.prefix(nested, width, cells).forward_unshuffled(low), within)
 
 
 def test_without_nesting_it_would_not(nested):
     torch.nn.init.normal_(nested.trunk[0][0].conv.weight, std=0.1)
     low = torch.rand(1, 3, 9, 7)
     (within,) = pretrain.outputs_of(nested, low, [(24, 3)])
-    assert not torch.allclose(pretrain.prefix(nested, 24, 3).unshuffled(low), within, atol=1e-4)
+    assert not torch.allclose(pretrain.prefix(nested, 24, 3).forward_unshuffled(low), within, atol=1e-4)

@@ -3,11 +3,10 @@ import torch
 from hypothesis import given
 from torch.utils.flop_counter import FlopCounterMode
 
-from support.networks import busy_network, specs
-from trinas.networks.cost import QUOTED_OUTPUT_PX, primitive_convs, spec_cost
+from support.networks import specs
+from trinas.networks.cost import QUOTED_OUTPUT_PX, spec_cost
 from trinas.networks.network import Network
-from trinas.networks.primitives import build_primitive
-from trinas.networks.space import PRIMITIVES, named_spec
+from trinas.networks.space import named_spec
 
 
 @given(specs())
@@ -22,24 +21,24 @@ def test_cost_agrees_with_torch(spec):
 
 
 @given(specs())
-def test_radius_is_exactly_how_far_an_impulse_travels(spec):
-    """In float64 with weights that cannot cancel: nothing beyond the radius changes, something at it does."""
+def test_the_radius_is_the_largest_distance_at_which_a_pixel_matters(spec):
+    """A pixel at the radius matters and none beyond it, in float64 and with weights that cannot cancel out."""
     radius = spec_cost(spec).radius_px
     side = 2 * radius + 1
     network = Network(spec).double()
     for parameter in network.parameters():
         torch.nn.init.constant_(parameter, 1 / parameter[0].numel())  # large enough to show, too small to saturate
     low = (0.5 + torch.rand(1, 3, 1, side, dtype=torch.float64) / 2).requires_grad_()  # none below 0 once it is centred
-    # How the middle input pixel's outputs depend on each input pixel of its row.
+    # How much the output of the middle pixel depends on each input pixel of its row.
     middle = network(low)[:, :, :, radius * spec.scale : (radius + 1) * spec.scale]
-    reach = torch.autograd.grad(middle.sum(), low)[0].abs().sum(dim=(0, 1, 2))
-    assert reach[0] > 0
-    assert reach[-1] > 0
+    influence = torch.autograd.grad(middle.sum(), low)[0].abs().sum(dim=(0, 1, 2))
+    assert influence[0] > 0
+    assert influence[-1] > 0
     wider = torch.nn.functional.pad(low.detach(), (1, 1)).requires_grad_()
     middle = network(wider)[:, :, :, (radius + 1) * spec.scale : (radius + 2) * spec.scale]
-    reach = torch.autograd.grad(middle.sum(), wider)[0].abs().sum(dim=(0, 1, 2))
-    assert reach[0] == 0
-    assert reach[-1] == 0
+    influence = torch.autograd.grad(middle.sum(), wider)[0].abs().sum(dim=(0, 1, 2))
+    assert influence[0] == 0
+    assert influence[-1] == 0
 
 
 @pytest.mark.parametrize(
@@ -56,25 +55,3 @@ def test_the_networks_of_the_paper_are_built_by_name_and_have_their_parameter_co
     spec = named_spec(name)
     assert spec_cost(spec).params == params
     assert sum(parameter.numel() for parameter in Network(spec).parameters()) == params
-
-
-@pytest.mark.parametrize(("family", "name"), [(family, name) for family in PRIMITIVES for name in PRIMITIVES[family]])
-@pytest.mark.parametrize(("c_in", "c_out"), [(8, 8), (8, 12), (12, 8)])
-def test_a_primitive_has_the_shape_and_size_it_is_said_to_have(family, name, c_in, c_out):
-    primitive = build_primitive(family, name, c_in, c_out)
-    assert primitive(torch.zeros(2, c_in, 5, 7)).shape == (2, c_out, 5, 7)
-    params = sum(conv.params for conv in primitive_convs(family, name, c_in, c_out))
-    assert sum(parameter.numel() for parameter in primitive.parameters()) == params
-
-
-def test_unknown_primitives_are_refused():
-    with pytest.raises(ValueError, match="no primitive 'dws'"):
-        build_primitive("edge", "dws", 8, 8)
-    with pytest.raises(ValueError, match="no primitive 'dws'"):
-        primitive_convs("edge", "dws", 8, 8)
-
-
-def test_a_busy_network_is_not_just_its_image_skip(tiny_spec):
-    low = torch.rand(1, 3, 6, 6)
-    skip = torch.nn.functional.interpolate(low, scale_factor=2, mode="nearest")
-    assert (busy_network(tiny_spec)(low) - skip).abs().max() > 0.1

@@ -47,6 +47,7 @@ def tiny_data(**changes):
         ({"cells": [[["conv3x3", 4]]]}, "must end at the trunk width"),
         ({"cells": [[]]}, "cell 1 has no slots"),
         ({"cells": [[["dws", 8]]]}, "'dws' is no primitive of edge"),
+        ({"cells": [[[["conv3x3"], 8]]]}, r"\['conv3x3'\] is no primitive of edge"),
         ({"cells": [[["conv3x3"]]]}, r"lists of \[primitive, width\]"),
         ({"cells": 7}, "must be lists"),
         ({"upsample_after": ""}, "must be lists"),
@@ -70,7 +71,7 @@ def test_other_json_is_no_spec(text):
         ArchSpec.from_json(text)
 
 
-def test_what_the_edge_spaces_derive_has_a_long_skip():
+def test_networks_of_the_edge_spaces_have_a_long_skip():
     for name, has in (("edge", True), ("edge-all", True), ("paper-a", False), ("paper-b", False)):
         space = SearchSpace(name, 2, 8, 2, 1, 1)
         choice = Choice(space.candidates[-1], ((0,),) * len(space.cell_nodes), ((),) * len(space.cell_nodes))

@@ -3,19 +3,16 @@ import json
 import math
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import trinas.reports.pages
 from support.networks import busy_network
 from trinas.config import Budgets, SearchConfig
-from trinas.networks.space import PRIMITIVES, SPACES, SearchSpace, named_spec
+from trinas.networks.primitives import PRIMITIVES
+from trinas.networks.space import SPACES, SearchSpace, named_spec
 from trinas.reports.pages import (
-    PRIMITIVE_WORDS,
-    SKIP_WORDS,
     _chart,
     _mean_survivors,
     _ticks,
@@ -29,8 +26,6 @@ from trinas.reports.pages import (
 from trinas.search.loop import search_network
 from trinas.training.data import generated_photographs
 from trinas.training.degrade import downscale
-
-SKIP_EDGE = {"skip": SKIP_WORDS["edge"]}
 
 
 class Reader(HTMLParser):
@@ -81,7 +76,7 @@ def test_the_page_says_what_the_report_says(run_dir):
     assert "warm-up 2, search 9, fine-tune 3" in words
     for cell in report["spec"]["cells"]:
         for primitive, _ in cell:
-            assert f"{primitive} : {(PRIMITIVE_WORDS | SKIP_EDGE)[primitive]}" in words
+            assert f"{primitive} : {PRIMITIVES['edge'][primitive].words}" in words
 
 
 def test_candidates_are_counted_per_decision():
@@ -124,11 +119,11 @@ def test_every_space_has_a_page(name, tmp_path):
 
 
 def test_every_primitive_has_words_and_a_colour():
-    styles = (Path(trinas.reports.pages.__file__).parent / "templates/drawings.css").read_text()
-    for names in PRIMITIVES.values():
-        for name in names:
-            assert name == "skip" or PRIMITIVE_WORDS[name]
-            assert styles.count(f"--{name}: light-dark(") == 1
+    for family in PRIMITIVES.values():
+        for name, primitive in family.items():
+            light, dark = primitive.colours
+            assert primitive.words
+            assert drawing_style().count(f"--{name}: light-dark({light}, {dark});") == 1
 
 
 @given(st.floats(-1e4, 1e4), st.floats(1e-3, 1e4))

@@ -62,6 +62,11 @@ def explicit_slot(space, modules, features, shares, p_in, p_out):
         match space.family, name:
             case "edge", "residual":
                 output = features + module.conv2(module.act(module.conv1(features)) * m_out)
+            case "edge", "block4":
+                hidden1 = module.act1(module.conv1(features)) * m_out
+                hidden2 = module.act2(module.conv2(hidden1)) * m_out
+                hidden3 = module.act3(module.conv3(hidden2)) * m_out
+                output = features + module.conv4(hidden3)
             case "edge", "mixer5" | "mixer7":
                 mixed = module.act(module.expand(module.depthwise(features) * m_in)) * hidden(m_in, 2)
                 output = features + module.project(mixed)

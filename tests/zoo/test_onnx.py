@@ -10,7 +10,8 @@ import torch
 
 from trinas.errors import ModelError
 from trinas.networks.network import Network
-from trinas.networks.space import PRIMITIVES, ArchSpec, CellSpec, SlotSpec, named_spec
+from trinas.networks.primitives import PRIMITIVES
+from trinas.networks.space import ArchSpec, CellSpec, SlotSpec, named_spec
 from trinas.zoo.folder import Model, ModelConfig, load_model
 from trinas.zoo.onnx import export_onnx
 

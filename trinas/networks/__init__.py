@@ -1,5 +1,6 @@
-"""What a network is, what it is made of, and what it costs.
+"""Networks: their building blocks, their descriptions, and what they cost.
 
-Read `space` (architectures as plain data), `primitives` (their modules), `network` (an architecture with weights),
-`cost` (parameters and multiply-adds), `latency` (measured time).
+Read `layers` (convolution, activation and starting weights), `primitives` (one row for everything about a primitive),
+`space` (architectures as plain data, and what a search may choose among), `network` (an architecture with weights),
+`cost` (parameters, multiply-adds and receptive radius), `latency` (measured time).
 """

@@ -1,117 +1,151 @@
-"""How long networks and their parts take on a device, measured."""
+"""The time that networks and single primitives take on a device, measured."""
 
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from trinas.device import autocast, synchronize
 from trinas.errors import RunError
-from trinas.files import write_atomically
+from trinas.files import translate_os_errors, write_atomically
 from trinas.networks.network import Network
 from trinas.networks.primitives import build_primitive
 from trinas.networks.space import ArchSpec, SearchSpace
+from trinas.timer import time_fastest
 
 SIDE_PX = 128
-"""Side of the square input that is measured on."""
+"""Side of the square input that is used for measuring."""
 
 REPEATS = 7
-"""Runs of which the fastest counts: whatever else the machine does only ever adds."""
+"""Runs that are timed. The fastest one counts, because other work on the machine only ever adds time."""
+
+LATENCY_SCHEMA = 2
+"""Raised when primitives become faster or slower, so that stored times are measured again."""
 
 
-LAYERS_VERSION = 2
-"""Raised when layers become faster or slower, so that what was measured before is measured anew."""
+class LatencyKey(BaseModel):
+    """Everything that the times of primitives depend on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: str
+    primitives: tuple[str, ...]
+    widths: tuple[int, ...]
+    device: str
+    hardware: str  # the name of the processor or GPU
+    threads: int
+    precision: str
+    side_px: int
+    torch: str  # its version
+    layers: int  # LATENCY_SCHEMA
+
+    def path(self) -> Path:
+        """Return where the times for this key are stored."""
+        digest = hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        return cache_dir() / f"latency-{digest[:16]}.json"
 
 
-def slot_table(space: SearchSpace, device: torch.device, precision: str) -> Tensor:
-    """Time of each primitive at each pair of widths, from the cache where it has been measured before.
+class StoredTimes(BaseModel):
+    """A file of measured times."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: LatencyKey
+    ms_per_mp: list[list[list[float]]]
+
+
+def measure_slot_times(space: SearchSpace, device: torch.device, precision: str) -> Tensor:
+    """Measure each primitive at each pair of widths, or read the times if they are stored already.
 
     Returns:
-        (K, W, W) float64, milliseconds per megapixel of the features it works on: primitive, width in, width out.
+        (K, W, W) float64: primitive, width in, width out. Milliseconds per megapixel of the features.
     Raises:
-        RunError: the cache cannot be written.
+        RunError: the times cannot be stored.
     """
-    key = {
-        "family": space.family,
-        "primitives": space.primitives,
-        "widths": space.widths,
-        "device": str(device),
-        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
-        "threads": torch.get_num_threads(),
-        "precision": precision,
-        "side_px": SIDE_PX,
-        "torch": torch.__version__,
-        "layers": LAYERS_VERSION,
-    }
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    path = cache_dir() / f"latency-{digest}.json"
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["key"] == json.loads(json.dumps(key)):
-            return torch.tensor(stored["ms_per_mp"], dtype=torch.float64)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # not measured yet, or not readable: measured anew
-    table = _measured_table(space, device, precision)
-    try:
+    key = LatencyKey(
+        family=space.family,
+        primitives=space.primitives,
+        widths=space.widths,
+        device=str(device),
+        hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        threads=torch.get_num_threads(),
+        precision=precision,
+        side_px=SIDE_PX,
+        torch=str(torch.__version__),
+        layers=LATENCY_SCHEMA,
+    )
+    stored = _read_times(key)
+    if stored is not None:
+        return stored
+    times = _measure_primitives(space, device, precision)
+    content = StoredTimes(key=key, ms_per_mp=times.tolist()).model_dump(mode="json")
+    path = key.path()
+    with translate_os_errors(RunError, path, "written", "set XDG_CACHE_HOME to a folder for measured times"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps({"key": key, "ms_per_mp": table.tolist()}).encode())
-    except OSError as error:
-        raise RunError(f"{path}: measured times cannot be kept ({error.strerror}); set XDG_CACHE_HOME") from None
-    return table
+        write_atomically(path, json.dumps(content).encode())
+    return times
 
 
-def network_ms_per_mp(network: Network, device: torch.device, precision: str) -> float:
-    """Time of a whole network, milliseconds per megapixel of output."""
-    placed = _placed(network, device)
+def measure_ms_per_mp(network: Network, device: torch.device, precision: str) -> float:
+    """Measure a whole network, in milliseconds per megapixel of output."""
+    placed = _place(network, device)
     low = torch.rand(1, 3, SIDE_PX, SIDE_PX, device=device)
     return _fastest_ms(lambda: placed(low), device, precision) * 1e6 / (SIDE_PX * network.spec.scale) ** 2
 
 
-def spec_ms_per_mp(spec: ArchSpec, device: torch.device, precision: str) -> float:
-    """The same for fresh weights: time does not depend on them."""
-    return network_ms_per_mp(Network(spec), device, precision)
+def measure_spec_ms_per_mp(spec: ArchSpec, device: torch.device, precision: str) -> float:
+    """Measure the network of an architecture with fresh weights. The time does not depend on them."""
+    return measure_ms_per_mp(Network(spec), device, precision)
 
 
 def cache_dir() -> Path:
-    """Where measurements are kept."""
+    """Return the folder of stored times."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trinas-upscale"
 
 
-def _measured_table(space: SearchSpace, device: torch.device, precision: str) -> Tensor:
-    def milliseconds(name: str, w_in: int, w_out: int) -> float:
-        module = _placed(build_primitive(space.family, name, w_in, w_out), device)
+def _read_times(key: LatencyKey) -> Tensor | None:
+    """Return the stored times for `key`; None where there are none, or the file is damaged."""
+    try:
+        stored = StoredTimes.model_validate_json(key.path().read_bytes())
+        times = torch.tensor(stored.ms_per_mp, dtype=torch.float64)
+    except (OSError, ValueError):
+        return None
+    return times if stored.key == key else None
+
+
+def _measure_primitives(space: SearchSpace, device: torch.device, precision: str) -> Tensor:
+    def measure(name: str, w_in: int, w_out: int) -> float:
+        module = _place(build_primitive(space.family, name, w_in, w_out), device)
         features = torch.rand(1, w_in, SIDE_PX, SIDE_PX, device=device).to(memory_format=torch.channels_last)
         return _fastest_ms(lambda: module(features), device, precision)
 
     widths = space.widths
-    times = [[[milliseconds(name, w_in, w_out) for w_out in widths] for w_in in widths] for name in space.primitives]
+    times = [[[measure(name, w_in, w_out) for w_out in widths] for w_in in widths] for name in space.primitives]
     return torch.tensor(times, dtype=torch.float64) * 1e6 / SIDE_PX**2
 
 
-def _placed(module: nn.Module, device: torch.device) -> nn.Module:
+def _place(module: nn.Module, device: torch.device) -> nn.Module:
     return module.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
 @torch.inference_mode()
-def _fastest_ms(run: Callable[[], object], device: torch.device, precision: str) -> float:
-    times = []
+def _fastest_ms(function: Callable[[], object], device: torch.device, precision: str) -> float:
+    def run() -> None:
+        function()
+        synchronize(device)
+
     with autocast(device, precision):
-        for _ in range(REPEATS + 1):
-            synchronize(device)
-            start = time.perf_counter()
-            run()
-            synchronize(device)
-            times.append(time.perf_counter() - start)
-    return min(times[1:]) * 1e3
+        run()  # the first run also allocates memory and chooses kernels
+        return time_fastest(run, REPEATS) * 1e3
 
 
 def _cpu_name() -> str:
-    """The processor's model, where the system tells it."""
+    """Return the model name of the processor, or its instruction set where the system has no name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

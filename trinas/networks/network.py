@@ -1,27 +1,32 @@
-"""The derived network: an `ArchSpec` with weights."""
+"""The network: an `ArchSpec` with weights."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trinas.networks.primitives import (
-    PAPER_RESIDUAL_SCALE,
+from trinas.networks.layers import (
     STEP_SLOPE,
     Conv,
     UpsamplingStep,
-    build_primitive,
     colour_keeping_conv,
     start_at_zero,
     start_with_colours,
 )
+from trinas.networks.primitives import build_primitive
 from trinas.networks.space import UPSAMPLING_STEPS, ArchSpec, CellSpec
 
+PAPER_RESIDUAL_SCALE = 0.2
+"""A cell of the paper family adds this share of its chain to its input."""
+
 TANH_GAIN = 1.3
-"""With it tanh of a colour from -1 to 1 is within 0.14 of that colour: where networks of the paper's spaces start."""
+"""Networks of the paper family start with their colours, from -1 to 1, multiplied by this in front of the tanh.
+
+The tanh then differs from the colour by at most 0.14.
+"""
 
 
 class Cell(nn.Sequential):
-    """A chain of primitives; `paper` cells add their input to a fifth of the chain's output."""
+    """A chain of primitives. Cells of the paper family add a fifth of the chain's output to their input."""
 
     def __init__(self, family: str, trunk_width: int, spec: CellSpec) -> None:
         widths = [trunk_width, *(slot.width for slot in spec.slots)]
@@ -34,15 +39,19 @@ class Cell(nn.Sequential):
         self.residual = family == "paper"
 
     def forward(self, features: Tensor) -> Tensor:
+        """Map (N, trunk_width, H, W) to the same shape."""
         chain = super().forward(features)
         return features + PAPER_RESIDUAL_SCALE * chain if self.residual else chain
 
 
 class Frame(nn.Module):
-    """What surrounds every trunk: head and tail, the long skip, the image skip or the squashing, the pixel shuffle.
+    """Everything around a trunk, the same in networks and supernets.
+
+    A head and a tail, the long skip, and for the output an image skip (edge family) or a tanh (paper family) and a
+    pixel shuffle.
 
     Attributes:
-        trunk: maps features (N, trunk_width, H, W), and whatever else `forward` is given, to features for the tail.
+        trunk: maps features (N, trunk_width, H, W) to features for the tail. It also takes the `choices` of `forward`.
     """
 
     def __init__(
@@ -50,7 +59,7 @@ class Frame(nn.Module):
     ) -> None:
         """
         Args:
-            shuffles: whether a pixel shuffle follows the tail; else the trunk's features have full size already.
+            shuffles: whether a pixel shuffle follows the tail. Without it, the trunk upsamples to the full size.
             long_skip: whether the tail reads the sum of head and trunk.
         """
         super().__init__()
@@ -64,62 +73,64 @@ class Frame(nn.Module):
             self._start_with_input()
 
     def _start_with_input(self) -> None:
-        """Let head and tail hand the input on, nearest-upsampled.
+        """Let head and tail pass the input on, so that the network starts near the nearest-upsampled input.
 
-        Without an image skip a network would have to learn the whole picture, its colours first (docs/LOG.md).
+        There is no image skip in this family: otherwise it would have to learn the colours first (docs/LOG.md).
         """
         width = len(self.head.weight)
         signed = torch.cat([torch.eye(3), -torch.eye(3)])[:width]
         start_with_colours(self.head, F.pad(signed, (0, 0, 0, width - len(signed))))
-        # Each step leaves a fifth of what is negative; what that makes of both signs together is divided out.
+        # Each step multiplies negative features by its slope. The sum of both signs then needs this correction.
         steps = 0 if self.shuffles else len(UPSAMPLING_STEPS[self.scale])
         mixing = TANH_GAIN / (1 + STEP_SLOPE**steps) * F.pad(signed.T, (0, width - len(signed)))
         start_with_colours(self.tail, mixing.repeat_interleave(len(self.tail.weight) // 3, 0))
 
     def forward(self, low: Tensor, *choices: object) -> Tensor:
-        """Enlarge a batch.
+        """Upscale a batch.
 
-        The trunk runs under the caller's autocast, if any; head, tail and image skip always run in the
-        precision of `low`, which is what keeps bf16 within one 8-bit level of fp32.
-
-        Args:
-            low: (N, 3, H, W), values in [0, 1].
-            choices: what the trunk takes beside features; nothing for a derived network.
-        Returns:
-            (N, 3, scale * H, scale * W), about [0, 1]: not clamped.
-        """
-        with torch.autocast(low.device.type, enabled=False):
-            features = self.head(self._centred(low))
-        features = self._through_trunk(features, *choices)
-        with torch.autocast(low.device.type, enabled=False):
-            output = self._finished(self.tail(features.to(low.dtype)), low)
-        return _shuffled(output, self.scale) if self.shuffles else output
-
-    def unshuffled(self, low: Tensor, *choices: object) -> Tensor:
-        """What training compares: the output before its pixel shuffle, all of it under the caller's autocast.
+        The trunk runs under the caller's autocast, if there is one. Head, tail and image skip always run in the
+        precision of `low`: that keeps bf16 within one 8-bit level of fp32.
 
         Args:
             low: (N, 3, H, W), values in [0, 1].
-            choices: what the trunk takes beside features.
+            choices: further arguments of the trunk. A supernet takes its mixtures here, a network nothing.
         Returns:
-            (N, 3 * scale**2, H, W), or (N, 3, scale * H, scale * W) where upsampling steps take the shuffle's
-            place; in the precision of `low`.
+            (N, 3, scale * H, scale * W), about in [0, 1]; values are not clamped.
         """
-        features = self._through_trunk(self.head(self._centred(low)), *choices)
-        return self._finished(self.tail(features).to(low.dtype), low)
+        with torch.autocast(low.device.type, enabled=False):
+            features = self.head(self._centre(low))
+        features = self._run_trunk(features, *choices)
+        with torch.autocast(low.device.type, enabled=False):
+            output = self._finish(self.tail(features.to(low.dtype)), low)
+        return _shuffle_pixels(output, self.scale) if self.shuffles else output
 
-    def _through_trunk(self, features: Tensor, *choices: object) -> Tensor:
+    def forward_unshuffled(self, low: Tensor, *choices: object) -> Tensor:
+        """Return the output before its pixel shuffle, as training compares it.
+
+        All of it runs under the caller's autocast.
+
+        Args:
+            low: (N, 3, H, W), values in [0, 1].
+            choices: further arguments of the trunk.
+        Returns:
+            (N, 3 * scale**2, H, W), or (N, 3, scale * H, scale * W) where upsampling steps replace the shuffle.
+            It has the precision of `low`.
+        """
+        features = self._run_trunk(self.head(self._centre(low)), *choices)
+        return self._finish(self.tail(features).to(low.dtype), low)
+
+    def _run_trunk(self, features: Tensor, *choices: object) -> Tensor:
         trunk = self.trunk(features, *choices)
         return features + trunk if self.long_skip else trunk
 
-    def _centred(self, low: Tensor) -> Tensor:
-        # Without biases a network maps 0 to 0, which tanh makes a medium grey: that has to be what 0 stands for.
+    def _centre(self, low: Tensor) -> Tensor:
+        # A network without biases maps 0 to 0, and the tanh makes that a medium grey. So grey must be 0 in the input.
         return 2 * low - 1 if self.family == "paper" else low
 
-    def _finished(self, output: Tensor, low: Tensor) -> Tensor:
+    def _finish(self, output: Tensor, low: Tensor) -> Tensor:
         if self.family == "paper":
             return (torch.tanh(output) + 1) / 2
-        # The nearest-upsampled input: before the shuffle, each colour added to all of its channels.
+        # The image skip. Before the shuffle, nearest upsampling means adding each colour to all of its channels.
         return (output.unflatten(1, (3, -1)) + low[:, :, None]).flatten(1, 2)
 
 
@@ -134,17 +145,17 @@ class Network(Frame):
     trunk: nn.Sequential
 
     def __init__(self, spec: ArchSpec) -> None:
-        trunk = nn.Sequential(*_trunk(spec))
+        trunk = nn.Sequential(*_build_trunk(spec))
         super().__init__(spec.family, spec.scale, spec.trunk_width, not spec.upsample_after, trunk, spec.long_skip)
         self.spec = spec
 
     def open_branches(self) -> None:
-        """Over-parameterise every full 3x3 convolution for training; computes the same as before."""
+        """Over-parameterise every full 3x3 convolution for training. The output does not change."""
         for conv in self._branching_convs():
             conv.open_branches()
 
     def close_branches(self) -> None:
-        """Collapse what `open_branches` opened, exactly; call it before saving a model."""
+        """Collapse what `open_branches` added, exactly. Call it before saving a model."""
         for conv in self._branching_convs():
             conv.close_branches()
 
@@ -152,14 +163,14 @@ class Network(Frame):
         return [module for module in self.modules() if isinstance(module, Conv) and module.can_branch]
 
 
-def _shuffled(output: Tensor, scale: int) -> Tensor:
-    """torch's pixel_shuffle, as one copy that does not mind channels being last."""
+def _shuffle_pixels(output: Tensor, scale: int) -> Tensor:
+    """Return torch's pixel_shuffle of (N, 3 * scale**2, H, W), made in one copy for every memory format."""
     batch, _, height, width = output.shape
     blocks = output.unflatten(1, (3, scale, scale)).permute(0, 1, 4, 2, 5, 3)
     return blocks.reshape(batch, 3, height * scale, width * scale)
 
 
-def _trunk(spec: ArchSpec) -> list[nn.Module]:
+def _build_trunk(spec: ArchSpec) -> list[nn.Module]:
     width = spec.trunk_width
     path = [
         UpsamplingStep(width, stage) if isinstance(stage, int) else Cell(spec.family, width, stage)

@@ -1,11 +1,10 @@
-"""What an architecture is, and what a search may choose among: plain data, no torch.
+"""Architectures as plain data, and the search spaces that they are chosen from.
 
-An `ArchSpec` says everything needed to rebuild a network except its weights. It can say every network of
-the two families this project knows:
+An `ArchSpec` holds everything that is needed to rebuild a network, except its weights. There are two families:
 
-- `edge`: pixel-shuffle tail, biases, PReLU, the nearest-upsampled input added to the output, and
-  with a long skip the head's features added to the trunk's;
-- `paper`: the networks of Wu et al. 2021 (arXiv:2101.06658), bias-free, ReLU, with either a pixel-shuffle
+- `edge`: biases, PReLU, a pixel shuffle behind the tail. The nearest-upsampled input is added to the output. With a
+  long skip, the head's features are added to the trunk's.
+- `paper`: the networks of Wu et al. 2021 (arXiv:2101.06658). No biases, ReLU, and either a pixel shuffle behind the
   tail or upsampling steps between the cells.
 """
 
@@ -15,52 +14,48 @@ from functools import cached_property
 from typing import Any
 
 from trinas.errors import SpecError
+from trinas.networks.primitives import PRIMITIVES
 
-SCHEMA = 2
-"""Version of the JSON form; a newer one is refused rather than guessed at. The first one knew no long skip."""
+ARCH_SCHEMA = 2
+"""Version of the JSON form of an architecture. A newer one is refused. Version 1 had no `long_skip`."""
 
 SCALES = (2, 3, 4)
-
-PRIMITIVES: dict[str, tuple[str, ...]] = {
-    "edge": ("skip", "conv3x3", "residual", "gated", "mixer5", "mixer7"),
-    "paper": ("skip", "conv3x3", "residual", "dws"),
-}
-"""The primitives of each family, in the order of the paper's indices."""
+"""Output pixels per input pixel along each side."""
 
 UPSAMPLING_STEPS: dict[int, tuple[int, ...]] = {2: (2,), 3: (3,), 4: (2, 2)}
-"""Factors of the nearest-neighbour upsampling steps that together make a scale."""
+"""Scale -> factors of the upsampling steps that together reach it."""
 
 
 @dataclass(frozen=True)
 class SlotSpec:
-    """One slot of a cell: a primitive and how many channels it hands on."""
+    """One slot of a cell."""
 
-    primitive: str
-    width: int
+    primitive: str  # a name in PRIMITIVES
+    width: int  # channels of its output
 
 
 @dataclass(frozen=True)
 class CellSpec:
-    """A chain of slots; the last one's width is the network's trunk width."""
+    """A chain of slots. The last one has the trunk width."""
 
     slots: tuple[SlotSpec, ...]
 
 
 @dataclass(frozen=True)
 class ArchSpec:
-    """One discrete architecture: all that is needed to rebuild a network, except its weights.
+    """An architecture: everything that is needed to rebuild a network, except its weights.
 
     Raises:
-        SpecError: the description is not a network that can be built.
+        SpecError: no network can be built from it.
     """
 
     family: str  # a key of PRIMITIVES
     scale: int  # output pixels per input pixel, along each side
     trunk_width: int  # channels between cells
     cells: tuple[CellSpec, ...]  # the cells on the chosen path, in order
-    upsample_after: tuple[int, ...] = ()  # cells before each upsampling step; empty: pixel-shuffle tail
-    plain_convs: int = 0  # 3x3 convolutions at trunk width that follow the last cell
-    long_skip: bool = False  # whether the tail reads the sum of head and trunk, and not the trunk alone
+    upsample_after: tuple[int, ...] = ()  # cells before each upsampling step; empty: a pixel shuffle behind the tail
+    plain_convs: int = 0  # 3x3 convolutions at trunk width behind the last cell
+    long_skip: bool = False  # whether the tail reads the sum of head and trunk instead of the trunk alone
 
     def __post_init__(self) -> None:
         complaints = _complaints(self)
@@ -68,7 +63,7 @@ class ArchSpec:
             raise SpecError(f"not a valid architecture: {'; '.join(complaints)}")
 
     def path(self) -> "list[CellSpec | int]":
-        """What lies between head and plain convolutions, in order: cells, and factors of upsampling steps."""
+        """Return what lies between head and plain convolutions, in order: cells, and factors of upsampling steps."""
         steps = list(zip(self.upsample_after, UPSAMPLING_STEPS[self.scale], strict=False))
         path: list[CellSpec | int] = []
         for position in range(len(self.cells) + 1):
@@ -77,13 +72,13 @@ class ArchSpec:
         return path
 
     def to_json(self) -> str:
-        """The spec as JSON; `from_json` gives it back exactly."""
+        """Return the spec as JSON, which `from_json` reads."""
         return json.dumps(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """The spec as JSON-able data; a slot is a pair [primitive, width]."""
+        """Return the spec as data for JSON. A slot is a pair [primitive, width]."""
         return {
-            "schema": SCHEMA,
+            "schema": ARCH_SCHEMA,
             "family": self.family,
             "scale": self.scale,
             "trunk_width": self.trunk_width,
@@ -95,10 +90,10 @@ class ArchSpec:
 
     @staticmethod
     def from_json(text: str) -> "ArchSpec":
-        """Read what `to_json` wrote.
+        """Read the output of `to_json`.
 
         Raises:
-            SpecError: `text` is anything else, unknown keys and newer schemas included.
+            SpecError: `text` is not an architecture, has unknown keys or a newer schema.
         """
         try:
             return ArchSpec.from_dict(json.loads(text))
@@ -107,19 +102,19 @@ class ArchSpec:
 
     @staticmethod
     def from_dict(data: object) -> "ArchSpec":
-        """Read what `to_dict` made, in this schema or the first.
+        """Read the output of `to_dict`, of this schema or the first.
 
         Raises:
-            SpecError: `data` is anything else, unknown keys and newer schemas included.
+            SpecError: `data` is not an architecture, has unknown keys or a newer schema.
         """
         if not isinstance(data, dict):
             raise SpecError("not a valid architecture: not a JSON object")
         if data.get("schema") == 1:
-            data = {"long_skip": False} | data | {"schema": SCHEMA}
-        if data.get("schema") != SCHEMA:
+            data = {"long_skip": False} | data | {"schema": ARCH_SCHEMA}
+        if data.get("schema") != ARCH_SCHEMA:
             found = data.get("schema")
             raise SpecError(
-                f"not a valid architecture: schema {found!r}, this version reads {SCHEMA}; "
+                f"not a valid architecture: schema {found!r}, this version reads {ARCH_SCHEMA}; "
                 "a newer trinas-upscale may be needed"
             )
         expected = {"schema", *(field.name for field in fields(ArchSpec))}
@@ -140,9 +135,12 @@ class ArchSpec:
 
 
 def _complaints(spec: ArchSpec) -> list[str]:
-    """What is wrong with a spec; nothing when it can be built."""
+    """Return everything that is wrong with a spec; an empty list means that it can be built."""
     if not isinstance(spec.family, str) or spec.family not in PRIMITIVES:
         return [f"family {spec.family!r} is none of {', '.join(PRIMITIVES)}"]
+    names = tuple(
+        PRIMITIVES[spec.family]
+    )  # a tuple, since a file may have a list in place of a name: a dict cannot look that up
     complaints = []
     if not _is_count(spec.scale) or spec.scale not in SCALES:
         complaints.append(f"scale {spec.scale!r} is none of {SCALES}")
@@ -158,7 +156,7 @@ def _complaints(spec: ArchSpec) -> list[str]:
         elif cell.slots[-1].width != spec.trunk_width:
             complaints.append(f"cell {number} must end at the trunk width, {spec.trunk_width}")
         for slot in cell.slots:
-            if slot.primitive not in PRIMITIVES[spec.family]:
+            if slot.primitive not in names:
                 complaints.append(f"cell {number}: {slot.primitive!r} is no primitive of {spec.family}")
             if not _is_count(slot.width, at_least=1):
                 complaints.append(f"cell {number}: width {slot.width!r} is not a positive whole number")
@@ -166,6 +164,7 @@ def _complaints(spec: ArchSpec) -> list[str]:
 
 
 def _path_complaints(spec: ArchSpec) -> list[str]:
+    """Return what is wrong with the upsampling steps, plain convolutions and long skip of an otherwise valid spec."""
     steps = spec.upsample_after
     complaints = []
     if spec.family == "edge" and (steps or spec.plain_convs):
@@ -187,34 +186,35 @@ def _is_count(value: object, at_least: int = 0) -> bool:
 
 @dataclass(frozen=True)
 class PathNode:
-    """A place in the tree of paths: a cell or an upsampling step, and what lies before it."""
+    """A node in the tree of all paths: a cell or an upsampling step."""
 
-    parent: int | None  # index of the node it follows; None: it follows the head
-    step: int | None  # factor of the upsampling step that it is; None: it is a cell
-    factor: int  # upsampling so far, along each side, this node's step included
-    cells: int  # cells on the way here, this node included
+    parent: int | None  # index of the node before it; None: the head is before it
+    step: int | None  # factor of the upsampling step; None: this node is a cell
+    factor: int  # of all upsampling up to and including this node, along each side
+    cells: int  # number of cells up to and including this node
     is_candidate: bool  # whether a network may end here
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What a search may choose among.
+    """All networks that a search chooses from.
 
-    - `edge`: the edge family, pixel-shuffle tail; the path is a chain, the network level a search of depth.
-    - `edge-all`: the same with every primitive of the family.
-    - `paper-b`: the same for the paper family.
-    - `paper-a`: the paper family with upsampling steps, whose places among the cells are searched too.
+    - `edge`: networks of the edge family, with the primitives `skip` and `conv3x3`. The path is a chain of cells, and
+      the search chooses how many of them are kept.
+    - `edge-all`: the same with all primitives of the family.
+    - `paper-b`: the same with all primitives of the paper family.
+    - `paper-a`: the paper family with upsampling steps. The search also chooses where among the cells they are.
 
     Raises:
-        SpecError: there is no such space.
+        SpecError: there is no such space, or it has no such scale or sizes.
     """
 
     name: str  # a key of SPACES
     scale: int  # output pixels per input pixel, along each side
-    trunk_width: int  # channels between cells, and the widest a slot can be
-    cells: int  # the most that a path has
+    trunk_width: int  # channels between cells; no slot is wider
+    cells: int  # on the longest path
     slots: int  # per cell
-    searched_cells: int  # the others, the first ones, are on every path; their slots are searched all the same
+    searched_cells: int  # at the end of the chain, which a path may leave out; the slots of all cells are searched
 
     def __post_init__(self) -> None:
         if self.name not in SPACES:
@@ -229,31 +229,32 @@ class SearchSpace:
 
     @property
     def family(self) -> str:
+        """The family of its networks, a key of PRIMITIVES."""
         return SPACES[self.name].family
 
     @property
     def searches_upsampling(self) -> bool:
-        """Whether upsampling steps have searched places; else a pixel shuffle follows the tail."""
+        """Whether the places of upsampling steps are searched. If not, a pixel shuffle follows the tail."""
         return SPACES[self.name].searches_upsampling
 
     @property
     def long_skip(self) -> bool:
-        """Whether its networks have one."""
+        """Whether its networks have a long skip."""
         return self.family == "edge"
 
     @property
     def primitives(self) -> tuple[str, ...]:
-        """Candidates of the cell level."""
+        """The candidates for a slot's primitive."""
         return SPACES[self.name].primitives
 
     @cached_property
     def widths(self) -> tuple[int, ...]:
-        """Candidates of the kernel level, ascending; the last is the trunk width."""
+        """The candidates for a slot's width, ascending. The last is the trunk width."""
         return candidate_widths(self.family, self.trunk_width)
 
     @cached_property
     def nodes(self) -> tuple[PathNode, ...]:
-        """The tree of paths, depth first: the cells on every path, then what may follow them."""
+        """The tree of paths, depth first. It begins with the cells that are on every path."""
         steps = UPSAMPLING_STEPS[self.scale] if self.searches_upsampling else ()
         always = self.cells - self.searched_cells
         nodes: list[PathNode] = []
@@ -276,20 +277,20 @@ class SearchSpace:
 
     @cached_property
     def candidates(self) -> tuple[int, ...]:
-        """Indices of the nodes at which a network may end: the candidates of the network level."""
+        """Indices of the nodes at which a network may end: the candidates for the path."""
         return tuple(index for index, node in enumerate(self.nodes) if node.is_candidate)
 
     @cached_property
     def cell_nodes(self) -> tuple[int, ...]:
-        """Indices of the nodes that are cells, each with slots of its own."""
+        """Indices of the nodes that are cells. Each has its own slots."""
         return tuple(index for index, node in enumerate(self.nodes) if node.step is None)
 
     def row_of(self, node: int) -> int:
-        """Where a cell's decisions are among those of all cells."""
+        """Return the row of a cell's decisions among those of all cells."""
         return self.cell_nodes.index(node)
 
     def path_to(self, node: int) -> tuple[int, ...]:
-        """Indices of the nodes from the head to `node`, both ends of the way included."""
+        """Return the indices of the nodes on the path from the head to `node`, which is included."""
         path: list[int] = []
         index: int | None = node
         while index is not None:
@@ -299,12 +300,12 @@ class SearchSpace:
 
     @property
     def bare_spec(self) -> ArchSpec:
-        """The network without cells: what every network of the space costs at least."""
+        """The network without cells. Every network of the space costs at least as much."""
         steps = UPSAMPLING_STEPS[self.scale] if self.searches_upsampling else ()
         return ArchSpec(self.family, self.scale, self.trunk_width, (), (0,) * len(steps), long_skip=self.long_skip)
 
     def spec(self, choice: "Choice") -> ArchSpec:
-        """The network that a choice stands for."""
+        """Return the architecture of a choice."""
         cells: list[CellSpec] = []
         steps: list[int] = []
         for index in self.path_to(choice.node):
@@ -320,37 +321,37 @@ class SearchSpace:
 
 @dataclass(frozen=True)
 class Choice:
-    """One candidate of every decision of a space, as indices; rows follow `SearchSpace.cell_nodes`."""
+    """One candidate for every decision of a space, as indices. Rows follow `SearchSpace.cell_nodes`."""
 
-    node: int  # of SearchSpace.nodes: where the network ends
-    primitives: tuple[tuple[int, ...], ...]  # of SearchSpace.primitives: one per slot
-    widths: tuple[tuple[int, ...], ...]  # of SearchSpace.widths: one per slot but the last
+    node: int  # in SearchSpace.nodes: the end of the path
+    primitives: tuple[tuple[int, ...], ...]  # in SearchSpace.primitives, one a slot
+    widths: tuple[tuple[int, ...], ...]  # in SearchSpace.widths, one a slot except the last of a cell
 
 
 @dataclass(frozen=True)
 class SpaceKind:
-    """What spaces of one name have in common."""
+    """Everything that search spaces of the same name have in common."""
 
     family: str
-    primitives: tuple[str, ...]  # candidates of the cell level
+    primitives: tuple[str, ...]  # candidates for a slot's primitive
     searches_upsampling: bool
 
 
 SPACES = {
-    # Without gates, residual blocks and mixers, with which results got worse (docs/LOG.md).
+    # The other primitives made results worse (docs/LOG.md).
     "edge": SpaceKind("edge", ("skip", "conv3x3"), searches_upsampling=False),
-    "edge-all": SpaceKind("edge", PRIMITIVES["edge"], searches_upsampling=False),
-    "paper-a": SpaceKind("paper", PRIMITIVES["paper"], searches_upsampling=True),
-    "paper-b": SpaceKind("paper", PRIMITIVES["paper"], searches_upsampling=False),
+    "edge-all": SpaceKind("edge", tuple(PRIMITIVES["edge"]), searches_upsampling=False),
+    "paper-a": SpaceKind("paper", tuple(PRIMITIVES["paper"]), searches_upsampling=True),
+    "paper-b": SpaceKind("paper", tuple(PRIMITIVES["paper"]), searches_upsampling=False),
 }
 
 
 def candidate_widths(family: str, trunk_width: int) -> tuple[int, ...]:
-    """Output widths that a slot may have, ascending.
+    """Return the widths that a slot may have, ascending. The trunk width is always among them.
 
-    Edge: from half the trunk width on every multiple of 8, of 4 where that is below 32: narrower ones made bottlenecks
-    that cost a search nothing and its network much. Paper: 1/3, 1/2, 2/3, 5/6 and
-    all of it, rounded half up to a multiple of 8. The trunk width is always among them.
+    - Edge: all multiples of 8 from half the trunk width on; multiples of 4 for trunk widths below 32. Narrower slots
+      made bottlenecks: a supernet lost nothing by them, the network that was derived from it lost much.
+    - Paper: 1/3, 1/2, 2/3 and 5/6 of the trunk width, rounded half up to a multiple of 8, and all of it.
     """
     if family == "edge":
         step = 4 if trunk_width < 32 else 8
@@ -364,8 +365,14 @@ def candidate_widths(family: str, trunk_width: int) -> tuple[int, ...]:
 
 
 def _paper_network(path: str, primitives: str, widths: str, plain_convs: int = 0) -> ArchSpec:
-    """`path`: 0 is a cell, 1 an upsampling step; `primitives`, `widths`: indices of candidates, a word a cell."""
-    names, candidates = PRIMITIVES["paper"], candidate_widths("paper", 64)
+    """Return a network in the notation of the paper.
+
+    Args:
+        path: 0 for a cell, 1 for an upsampling step.
+        primitives: for each cell a word, with the index of each slot's primitive.
+        widths: the same for the widths, except that the last slot of a cell has the trunk width.
+    """
+    names, candidates = tuple(PRIMITIVES["paper"]), candidate_widths("paper", 64)
     cells = []
     for chosen, kept in zip(primitives.split(), widths.split(), strict=True):
         slots = zip(chosen, [*(candidates[int(index)] for index in kept), 64], strict=True)
@@ -381,11 +388,11 @@ PAPER_NETWORKS = {
     "paper-b2": _paper_network("00000", "00330 32311 10103 33113 31111", "1040 1232 4401 4300 1440", plain_convs=1),
     "paper-b3": _paper_network("00", "00020 33110", "2033 4310", plain_convs=2),
 }
-"""The networks that Wu et al. 2021 derived, for x4; `train --arch` takes these names."""
+"""The x4 networks of Wu et al. 2021. `train --arch` takes these names."""
 
 
 def named_spec(name: str) -> ArchSpec:
-    """The architecture that a name stands for.
+    """Return one of `PAPER_NETWORKS`.
 
     Raises:
         SpecError: there is no such name.

@@ -18,6 +18,7 @@ from trinas.files import write_atomically
 from trinas.images.read_write import to_levels
 from trinas.inference.compare import detailed_places, enlarged_place
 from trinas.networks.network import Network
+from trinas.networks.primitives import PRIMITIVES
 from trinas.networks.space import ArchSpec, SearchSpace
 from trinas.search.record import EVENTS_FILE, STAGES, stage_steps
 from trinas.training.data import GENERATED_FOLDER
@@ -25,15 +26,6 @@ from trinas.training.metrics import Pixels, upscale_bicubic
 
 PAGE_FILE = "report.html"
 
-PRIMITIVE_WORDS = {
-    "conv3x3": "looks at 3 by 3 neighbours",
-    "residual": "adds a correction made by two 3 by 3 convolutions",
-    "gated": "a 3 by 3 convolution whose output is dimmed place by place",
-    "mixer5": "looks at 5 by 5 neighbours, channel by channel, then mixes channels",
-    "mixer7": "looks at 7 by 7 neighbours, channel by channel, then mixes channels",
-    "dws": "spreads its input over four times as many channels, looks at 3 by 3 neighbours in each, and gathers them",
-}
-SKIP_WORDS = {"edge": "hands its input on, for free", "paper": "mixes channels, each place by itself"}
 BUDGET_WORDS = {
     "params": ("parameters", 1.0),
     "macs": ("billion multiply-adds for a 1280x720 picture", 1e-9),
@@ -151,16 +143,21 @@ def drawing_style() -> str:
 
 
 def _templates() -> jinja2.Environment:
-    return jinja2.Environment(
+    templates = jinja2.Environment(
         loader=jinja2.PackageLoader("trinas.reports", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
+    # By name: primitives of the same name have the same colours in both families.
+    templates.globals["colours"] = {
+        name: primitive.colours for family in PRIMITIVES.values() for name, primitive in family.items()
+    }
+    return templates
 
 
 def _words(family: str) -> dict[str, str]:
-    return PRIMITIVE_WORDS | {"skip": SKIP_WORDS[family]}
+    return {name: primitive.words for name, primitive in PRIMITIVES[family].items()}
 
 
 def _settings(report: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from trinas.config import Budgets
 from trinas.errors import BudgetError
-from trinas.networks.cost import QUOTED_OUTPUT_PX, primitive_convs, spec_cost
+from trinas.networks.cost import QUOTED_OUTPUT_PX, spec_cost
+from trinas.networks.primitives import find_primitive
 from trinas.networks.space import SPACES, ArchSpec, Choice, SearchSpace
 from trinas.search.sparse import survival
 from trinas.search.supernet import Mixtures
@@ -40,7 +41,7 @@ class CostModel:
     def __init__(self, space: SearchSpace, slot_ms: Tensor | None = None, base_ms: float = 0.0) -> None:
         """
         Args:
-            slot_ms: (K, W, W) of `latency.slot_table`, where time has a budget.
+            slot_ms: (K, W, W) of `latency.measure_slot_times`, where time has a budget.
             base_ms: ms per output megapixel of the network without cells.
         """
         self.space, self.slot_ms, self.base_ms = space, slot_ms, base_ms
@@ -64,7 +65,7 @@ class CostModel:
     def _table(self, of: Callable[..., int]) -> Tensor:
         widths, family = self.space.widths, self.space.family
         rows = [
-            [[sum(map(of, primitive_convs(family, name, w_in, w_out))) for w_out in widths] for w_in in widths]
+            [[sum(map(of, find_primitive(family, name).convs(w_in, w_out))) for w_out in widths] for w_in in widths]
             for name in self.space.primitives
         ]
         return torch.tensor(rows, dtype=torch.float64)

@@ -22,7 +22,7 @@ from trinas.config import Budgets, SearchConfig, TrainConfig
 from trinas.device import chosen_precision, memory_shortage_named, pick_device, synchronize, training_precision
 from trinas.errors import BudgetError, DataError, RunError, SpecError
 from trinas.files import write_atomically
-from trinas.networks.latency import network_ms_per_mp, slot_table, spec_ms_per_mp
+from trinas.networks.latency import measure_ms_per_mp, measure_slot_times, measure_spec_ms_per_mp
 from trinas.networks.network import Network
 from trinas.networks.space import ArchSpec, Choice, SearchSpace
 from trinas.reports.pages import write_page
@@ -115,7 +115,7 @@ Pairs = Sequence[tuple[Pixels, Pixels]]
 class Times:
     """What was measured because time has a budget."""
 
-    slot_ms: list[list[list[float]]] | None = None  # as `latency.slot_table`; None: time has no budget
+    slot_ms: list[list[list[float]]] | None = None  # as `latency.measure_slot_times`; None: time has no budget
     base_ms: float = 0.0  # of the network without cells
     slowdowns: list[float] = field(default_factory=list)  # measured over expected, of each network that was too slow
 
@@ -397,10 +397,13 @@ def _learner(space: SearchSpace, config: SearchConfig, times: Times, precision: 
 def _measured_times(space: SearchSpace, config: SearchConfig, device: torch.device) -> Times:
     """Of slots and of the bare network, rescaled so that they add up to the time of the largest network."""
     precision = chosen_precision(config.precision, device, space.trunk_width)
-    times = Times(slot_table(space, device, precision).tolist(), spec_ms_per_mp(space.bare_spec, device, precision))
+    times = Times(
+        measure_slot_times(space, device, precision).tolist(),
+        measure_spec_ms_per_mp(space.bare_spec, device, precision),
+    )
     largest = largest_choice(space)
     promised = times.costs(space).of(largest)["ms_per_mp"]
-    costs = times.costs(space).rescaled(spec_ms_per_mp(space.spec(largest), device, precision) / promised)
+    costs = times.costs(space).rescaled(measure_spec_ms_per_mp(space.spec(largest), device, precision) / promised)
     assert costs.slot_ms is not None
     return Times(costs.slot_ms.tolist(), costs.base_ms)
 
@@ -602,7 +605,7 @@ class _Search:
         known, learner = self.run.times.slowdowns, self.learner
         if self.run.repeats:
             return known[attempt] if attempt < len(known) else None
-        measured = spec_ms_per_mp(self.run.space.spec(choice), learner.device, self._running_precision)
+        measured = measure_spec_ms_per_mp(self.run.space.spec(choice), learner.device, self._running_precision)
         assert self.config.budgets.ms_per_mp is not None
         return measured / learner.costs.of(choice)["ms_per_mp"] if measured > self.config.budgets.ms_per_mp else None
 
@@ -690,7 +693,7 @@ class _Search:
     def _write_report(self, network: Network, costs: dict[str, float]) -> None:
         run, learner = self.run, self.learner
         held_out = image_pairs(split(self.photographs)[1], run.space.scale)
-        measured = network_ms_per_mp(copy.deepcopy(network), learner.device, self._running_precision)
+        measured = measure_ms_per_mp(copy.deepcopy(network), learner.device, self._running_precision)
         report = {
             "space": asdict(run.space),
             "settings": asdict(self.config),

@@ -106,7 +106,7 @@ class Learner:
         if self.supernet.shuffles:
             high = F.pixel_unshuffle(high, self.supernet.scale)
         with autocast(self.device, self.precision):
-            output = self.supernet.unshuffled(low, mixtures)
+            output = self.supernet.forward_unshuffled(low, mixtures)
         return (output - high).abs().mean()
 
     def state(self) -> dict[str, Any]:

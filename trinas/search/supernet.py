@@ -17,8 +17,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from trinas.networks.network import Frame, Network
-from trinas.networks.primitives import HIDDEN_WIDTHS, PAPER_RESIDUAL_SCALE, UpsamplingStep, build_primitive
+from trinas.networks.layers import UpsamplingStep
+from trinas.networks.network import PAPER_RESIDUAL_SCALE, Frame, Network
+from trinas.networks.primitives import build_primitive, find_primitive
 from trinas.networks.space import Choice, SearchSpace
 from trinas.search.sparse import largest_radius, sparsestmax, survival
 
@@ -250,7 +251,7 @@ class Cells(nn.Module):
         projected = not (isinstance(same, float) and same == 1)
         skeleton, shapes = _skeleton(family, name, w_in.live, w_out.live, projected)
         weights = first_channels(dict(module.named_parameters()), shapes)
-        for conv, (side, times) in HIDDEN_WIDTHS.get((family, name), {}).items():
+        for conv, (side, times) in find_primitive(family, name).hidden.items():
             mask = (w_in if side == "in" else w_out).mask
             if mask is not None:
                 weights[f"{conv}.weight"] = weights[f"{conv}.weight"] * mask.repeat_interleave(times)[:, None, None]

@@ -427,7 +427,7 @@ class TrainStep:
         if not self.network.spec.upsample_after:
             high = F.pixel_unshuffle(high, self.network.spec.scale)
         with autocast(self.device, self.precision):
-            output = self.network.unshuffled(low)
+            output = self.network.forward_unshuffled(low)
         # The loss's gradient by hand: autograd's takes as long as the whole trunk of a small network.
         error = output.detach() - high.contiguous(memory_format=torch.channels_last)
         if squared:
