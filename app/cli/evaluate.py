@@ -68,7 +68,7 @@ def _load_upscaler(model: str | None, scale: int | None, config: UpscaleConfig) 
     name = model or default_model(scale or DEFAULT_SCALE)
     loaded = load_model(name)
     if scale not in (None, loaded.scale):
-        raise ModelError(f"{name} upscales {loaded.scale} times, not {scale}; leave out --model or -s {scale}")
+        raise ModelError(f"{name} has scale {loaded.scale}, not {scale}; leave out --model or -s {scale}")
     return Upscaler(loaded, config), name
 
 

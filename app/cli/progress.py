@@ -11,6 +11,8 @@ from rich.text import Text
 from ..words import format_duration, format_megabytes
 from .terminal import make_console, say
 
+BAR_WIDTH = 20
+
 
 class _TimeLeftColumn(ProgressColumn):
     """The time left, as far as the progress so far tells."""
@@ -36,7 +38,7 @@ class ProgressLine:
         self.is_drawn = sys.stderr.isatty() and not hidden
         columns = [
             TextColumn("{task.description}", markup=False),
-            BarColumn(24),
+            BarColumn(BAR_WIDTH),
             TextColumn("{task.fields[words]}", markup=False, table_column=Column(overflow="fold")),
             *([_TimeLeftColumn()] if estimates_time else []),
         ]

@@ -47,7 +47,7 @@ def print_table(
     is_terminal = sys.stdout.isatty()
     table = _build_table(rows, headers, numbers, foldable, has_rule=is_terminal)
     console = make_console(width=None if is_terminal else UNLIMITED_WIDTH)
-    console.width = max(console.width, sum((column.min_width or 0) + 3 for column in table.columns))
+    console.width = max(console.width, sum((column.min_width or 0) + 2 for column in table.columns))
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():
@@ -89,7 +89,8 @@ def _build_table(
 
     lines = [headers, *rows] if headers else rows
     frame = box.SIMPLE_HEAD if has_rule and headers else None
-    table = Table(box=frame, show_header=bool(headers), show_edge=False, pad_edge=False)
+    gap = 1 if frame else 2  # a frame adds one itself
+    table = Table(box=frame, show_header=bool(headers), show_edge=False, pad_edge=False, padding=(0, gap, 0, 0))
     for number, cells in enumerate(zip(*lines, strict=True)):
         width = max(map(cell_len, cells))
         table.add_column(

@@ -205,7 +205,7 @@ class _Reporter:
         self.finished = progress.step == progress.steps
         if isnan(progress.steps_per_second):  # before the first step
             return
-        quality = f"PSNR {format_psnr(progress.psnr, 3)} (best {format_psnr(progress.best_psnr, 3)})  "
+        quality = f"PSNR {format_psnr(progress.psnr, 3)} (best {progress.best_psnr:.3f})  "
         words = (
             f"{progress.steps_per_second:.1f} steps/s  loss {progress.loss:.5f}  "
             f"{'' if isnan(progress.psnr) else quality}{format_duration(progress.seconds_left)} left"

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from trinas.config import DEFAULT_SCALE, MAX_INPUT_PX, MAX_OUTPUT_PX, SaveConfig, SizeConfig, UpscaleConfig
+from trinas.timer import Timer
 
 from ..words import format_count, format_list, format_seconds
 from .options import (
@@ -157,7 +157,7 @@ def upscale_images(
     """Upscale images (the default command). Alpha, colours, bit depth and metadata are kept.
 
     Results are named `<stem>_x<scale>`, in the input's own format. Results that exist already are skipped. A bad file
-    is reported and the others go on; the exit code is then 1.
+    is reported, the others are still upscaled, and the exit code is 1.
     """
     with refuse_bad_values():
         size = SizeConfig(scale, width, height, long_side, to_pixels(max_input_mp), to_pixels(max_output_mp))
@@ -217,11 +217,10 @@ def _run(batch: Batch, *, quiet: bool, as_json: bool) -> None:
     if count and not quiet:
         say(f"Upscaling {format_count(count, 'image')} {_describe_size(batch.size)} on {batch.enlarger.device}")
     outcomes: list[Outcome] = []
-    started = time.perf_counter()
     interrupted = False
     progress = ImageProgress([job.source for job in jobs], hidden=quiet)
     running = run_jobs(jobs, batch.enlarger, batch.size, batch.save, overwrite=batch.overwrite, on_tile=progress.move)
-    with progress:
+    with Timer() as timer, progress:
         try:
             for outcome in running:
                 outcomes.append(outcome)  # one by one, so that an interruption keeps those before it
@@ -232,7 +231,7 @@ def _run(batch: Batch, *, quiet: bool, as_json: bool) -> None:
     if as_json:
         print_json({**_summarise(outcomes), "left_out": batch.left_out})
     if not quiet:
-        _print_summary(outcomes, batch.output, time.perf_counter() - started)
+        _print_summary(outcomes, batch.output, timer.seconds)
     if interrupted:
         say(f"Stopped; {format_count(len(jobs) - len(outcomes), 'image')} not done.")
         _exit_at_once(130)
@@ -253,7 +252,7 @@ def _describe_size(size: SizeConfig) -> str:
         return f"to a longer side of {size.long_side} pixels"
     sides = [(size.width, "wide"), (size.height, "high")]
     wanted = [f"{side} pixels {word}" for side, word in sides if side is not None]
-    return f"to {' and '.join(wanted)}" if wanted else f"{size.scale or DEFAULT_SCALE:g} times"
+    return f"to {' and '.join(wanted)}" if wanted else f"at scale {size.scale or DEFAULT_SCALE:g}"
 
 
 def _describe_outcome(outcome: "Outcome", quiet: bool) -> str:
