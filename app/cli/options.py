@@ -6,7 +6,6 @@ A command's own options stand above it in its module.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -44,7 +43,6 @@ ScaleOption = Annotated[
 SelfEnsembleOption = Annotated[
     bool, typer.Option("--tta", help="Take the mean over 8 turns and flips: slightly better, 8 times slower.")
 ]
-RunFolderOption = Annotated[Path | None, typer.Option("--output", "-o", help="New folder for the run.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the weights and of the batches.")]
 
 

@@ -146,8 +146,8 @@ def run_search(
 ) -> None:
     """Search for a network within your budgets and train it, ready for `--model`.
 
-    Give at least one budget. The network keeps all that you give. During the search the expected costs may exceed
-    them.
+    Give at least one budget. The network meets every budget that you give; during the search the
+    expected costs may be higher.
 
     Ctrl-C saves the state and ends. `--resume` ends with the same network as a run that was not stopped.
     """

@@ -17,7 +17,6 @@ from .options import (
     DeviceOption,
     Precision,
     PrecisionOption,
-    RunFolderOption,
     SeedOption,
     complete_model,
     refuse_bad_values,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from trinas.zoo.folder import Model
 
 DataOption = Annotated[list[Path], typer.Option(help="Folder of training images; repeat it for several.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="New folder for the run.")]
 ArchOption = Annotated[
     str | None, typer.Option(help="Architecture to train from scratch: a JSON file, or a name such as paper-b1.")
 ]
@@ -74,7 +74,7 @@ ValidateEveryOption = Annotated[int, typer.Option(min=1, help="Steps between val
 def run_training(
     ctx: typer.Context,
     data: DataOption,
-    output: RunFolderOption = None,
+    output: OutputOption = None,
     arch: ArchOption = None,
     start: StartOption = None,
     scale: NewScaleOption = None,
