@@ -1,4 +1,4 @@
-"""`python -m trinas_app` is `trinas-upscale`."""
+"""`python -m trinas_app` runs `trinas-upscale`."""
 
 from .cli import main
 

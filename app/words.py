@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from math import isnan, prod
 from pathlib import Path
 
+SUFFIXES = (("G", 1e9), ("M", 1e6), ("k", 1e3))
+
 
 def format_count(number: int, thing: str) -> str:
     """Return the number and its noun: 1 image, 1,234 images."""
@@ -12,10 +14,24 @@ def format_count(number: int, thing: str) -> str:
 
 def format_short(number: float) -> str:
     """Return three digits and a suffix: 98.3k, 1.2M, 60G."""
-    for suffix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for suffix, size in SUFFIXES:
         if number >= size:
             return f"{number / size:.3g}{suffix}"
     return f"{number:.3g}"
+
+
+def parse_short(text: str) -> float:
+    """Return the number that `format_short` writes, or a person does: 500k, 1.2M, 3G, 20000.
+
+    Raises:
+        ValueError: `text` is not such a number.
+    """
+    sizes = {suffix.lower(): size for suffix, size in SUFFIXES}
+    size = sizes.get(text[-1:].lower())
+    try:
+        return float(text[:-1]) * size if size else float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number such as 500k, 1.2M or 3G") from None
 
 
 def format_duration(seconds: float) -> str:
@@ -30,9 +46,19 @@ def format_duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def format_seconds(seconds: float) -> str:
+    """Return a time that is compared with others, to the hundredth: 0.28 s, 75.03 s."""
+    return f"{seconds:,.2f} s"
+
+
 def format_bytes(count: int) -> str:
     """Return the size of a file: 24 KB, 1.3 MB."""
     return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{max(1, round(count / 1e3))} KB"
+
+
+def format_megabytes(count: int) -> str:
+    """Return an amount of memory, or of a download, in whole megabytes: 389 MB, 3,530 MB."""
+    return f"{count / 1e6:,.0f} MB"
 
 
 def format_pixels(size: tuple[int, int]) -> str:
@@ -40,6 +66,11 @@ def format_pixels(size: tuple[int, int]) -> str:
     megapixels = prod(size) / 1e6
     text = f"{size[0]:,} × {size[1]:,} pixels"
     return f"{text} ({megapixels:.{1 if megapixels < 10 else 0}f} MP)" if megapixels >= 0.1 else text
+
+
+def format_psnr(decibels: float, decimals: int = 2) -> str:
+    """Return a PSNR: 31.42 dB."""
+    return f"{decibels:.{decimals}f} dB"
 
 
 def format_list(paths: Sequence[Path | str], shown: int = 3) -> str:

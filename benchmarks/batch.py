@@ -1,15 +1,16 @@
-"""A batch of real size: how well its stages overlap, what memory it takes, and what kills do to it.
+"""A batch of real size: how well its stages overlap, how much memory it takes, and what kills do to it.
 
     python benchmarks/batch.py overlap PHOTOS [--images 1000]
     python benchmarks/batch.py kills PHOTOS [--images 60] [--kills 20]
 
-PHOTOS is a folder of images; they are copied, under other names, until there are enough.
+PHOTOS is a folder of images. They are copied, under other names, until there are enough.
 
-overlap: one process enlarges them all. Prints its time against the sum of what the stages (reading, enlarging,
-writing) took one by one and against the slowest of them, and its memory after every tenth of the images.
+overlap: one process upscales them all. Prints its time against the sum of the times that the stages (reading,
+upscaling, writing) took, and against the slowest stage; and its memory after every tenth of the images.
 
-kills: a process enlarges them and is killed (SIGKILL) at random moments, again and again, then runs to its end. Prints
-whether each file that was there after a kill was whole, and whether the results are those of a run left in peace.
+kills: a process upscales them and is killed (SIGKILL) at random moments, again and again, and then runs to its end.
+Prints whether every file that was there after a kill was complete, and whether the results equal those of a run that
+was not killed.
 """
 
 import argparse
@@ -25,11 +26,14 @@ import time
 from itertools import cycle, islice
 from pathlib import Path
 
+from trinas.timer import Timer
+
 SCALE = "4"
 RSS_EVERY_S = 0.5
 
 
 def main() -> None:
+    """Run the task that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=("overlap", "kills"))
     parser.add_argument("photos", type=Path)
@@ -47,29 +51,22 @@ def main() -> None:
 
 
 def copy_photos(photos: Path, folder: Path, count: int) -> None:
+    """Fill a new folder with `count` copies of the files in `photos`."""
     folder.mkdir()
     sources = sorted(path for path in photos.iterdir() if path.is_file())
     for number, source in enumerate(islice(cycle(sources), count)):
         shutil.copy(source, folder / f"{number:05d}{source.suffix}")
 
 
-def command(folder: Path, results: str, *options: str) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "trinas_app",
-        str(folder / "photos"),
-        "-s",
-        SCALE,
-        "-o",
-        str(folder / results),
-        *options,
-    ]
+def build_command(folder: Path, results: str, *options: str) -> list[str]:
+    """Return the command that upscales the images of `folder` into its sub-folder `results`."""
+    places = [str(folder / "photos"), "-s", SCALE, "-o", str(folder / results)]
+    return [sys.executable, "-m", "trinas_app", *places, *options]
 
 
 def measure_overlap(folder: Path) -> None:
-    """Run the batch, watching its memory."""
-    process = subprocess.Popen(command(folder, "results", "--json"), stdout=subprocess.PIPE, text=True)
+    """Run the batch and print its times and its memory."""
+    process = subprocess.Popen(build_command(folder, "results", "--json"), stdout=subprocess.PIPE, text=True)
     count = len(list((folder / "photos").iterdir()))
     memory: dict[int, float] = {}
 
@@ -79,25 +76,25 @@ def measure_overlap(folder: Path) -> None:
             memory[done * 10 // count] = max(memory.get(done * 10 // count, 0), rss_mib(process.pid))
             time.sleep(RSS_EVERY_S)
 
-    start = time.perf_counter()
     watcher = threading.Thread(target=watch)
-    watcher.start()
-    summary = json.loads(process.communicate()[0])
-    seconds = time.perf_counter() - start
+    with Timer() as timer:
+        watcher.start()
+        summary = json.loads(process.communicate()[0])
     watcher.join()
     assert not summary["failed"], summary["failed"][:3]
     stages = {
         stage: sum(entry[f"{stage}_seconds"] for entry in summary["done"]) for stage in ("read", "enlarge", "write")
     }
     slowest = max(stages, key=lambda stage: stages[stage])
-    print(f"{len(summary['done'])} images, {seconds:.0f} s in all, start of the program included")
+    print(f"{len(summary['done'])} images, {timer.seconds:.0f} s in all, including the start of the program")
     print(", ".join(f"{stage} {total:.0f} s" for stage, total in stages.items()))
-    print(f"time against the sum of the stages: {seconds / sum(stages.values()):.2f}")
-    print(f"time against the slowest ({slowest}): {seconds / stages[slowest]:.2f}")
+    print(f"time against the sum of the stages: {timer.seconds / sum(stages.values()):.2f}")
+    print(f"time against the slowest ({slowest}): {timer.seconds / stages[slowest]:.2f}")
     print("largest memory in each tenth, MiB: " + " ".join(f"{memory[tenth]:.0f}" for tenth in sorted(memory)))
 
 
 def rss_mib(pid: int) -> float:
+    """Return the memory of a process in MiB; 0 if it has ended."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError):
@@ -106,39 +103,39 @@ def rss_mib(pid: int) -> float:
 
 
 def measure_kills(folder: Path, kills: int) -> None:
-    subprocess.run(command(folder, "expected", "-q"), check=True)
+    """Kill the batch again and again, and print what the kills left."""
+    subprocess.run(build_command(folder, "expected", "-q"), check=True)
     expected = checksums(folder / "expected")
-    start = time.perf_counter()
-    subprocess.run(command(folder, "timed", "-q"), check=True)
-    whole_run = time.perf_counter() - start
+    with Timer() as timer:
+        subprocess.run(build_command(folder, "timed", "-q"), check=True)
     shutil.rmtree(folder / "timed")
     moments = random.Random(0)
     damaged, leftovers, killed = 0, 0, 0
     while killed < kills:
-        process = subprocess.Popen(command(folder, "results", "-q"))
+        process = subprocess.Popen(build_command(folder, "results", "-q"))
         try:
-            # A run that starts late in the batch is over soon: a quarter of the whole time keeps most alive.
-            process.wait(moments.uniform(0, whole_run / 4))
+            # A run that resumes late in the batch ends soon: within a quarter of the whole time most still run.
+            process.wait(moments.uniform(0, timer.seconds / 4))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
             killed += 1
         else:
-            shutil.rmtree(folder / "results")  # it got to its end: from the beginning again
+            shutil.rmtree(folder / "results")  # it reached its end: begin again
         found = checksums(folder / "results")
         damaged += sum(expected[name] != checksum for name, checksum in found.items())
         leftovers = max(leftovers, len(list((folder / "results").glob(".trinas-*.tmp"))))
-    subprocess.run(command(folder, "results", "-q"), check=True)
+    subprocess.run(build_command(folder, "results", "-q"), check=True)
     is_equal = checksums(folder / "results") == expected
     print(f"{killed} kills over a batch of {len(expected)} images, then one run to its end")
-    print(f"files that were not whole after a kill: {damaged}; hidden temporary files left at most: {leftovers}")
-    print(f"results equal to those of a run left in peace, byte for byte: {'yes' if is_equal else 'NO'}")
+    print(f"files that were not complete after a kill: {damaged}; hidden temporary files left at most: {leftovers}")
+    print(f"results equal to those of a run that was not killed, byte for byte: {'yes' if is_equal else 'NO'}")
     if damaged or not is_equal:
         sys.exit(1)
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """Of every result; hidden files are none."""
+    """Return the SHA-256 of every result by its name; hidden files are not results."""
     paths = folder.glob("[!.]*") if folder.exists() else []
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 

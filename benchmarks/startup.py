@@ -1,4 +1,4 @@
-"""How soon the command line answers, beside Python itself and the import it avoids.
+"""How soon the command line answers, beside Python itself and the imports that it avoids.
 
 python benchmarks/startup.py
 """
@@ -6,7 +6,8 @@ python benchmarks/startup.py
 import statistics
 import subprocess
 import sys
-import time
+
+from trinas.timer import Timer
 
 COMMANDS = {
     "python -c pass": [sys.executable, "-c", "pass"],
@@ -19,13 +20,14 @@ ROUNDS = 7
 
 
 def main() -> None:
+    """Print the median time of each command."""
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for round_number in range(ROUNDS + 1):
-        for name, command in COMMANDS.items():  # in turn, so that a slow moment strikes all
-            start = time.perf_counter()
-            subprocess.run(command, check=True, capture_output=True)
+        for name, command in COMMANDS.items():  # in turn, so that a slow moment affects all of them
+            with Timer() as timer:
+                subprocess.run(command, check=True, capture_output=True)
             if round_number > 0:  # the first only fills the file cache
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(timer.seconds)
     reference = statistics.median(seconds["import torch"])
     print("| command | median, s | against `import torch` |")
     print("| --- | --- | --- |")

@@ -1,4 +1,4 @@
-"""Enlarge public-domain photographs four times and put them beside bicubic.
+"""Upscale public-domain photographs four times and compare them with bicubic.
 
     python examples/demo.py FOLDER
 
@@ -17,13 +17,14 @@ SCALE = 4
 PHOTOGRAPHS = {"chelsea": data.cat, "coffee": data.coffee, "astronaut": data.astronaut}
 
 CROPS = {"chelsea": (120, 75), "coffee": (265, 185), "astronaut": (160, 70)}
-"""Top left corner (x, y) of what is shown of each, in pixels of the original."""
+"""Top left corner (x, y) of the crop that is shown of each, in pixels of the original."""
 
 CROP_WIDTH, CROP_HEIGHT = 150, 100
 MARGIN, HEADER = 16, 56
 
 
 def main() -> None:
+    """Write photographs, results and comparison into the folder."""
     folder = Path(sys.argv[1])
     photos, upscaled = folder / "photos", folder / "upscaled"
     photos.mkdir(parents=True, exist_ok=True)
@@ -32,14 +33,14 @@ def main() -> None:
     command = [sys.executable, "-m", "trinas_app", str(photos), "-s", str(SCALE), "-o", str(upscaled), "--overwrite"]
     subprocess.run(command, check=True)
     comparison = folder / "comparison.png"
-    side_by_side(photos, upscaled).save(comparison)
-    print(f"\nThe photographs are in {photos}/, enlarged four times in {upscaled}/.")
+    draw_comparison(photos, upscaled).save(comparison)
+    print(f"\nThe photographs are in {photos}/, four times as large in {upscaled}/.")
     print(f"Look at {comparison}: bicubic on the left, TriNAS on the right.")
-    print(f"Your own pictures: {Path(sys.executable).parent / 'trinas-upscale'} photos/ -s 4")
+    print(f"Your own images: {Path(sys.executable).parent / 'trinas-upscale'} photos/ -s 4")
 
 
-def side_by_side(photos: Path, upscaled: Path) -> Image.Image:
-    """One row per photograph: the same crop by bicubic and by the network, at full size."""
+def draw_comparison(photos: Path, upscaled: Path) -> Image.Image:
+    """Return an image with one row a photograph: the same crop by bicubic and by the network, at full size."""
     width, height = CROP_WIDTH * SCALE, CROP_HEIGHT * SCALE
     sheet = Image.new("RGB", (2 * width + 3 * MARGIN, HEADER + len(CROPS) * (height + MARGIN)), color=(255, 255, 255))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(28)
@@ -49,10 +50,10 @@ def side_by_side(photos: Path, upscaled: Path) -> Image.Image:
         with Image.open(photos / f"{name}.png") as photo, Image.open(upscaled / f"{name}_x{SCALE}.png") as result:
             box = (left, top, left + CROP_WIDTH, top + CROP_HEIGHT)
             bicubic = photo.convert("RGB").resize((photo.width * SCALE, photo.height * SCALE), Image.Resampling.BICUBIC)
-            enlarged_box = tuple(SCALE * edge for edge in box)
-            for column, picture in enumerate((bicubic, result.convert("RGB"))):
+            upscaled_box = tuple(SCALE * edge for edge in box)
+            for column, image in enumerate((bicubic, result.convert("RGB"))):
                 place = (MARGIN + column * (width + MARGIN), HEADER + row * (height + MARGIN))
-                sheet.paste(picture.crop(enlarged_box), place)
+                sheet.paste(image.crop(upscaled_box), place)
     return sheet
 
 

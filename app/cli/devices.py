@@ -1,0 +1,17 @@
+"""`devices`: where networks can run."""
+
+from dataclasses import asdict
+
+from .options import JsonOption
+from .terminal import print_json, print_table
+
+
+def print_devices(as_json: JsonOption = False) -> None:
+    """List the devices that networks can run on. The one with a star is taken by auto."""
+    from trinas.device import list_devices
+
+    found = list_devices()
+    if as_json:
+        print_json([asdict(info) for info in found])
+    else:
+        print_table([[f"{info.name}{' *' if info.is_default else ''}", info.hardware] for info in found], foldable=[1])

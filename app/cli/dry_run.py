@@ -1,0 +1,64 @@
+"""`upscale --dry-run`: what a run would do, how long it would take, and what would fail."""
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ..words import format_count, format_duration, format_megabytes
+from .terminal import print_json, print_table, say
+
+if TYPE_CHECKING:
+    from trinas.inference.estimate import Estimate
+
+    from .upscale import Batch
+
+HEADERS = ["result", "size", "models", "seconds", "memory"]
+
+
+def print_estimates(batch: "Batch", *, as_json: bool) -> None:
+    """Say what a run would do.
+
+    Raises:
+        typer.Exit: something would fail; with exit code 1.
+    """
+    from trinas.inference.estimate import batch_memory_bytes, estimate_jobs
+
+    estimates = list(estimate_jobs(batch.plan.jobs, batch.enlarger, batch.size, batch.save, overwrite=batch.overwrite))
+    if as_json:
+        print_json({"files": [_to_json(estimate) for estimate in estimates], "left_out": batch.left_out})
+    else:
+        skipped = len(batch.plan.jobs) - len(estimates)
+        _print_estimates(estimates, skipped, batch_memory_bytes(estimates))
+    if any(estimate.work is None for estimate in estimates):
+        raise typer.Exit(1)
+
+
+def _to_json(estimate: "Estimate") -> dict[str, Any]:
+    row: dict[str, Any] = {"source": str(estimate.job.source), "result": str(estimate.job.result)}
+    if estimate.work is None:
+        return {**row, "problem": estimate.problem}
+    row |= {"size": estimate.work.size, "models": estimate.work.models, "why": estimate.work.why}
+    return {**row, "seconds": estimate.seconds, "memory_mb": round(estimate.memory_bytes / 1e6)}
+
+
+def _print_estimates(estimates: "list[Estimate]", skipped: int, memory_bytes: int) -> None:
+    rows, problems, seconds = [], [], 0.0
+    for estimate in estimates:
+        if estimate.work is None:
+            problems.append(estimate.problem)
+        else:
+            size = "x".join(map(str, estimate.work.size))
+            why = f" ({estimate.work.why})" if estimate.work.why else ""
+            models = (", ".join(estimate.work.models) or "none") + why
+            memory = format_megabytes(estimate.memory_bytes)
+            rows.append([str(estimate.job.result), size, models, f"{estimate.seconds:.1f}", memory])
+            seconds += estimate.seconds
+    if rows:
+        print_table(rows, HEADERS, numbers=[3, 4], foldable=[0, 2])
+    for problem in problems:
+        say(f"will fail: {problem}")
+    typer.echo(
+        f"{format_count(len(rows), 'image')} to upscale in about {format_duration(seconds)}, with up to "
+        f"{format_megabytes(memory_bytes)} of memory (several small images are in memory together). "
+        f"{skipped:,} with a result already, {len(problems):,} will fail. Nothing was written."
+    )

@@ -1,0 +1,77 @@
+"""`evaluate`: PSNR and SSIM of a model on images of your own."""
+
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trinas.config import DEFAULT_SCALE, UpscaleConfig
+from trinas.errors import ModelError, TrinasError
+
+from .options import (
+    DeviceOption,
+    JsonOption,
+    Precision,
+    PrecisionOption,
+    ScaleOption,
+    SelfEnsembleOption,
+    complete_model,
+)
+from .terminal import print_json, print_table
+
+if TYPE_CHECKING:
+    from trinas.inference.tiled import Upscaler
+    from trinas.training.metrics import Figures, ImageFigures
+
+ModelOption = Annotated[
+    str | None, typer.Option(help="Bundled name, a model's folder, or bicubic.", autocompletion=complete_model)
+]
+
+
+def measure_model(
+    images: Annotated[Path, typer.Argument(help="Folder of high-resolution images, or one image.")],
+    scale: ScaleOption = None,
+    model: ModelOption = None,
+    tta: SelfEnsembleOption = UpscaleConfig.tta,
+    device: DeviceOption = UpscaleConfig.device,
+    precision: PrecisionOption = Precision.AUTO,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure PSNR and SSIM on Y as the field does: reduce each image, upscale it again, compare."""
+    from trinas.training.metrics import evaluate_model, upscale_bicubic
+
+    if not images.exists():
+        raise TrinasError(f"{images}: no such file or folder")
+    if model == "bicubic":
+        name, factor = model, scale or DEFAULT_SCALE
+        measured = evaluate_model(lambda low: upscale_bicubic(low, factor), images, factor)
+    else:
+        config = UpscaleConfig(tta=tta, device=device, precision=precision.value)
+        upscaler, name = _load_upscaler(model, scale, config)
+        factor = upscaler.scale
+        measured = evaluate_model(upscaler.rgb8, images, factor)
+    if as_json:
+        rows = [{"image": image.name, **_to_json(image)} for image in measured.images]
+        print_json({"model": name, "scale": factor, "mean": _to_json(measured), "images": rows})
+        return
+    lines = [[image.name, f"{image.psnr:.2f}", f"{image.ssim:.4f}"] for image in measured.images]
+    mean = [f"mean of {len(lines)}", f"{measured.psnr:.2f}", f"{measured.ssim:.4f}"]
+    print_table([*lines, mean], [f"{name}, x{factor}", "PSNR", "SSIM"], numbers=[1, 2], foldable=[0])
+
+
+def _load_upscaler(model: str | None, scale: int | None, config: UpscaleConfig) -> "tuple[Upscaler, str]":
+    """Return the upscaler of the model, or of the default one of the scale, and its name."""
+    from trinas.inference.tiled import Upscaler
+    from trinas.zoo.folder import default_model, load_model
+
+    name = model or default_model(scale or DEFAULT_SCALE)
+    loaded = load_model(name)
+    if scale not in (None, loaded.scale):
+        raise ModelError(f"{name} has scale {loaded.scale}, not {scale}; leave out --model or -s {scale}")
+    return Upscaler(loaded, config), name
+
+
+def _to_json(measured: "Figures | ImageFigures") -> dict[str, float | None]:
+    """Return the metrics for JSON, which has no infinity: the PSNR of an exact result is null."""
+    return {"psnr": measured.psnr if isfinite(measured.psnr) else None, "ssim": measured.ssim}

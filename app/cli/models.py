@@ -1,0 +1,112 @@
+"""`models`: list the bundled models; pull and push others."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trinas.config import TEST_SETS
+from trinas.errors import ModelError
+
+from .options import JsonOption
+from .terminal import print_json, print_table, say
+
+if TYPE_CHECKING:
+    from trinas.networks.cost import Cost
+    from trinas.zoo.folder import ModelConfig
+
+models_cli = typer.Typer(help="List the bundled models; pull and push others.", invoke_without_command=True)
+
+HEADERS = ["name", "scale", "made for", "parameters", "G macs", *TEST_SETS, "licence"]
+
+
+@models_cli.callback()
+def print_models(ctx: typer.Context, as_json: JsonOption = False) -> None:
+    """List the bundled models: purpose, size, multiply-adds and measured quality."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from trinas.networks.cost import spec_cost
+    from trinas.zoo.folder import bundled_models, load_config
+
+    found = [(config, spec_cost(config.spec)) for config in map(load_config, bundled_models())]
+    found.sort(key=lambda pair: (pair[0].spec.scale, pair[0].restores, pair[1].params))
+    if as_json:
+        print_json([_to_json(config, cost) for config, cost in found])
+        return
+    rows = [_to_row(config, cost) for config, cost in found]
+    print_table(rows, HEADERS, numbers=range(3, 5 + len(TEST_SETS)), foldable=[2, len(HEADERS) - 1])
+    typer.echo(
+        "* is used for its scale if no --model is given. Strongly compressed JPEGs get a model made for them.\n"
+        "Set5, Set14, BSD100: PSNR on Y in dB on test sets of clean images; higher is better.\n"
+        "G macs: billions of multiply-adds for a result of 1280x720."
+    )
+
+
+def _is_default(config: "ModelConfig") -> bool:
+    from trinas.zoo.folder import DEFAULT_MODELS
+
+    return config.name in DEFAULT_MODELS.values()
+
+
+def _to_json(config: "ModelConfig", cost: "Cost") -> dict[str, object]:
+    return {
+        "name": config.name,
+        "scale": config.spec.scale,
+        "is_default": _is_default(config),
+        "restores": config.restores,
+        "params": cost.params,
+        "macs": cost.macs,
+        "figures": config.figures,
+        "licence": config.licence,
+    }
+
+
+def _to_row(config: "ModelConfig", cost: "Cost") -> list[str]:
+    name = f"{config.name}{' *' if _is_default(config) else ''}"
+    purpose = "noise, compression" if config.restores else "clean input"
+    psnr = [f"{config.figures[test]['psnr']:.2f}" if test in config.figures else "-" for test in TEST_SETS]
+    size = [f"{cost.params:,}", f"{cost.macs / 1e9:.2f}"]
+    return [name, f"x{config.spec.scale}", purpose, *size, *psnr, config.licence]
+
+
+@models_cli.command("pull")
+def pull_from_hub(
+    model: Annotated[str, typer.Argument(help="user/name on the Hugging Face Hub, or user/name@revision.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="New folder. [default: the name]")] = None,
+) -> None:
+    """Download a model from the Hugging Face Hub into a folder, and check it.
+
+    `--model user/name` works without this: it keeps the model in the Hub's own cache.
+    """
+    from trinas.zoo.folder import pull_model
+    from trinas.zoo.hub import is_hub_id
+
+    if not is_hub_id(model):
+        raise ModelError(f"{model}: is not user/name of the Hub")
+    folder = output or Path(model.partition("@")[0].rpartition("/")[2])
+    pull_model(model, folder)
+    say(f"Done; use it with --model {folder}")
+
+
+@models_cli.command("push")
+def push_to_hub(
+    model: Annotated[str | None, typer.Argument(help="Bundled name or a model's folder.")] = None,
+    repository: Annotated[str | None, typer.Argument(help="user/name; made if it does not exist.")] = None,
+    organisation: Annotated[
+        str | None, typer.Option("--all", help="Push every bundled model, each as ORG/name.", metavar="ORG")
+    ] = None,
+) -> None:
+    """Upload a model to the Hugging Face Hub: weights, config.json, and the card with its image.
+
+    First log in with `hf auth login`, or set HF_TOKEN. The token must allow writing.
+    """
+    from trinas.zoo.folder import bundled_models, find_model, push_model
+
+    if organisation is not None and model is None:
+        targets = {name: f"{organisation}/{name}" for name in bundled_models()}
+    elif organisation is None and model is not None and repository is not None:
+        targets = {model: repository}
+    else:
+        raise typer.BadParameter("give a model and user/name, or --all ORG")
+    for name, target in targets.items():
+        typer.echo(f"{name} is at {push_model(find_model(name), target)}")

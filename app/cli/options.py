@@ -1,0 +1,68 @@
+"""Options that several commands have: each with its type, its help and its panel of the help.
+
+A command's own options stand above it in its module.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+
+class Precision(str, Enum):
+    """Number formats that networks run in. Auto takes bf16 where it is faster: for wide networks and for training."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Return the bundled models whose names begin with `incomplete`, for the shell."""
+    from trinas.zoo.folder import bundled_models
+
+    return [name for name in bundled_models() if name.startswith(incomplete)]
+
+
+TEACHER_COST = (
+    "It upscales all images before training, 8 times each. This time comes on top of --minutes, and pays off in long "
+    "trainings from scratch."
+)
+
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda (or cuda:1) or mps; see `devices`.", metavar="DEVICE")]
+PrecisionOption = Annotated[
+    Precision, typer.Option(help="Number format that the network runs in; auto takes the faster one.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output, and nothing else there.")]
+ScaleOption = Annotated[
+    int | None,
+    typer.Option("--scale", "-s", min=2, help="Output pixels per input pixel. [default: the model's, or 4]"),
+]
+SelfEnsembleOption = Annotated[
+    bool, typer.Option("--tta", help="Take the mean over 8 turns and flips: slightly better, 8 times slower.")
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the weights and of the batches.")]
+
+
+@contextmanager
+def refuse_bad_values() -> Iterator[None]:
+    """Turn the ValueError of a configuration into a usage error, which ends with exit code 2.
+
+    Raises:
+        typer.BadParameter: the block raised a ValueError, or an OverflowError for an infinite number.
+    """
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def to_pixels(megapixels: float) -> int:
+    """Return a limit in pixels.
+
+    Raises:
+        OverflowError: it is infinite.
+    """
+    return round(megapixels * 1e6)

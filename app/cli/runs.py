@@ -1,0 +1,63 @@
+"""What training and search share: settings of a resumed run, stopping, and what is said at the end."""
+
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+from .terminal import say
+
+SHOW_CURSOR = b"\x1b[?25h"
+"""A drawn progress line hides the cursor; a process that is killed by a second signal could not show it again."""
+
+
+def check_resume_options(ctx: typer.Context, resume: Path | None) -> None:
+    """Refuse settings beside --resume, because a run has its own.
+
+    Raises:
+        typer.BadParameter: another option than --data was given.
+    """
+    sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    if resume is not None and given - {"resume", "data"}:
+        raise typer.BadParameter("a resumed run keeps its settings: give only --resume and --data")
+
+
+def stop_on_signals() -> threading.Event:
+    """Return an event that SIGINT or SIGTERM sets. A second signal ends the process at once."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: object) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+        # Not through sys.stderr: the signal may have come while something is written to it.
+        cursor = SHOW_CURSOR if sys.stderr.isatty() else b""
+        os.write(2, cursor + b"\nStopping after this step; the state is saved. A second signal ends at once.\n")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return stop
+
+
+def announce_teacher(teacher: str | None, before: str) -> None:
+    """Say that a teacher is at work, because nothing else is seen meanwhile."""
+    if teacher:
+        say(f"{teacher} upscales all images before {before}, which may take minutes")
+
+
+def end_stopped(command: str, run_dir: Path, data: Sequence[Path] | None) -> NoReturn:
+    """Say how to resume a stopped run, and end the program.
+
+    Raises:
+        typer.Exit: always, with exit code 130.
+    """
+    folders = [word for folder in data or [] for word in ("--data", str(folder))]
+    again = shlex.join(["trinas-upscale", command, "--resume", str(run_dir), *folders])
+    say(f"Stopped; resume with: {again}")
+    raise typer.Exit(130)

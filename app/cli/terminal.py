@@ -1,0 +1,105 @@
+"""Messages and tables. On a terminal rich draws the tables; elsewhere every line is plain text and complete."""
+
+import json
+import sys
+from collections.abc import Container, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+UNLIMITED_WIDTH = 1_000_000
+"""Columns of an output that is not a terminal, so that no line is wrapped or cut."""
+
+LEAST_FOLDED_WIDTH = 12
+"""A terminal so narrow that long cells would get fewer columns than this folds the lines itself."""
+
+
+def say(line: str) -> None:
+    """Print a line to standard error, where everything goes that is not the result of a command."""
+    typer.echo(line, err=True)
+
+
+def print_json(value: Any) -> None:
+    """Print `value` to standard output."""
+    typer.echo(json.dumps(value, indent=2))
+
+
+def print_table(
+    rows: Sequence[Sequence[str]],
+    headers: Sequence[str] = (),
+    *,
+    numbers: Container[int] = (),
+    foldable: Container[int] = (),
+) -> None:
+    """Print a table to standard output.
+
+    Args:
+        rows: the cells; nothing in them is markup.
+        headers: one a column, or none.
+        numbers: columns that are aligned at their right.
+        foldable: columns whose long cells may take several lines on a terminal that is too narrow. Elsewhere no cell is
+            folded. No cell is ever cut.
+    """
+    is_terminal = sys.stdout.isatty()
+    table = _build_table(rows, headers, numbers, foldable, has_rule=is_terminal)
+    console = make_console(width=None if is_terminal else UNLIMITED_WIDTH)
+    console.width = max(console.width, sum((column.min_width or 0) + 2 for column in table.columns))
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        typer.echo(line.rstrip())
+
+
+def make_console(*, stderr: bool = False, width: int | None = None) -> "Console":
+    """Return a console that prints text as it is: without markup, emoji codes and colouring of its own.
+
+    It takes the output for a terminal if it is one, whatever environment variables say.
+    """
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    is_terminal = stream.isatty()
+    return Console(
+        file=stream,
+        force_terminal=is_terminal,
+        color_system="auto" if is_terminal else None,
+        width=width,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+def _build_table(
+    rows: Sequence[Sequence[str]],
+    headers: Sequence[str],
+    numbers: Container[int],
+    foldable: Container[int],
+    *,
+    has_rule: bool,
+) -> "Table":
+    from rich import box
+    from rich.cells import cell_len
+    from rich.table import Table
+    from rich.text import Text
+
+    lines = [headers, *rows] if headers else rows
+    frame = box.SIMPLE_HEAD if has_rule and headers else None
+    gap = 1 if frame else 2  # a frame adds one itself
+    table = Table(box=frame, show_header=bool(headers), show_edge=False, pad_edge=False, padding=(0, gap, 0, 0))
+    for number, cells in enumerate(zip(*lines, strict=True)):
+        width = max(map(cell_len, cells))
+        table.add_column(
+            Text(cells[0]) if headers else "",
+            justify="right" if number in numbers else "left",
+            overflow="fold",
+            no_wrap=number not in foldable,
+            min_width=min(width, LEAST_FOLDED_WIDTH) if number in foldable else width,
+        )
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table

@@ -1,0 +1,235 @@
+"""`train`: train a network on your own photographs."""
+
+import json
+from dataclasses import replace
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trinas.config import GOING_ON_RATE, TrainConfig
+from trinas.errors import TrinasError
+
+from ..words import format_duration, format_psnr
+from .options import (
+    TEACHER_COST,
+    DeviceOption,
+    Precision,
+    PrecisionOption,
+    SeedOption,
+    complete_model,
+    refuse_bad_values,
+)
+from .runs import announce_teacher, check_resume_options, end_stopped, stop_on_signals
+from .terminal import say
+
+if TYPE_CHECKING:
+    from trinas.networks.space import ArchSpec
+    from trinas.training.loop import Progress
+    from trinas.zoo.folder import Model
+
+DataOption = Annotated[list[Path], typer.Option(help="Folder of training images; repeat it for several.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="New folder for the run.")]
+ArchOption = Annotated[
+    str | None, typer.Option(help="Architecture to train from scratch: a JSON file, or a name such as paper-b1.")
+]
+StartOption = Annotated[str | None, typer.Option("--from", help="Model to fine-tune.")]
+NewScaleOption = Annotated[
+    int | None,
+    typer.Option("--scale", "-s", min=2, max=4, help="With --from: another scale, for which the tail is trained anew."),
+]
+ResumeOption = Annotated[
+    Path | None, typer.Option(help="Run folder to resume. Give the same --data again, and no other option.")
+]
+StepsOption = Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")]
+MinutesOption = Annotated[float | None, typer.Option(help="Time, turned into steps at the start.")]
+BatchSizeOption = Annotated[int, typer.Option(min=1, help="Patches per step.")]
+PatchOption = Annotated[int, typer.Option(min=8, help="Side of a patch in input pixels.")]
+LearningRateOption = Annotated[
+    float | None,
+    typer.Option(
+        help=f"Peak rate of the optimiser. [default: {TrainConfig.learning_rate:g}; "
+        f"with --from, at the same scale, {GOING_ON_RATE:g}]"
+    ),
+]
+L2ShareOption = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of the steps, at the end, that minimise the squared error.")
+]
+VariantsOption = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Train a restoration model: blur, add noise to and compress each image in this many ways. 0: do not.",
+    ),
+]
+TeacherOption = Annotated[
+    str | None,
+    typer.Option(help=f"Model to imitate until --l2-share begins. {TEACHER_COST}", autocompletion=complete_model),
+]
+BranchesOption = Annotated[bool, typer.Option(help="Over-parameterise 3x3 convolutions during training.")]
+ValidateEveryOption = Annotated[int, typer.Option(min=1, help="Steps between validations. Each saves the state.")]
+
+
+def run_training(
+    ctx: typer.Context,
+    data: DataOption,
+    output: OutputOption = None,
+    arch: ArchOption = None,
+    start: StartOption = None,
+    scale: NewScaleOption = None,
+    resume: ResumeOption = None,
+    steps: StepsOption = None,
+    minutes: MinutesOption = None,
+    batch_size: BatchSizeOption = TrainConfig.batch_size,
+    patch: PatchOption = TrainConfig.patch_px,
+    learning_rate: LearningRateOption = None,
+    l2_share: L2ShareOption = TrainConfig.l2_share,
+    variants: VariantsOption = TrainConfig.variants,
+    teacher: TeacherOption = TrainConfig.teacher,
+    branches: BranchesOption = TrainConfig.branches,
+    validate_every: ValidateEveryOption = TrainConfig.validate_every,
+    seed: SeedOption = TrainConfig.seed,
+    device: DeviceOption = TrainConfig.device,
+    precision: PrecisionOption = Precision.AUTO,
+) -> None:
+    """Train a network on your photographs. From its first validation on, the run folder is a model folder.
+
+    Ctrl-C saves the state and ends. `--resume` ends with the same network as a run that was not stopped.
+    """
+    _check_origin(arch, start, resume, scale)
+    check_resume_options(ctx, resume)
+    if resume is not None:
+        _resume(resume, data)
+        return
+    if output is None or (steps is None) == (minutes is None):
+        raise typer.BadParameter("a new run needs --output, and exactly one of --steps and --minutes")
+    with refuse_bad_values():
+        config = TrainConfig(
+            steps=steps,
+            minutes=minutes,
+            batch_size=batch_size,
+            patch_px=patch,
+            learning_rate=TrainConfig.learning_rate if learning_rate is None else learning_rate,
+            l2_share=l2_share,
+            variants=variants,
+            teacher=teacher,
+            branches=branches,
+            validate_every=validate_every,
+            seed=seed,
+            device=device,
+            precision=precision.value,
+        )
+    model, spec = _load_start(start, arch, scale)
+    if learning_rate is None and model is not None and model.scale == spec.scale:
+        config = replace(config, learning_rate=GOING_ON_RATE)
+    _train(spec, model, config, output, data)
+
+
+def _check_origin(arch: str | None, start: str | None, resume: Path | None, scale: int | None) -> None:
+    if sum(choice is not None for choice in (arch, start, resume)) != 1:
+        raise typer.BadParameter("give exactly one of --arch, --from and --resume")
+    if scale is not None and start is None:
+        raise typer.BadParameter("--scale goes with --from; an --arch has its own scale")
+
+
+def _load_start(start: str | None, arch: str | None, scale: int | None) -> "tuple[Model | None, ArchSpec]":
+    """Return the model to start from, if any, and the architecture to train.
+
+    Args:
+        start: name or folder of the model.
+        arch: JSON file or name of the architecture, where no model is given.
+        scale: with a model: scale of the network, if another than the model's.
+    """
+    from trinas.networks.space import PAPER_NETWORKS, ArchSpec, named_spec
+    from trinas.zoo.folder import load_model
+
+    if start is not None:
+        model = load_model(start)
+        return model, replace(model.config.spec, scale=scale or model.scale)
+    assert arch is not None
+    return None, named_spec(arch) if arch in PAPER_NETWORKS else ArchSpec.from_json(_read_text(Path(arch)))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrinasError(f"{path}: cannot be read ({error})") from None
+
+
+def _train(spec: "ArchSpec", start: "Model | None", config: TrainConfig, run_dir: Path, data: list[Path]) -> None:
+    """Begin a new run."""
+    from trinas.training.data import load_photographs
+    from trinas.training.loop import check_new_run, train_network
+
+    stop = stop_on_signals()
+    check_new_run(run_dir)
+    photographs = load_photographs(data)
+    announce_teacher(config.teacher, "the first step")
+    reporter = _Reporter()
+    with reporter.line:
+        train_network(spec, photographs, config, run_dir, start=start, on_progress=reporter, stop=stop)
+    _end_training(reporter.finished, run_dir, data)
+
+
+def _resume(run_dir: Path, data: list[Path]) -> None:
+    """Continue a stopped run."""
+    from trinas.training.data import load_photographs
+    from trinas.training.loop import check_resumable, resume_training
+
+    stop = stop_on_signals()
+    check_resumable(run_dir)  # before images are loaded, which takes long
+    photographs = load_photographs(data)
+    reporter = _Reporter()
+    with reporter.line:
+        resume_training(run_dir, photographs, on_progress=reporter, stop=stop)
+    _end_training(reporter.finished, run_dir, data)
+
+
+class _Reporter:
+    """Shows progress: a line that is renewed on a terminal, elsewhere a line per validation.
+
+    Attributes:
+        line: on which it is shown.
+        finished: whether the last step was taken.
+    """
+
+    def __init__(self) -> None:
+        from .progress import ProgressLine
+
+        self.line = ProgressLine()
+        self.finished = False
+
+    def __call__(self, progress: "Progress") -> None:
+        self.finished = progress.step == progress.steps
+        if isnan(progress.steps_per_second):  # before the first step
+            return
+        quality = f"PSNR {format_psnr(progress.psnr, 3)} (best {progress.best_psnr:.3f})  "
+        words = (
+            f"{progress.steps_per_second:.1f} steps/s  loss {progress.loss:.5f}  "
+            f"{'' if isnan(progress.psnr) else quality}{format_duration(progress.seconds_left)} left"
+        )
+        title = f"step {progress.step:,}/{progress.steps:,}"
+        self.line.show(title, progress.step, progress.steps, words, keeps=progress.validated)
+
+
+def _end_training(finished: bool, run_dir: Path, data: list[Path]) -> None:
+    """Say how a training ended. A stopped one ends the program with exit code 130."""
+    if not finished:
+        end_stopped("train", run_dir, data)
+    if (psnr := _find_unbeaten_psnr(run_dir)) is not None:
+        say(
+            f"No step was better than the start ({format_psnr(psnr)} on held-out images), whose weights are kept. Try "
+            "more images, more time or a lower --learning-rate."
+        )
+    say(f"Done; use it with --model {run_dir}")
+
+
+def _find_unbeaten_psnr(run_dir: Path) -> float | None:
+    """Return the validation PSNR, in dB, of the model that a run started from; None if a later step was better."""
+    from trinas.training.loop import METRICS_FILE
+
+    metrics = [json.loads(line) for line in (run_dir / METRICS_FILE).read_text(encoding="utf-8").splitlines()]
+    best = max(metrics, key=lambda line: line["psnr"])
+    return best["psnr"] if best["step"] == 0 else None

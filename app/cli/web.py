@@ -1,0 +1,73 @@
+"""`web`: serve the web page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trinas.config import UpscaleConfig
+
+from ..web.limits import Limits
+from .options import DeviceOption, refuse_bad_values, to_pixels
+
+LIMITS = "Limits for each visitor"
+
+HostOption = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
+PortOption = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
+AuthOption = Annotated[
+    str | None, typer.Option(help="Ask for this name and password.", metavar="USER:PASSWORD", envvar="TRINAS_AUTH")
+]
+RunsOption = Annotated[Path, typer.Option(help="Folder for the run folders of searches.")]
+MaxInputOption = Annotated[
+    float, typer.Option(min=0.001, help="Refuse larger images. In megapixels.", rich_help_panel=LIMITS)
+]
+MaxOutputOption = Annotated[
+    float, typer.Option(min=0.001, help="Refuse larger results. In megapixels.", rich_help_panel=LIMITS)
+]
+MaxUploadOption = Annotated[
+    float, typer.Option(min=0.001, help="Refuse larger files. In megabytes.", rich_help_panel=LIMITS)
+]
+MaxSecondsOption = Annotated[float, typer.Option(min=1, help="Stop a job that takes longer.", rich_help_panel=LIMITS)]
+MaxQueueOption = Annotated[
+    int, typer.Option(min=1, help="Jobs that may wait; more are refused.", rich_help_panel=LIMITS)
+]
+MaxSearchOption = Annotated[
+    float, typer.Option(min=0, help="Longest search. 0: no searches from the page.", rich_help_panel=LIMITS)
+]
+
+
+def serve_page(
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 7860,
+    auth: AuthOption = None,
+    runs: RunsOption = Path("searches"),
+    max_input_mp: MaxInputOption = Limits.input_px / 1e6,
+    max_output_mp: MaxOutputOption = Limits.output_px / 1e6,
+    max_upload_mb: MaxUploadOption = Limits.upload_mb,
+    max_seconds: MaxSecondsOption = Limits.seconds,
+    max_queue: MaxQueueOption = Limits.queue,
+    max_search_minutes: MaxSearchOption = Limits.search_minutes,
+    device: DeviceOption = UpscaleConfig.device,
+) -> None:
+    """Serve a web page that upscales, compares and searches, for this machine or for others.
+
+    It runs until Ctrl-C. Programs can use the endpoints `/upscale` and `/models`.
+    """
+    if auth is not None and not all(auth.partition(":")):
+        raise typer.BadParameter("--auth is a name and a password, separated by a colon")
+    with refuse_bad_values():
+        limits = Limits(
+            upload_mb=max_upload_mb,
+            input_px=to_pixels(max_input_mp),
+            output_px=to_pixels(max_output_mp),
+            seconds=max_seconds,
+            queue=max_queue,
+            search_minutes=max_search_minutes,
+        )
+    from trinas.device import pick_device
+
+    from ..web.server import WebConfig, serve
+
+    pick_device(device)
+    name, _, password = (auth or "").partition(":")
+    serve(WebConfig(host, port, (name, password) if auth else None, runs, device, limits))
