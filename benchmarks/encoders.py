@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 from unittest import mock
 
-from trinas.images import read_write as images
+from trinas.images import write
 from trinas.images.formats import image_files
-from trinas.images.read_write import Image, read_image, write_image
+from trinas.images.image import Image
+from trinas.images.read import read_image
+from trinas.images.write import write_image
 from trinas.inference.cascade import Enlarger
 
 PHOTOS, ROUNDS, SCALE = 8, 3, 4
@@ -22,7 +24,7 @@ SETTINGS = {
     "png": ("PNG_COMPRESSION", (1, 3, 4, 6, 9)),
     "avif": ("AVIF_SPEED", (6, 8, 10)),
 }
-"""Format -> the constant of trinas.images.read_write, and the values to try."""
+"""Format -> the constant of trinas.images.write, and the values to try."""
 
 
 def main() -> None:
@@ -34,9 +36,9 @@ def main() -> None:
     print("| --- | --- | --- | --- |")
     for suffix, (constant, values) in SETTINGS.items():
         for value in values:
-            with mock.patch.object(images, constant, value):
+            with mock.patch.object(write, constant, value):
                 seconds, size = encode(results, suffix)
-            used = " (used)" if value == getattr(images, constant) else ""
+            used = " (used)" if value == getattr(write, constant) else ""
             print(
                 f"| {suffix} | {value}{used} | {seconds / megapixels:.3f} | {size / 1e6 / megapixels:.2f} |", flush=True
             )

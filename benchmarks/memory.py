@@ -36,7 +36,7 @@ def measure(name: str, side: int, tile_px: int) -> None:
     import torch
 
     from trinas.config import UpscaleConfig
-    from trinas.images.read_write import Image
+    from trinas.images.image import Image
     from trinas.inference.tiled import Upscaler
     from trinas.zoo.folder import load_model
 

@@ -241,12 +241,8 @@ def upscale(
         save = SaveConfig(suffix, quality, lossless, background, strip_metadata)
     except (ValueError, OverflowError) as error:
         raise typer.BadParameter(str(error)) from None
-    import PIL.Image
-
     from trinas.inference.batch import plan_jobs, run_jobs
     from trinas.inference.cascade import Enlarger
-
-    PIL.Image.MAX_IMAGE_PIXELS = None  # --max-input-mp is the limit, and is looked at before decoding too
 
     if model and scale is None and not (width or height or long_side):
         size = replace(size, scale=_scale_of(model))
@@ -299,7 +295,7 @@ def compare(
     """Show what bicubic and several models make of an image: one picture with labelled crops, side by side."""
     from trinas.errors import ImageError
     from trinas.files import write_atomically
-    from trinas.images.read_write import read_image
+    from trinas.images.read import read_image
     from trinas.inference.compare import compare_models
     from trinas.zoo.folder import load_model, models_of_scale
 

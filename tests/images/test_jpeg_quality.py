@@ -9,8 +9,8 @@ from PIL import Image as PillowImage
 
 from support.images import generated_photograph
 from trinas.errors import ImageError
-from trinas.images.jpeg_quality import estimated_quality, standard_table
-from trinas.images.read_write import read_header, read_image
+from trinas.images.jpeg_quality import estimate_quality, standard_table
+from trinas.images.read import read_header, read_image
 
 MOZJPEG = (
     16, 16, 16, 18, 25, 37, 56, 85, 16, 17, 20, 27, 34, 40, 53, 75,
@@ -78,22 +78,22 @@ def test_tables_of_other_programs_are_taken_for_a_standard_one_that_loses_as_muc
     table = scaled(base, factor)
     loss = decibels(qtables=[table, table])
     alike = min(range(1, 101), key=lambda quality: abs(decibels(quality=quality) - loss))
-    assert estimated_quality(table) == pytest.approx(alike, abs=5)
+    assert estimate_quality(table) == pytest.approx(alike, abs=5)
 
 
 @given(st.lists(st.integers(1, 255), min_size=64, max_size=64), st.lists(st.integers(0, 20), min_size=64, max_size=64))
 def test_a_coarser_table_never_means_a_higher_quality(table, coarser):
-    found = estimated_quality([step + more for step, more in zip(table, coarser, strict=True)])
-    assert 1 <= found <= estimated_quality(table) <= 100
+    found = estimate_quality([step + more for step, more in zip(table, coarser, strict=True)])
+    assert 1 <= found <= estimate_quality(table) <= 100
 
 
 def test_what_is_coarser_than_any_baseline_table_has_the_least_quality():
-    assert estimated_quality([65535] * 64) == 1
+    assert estimate_quality([65535] * 64) == 1
 
 
 @pytest.mark.parametrize("table", [[], [1] * 63, [1] * 65, [0] * 64, [*standard_table(50)[:-1], 0]])
 def test_what_is_no_table_has_no_quality(table):
-    assert estimated_quality(table) is None
+    assert estimate_quality(table) is None
 
 
 def jpeg_segments(content):

@@ -7,8 +7,10 @@ from PIL import ExifTags
 from PIL import Image as PillowImage
 
 from support.images import generated_photograph
-from trinas.images.metadata import Metadata, exif_orientation, fitted, read_metadata, with_resolution
-from trinas.images.read_write import Image, read_image, write_image
+from trinas.images.image import Image
+from trinas.images.metadata import Metadata, add_resolution, exif_orientation, fit_metadata
+from trinas.images.read import read_image
+from trinas.images.write import write_image
 
 
 def exif_with_thumbnail():
@@ -111,7 +113,11 @@ def load(content):
     return exif
 
 
-def test_exif_is_fitted_to_the_enlarged_picture():
+def fitted(metadata, width, height):
+    return fit_metadata(metadata, width, height)[0]
+
+
+def test_exif_is_fitted_to_the_upscaled_image():
     before = exif_with_thumbnail()
     assert load(before).get_ifd(ExifTags.IFD.IFD1), "there is a thumbnail to lose"
     assert exif_orientation(before) == 8
@@ -212,18 +218,15 @@ def test_senseless_orientations_are_upright(orientation):
 
 
 def test_resolution_is_found_in_exif_where_the_file_itself_has_no_place_for_it(tmp_path):
-    written = with_resolution(Metadata(dpi=(300, 150)))
+    written = add_resolution(Metadata(dpi=(300, 150)))
     PillowImage.fromarray(generated_photograph(8, 8)).save(tmp_path / "a.webp", exif=written)
-    with PillowImage.open(tmp_path / "a.webp") as opened:
-        assert read_metadata(opened).dpi == (300, 150)
+    assert read_image(tmp_path / "a.webp").metadata.dpi == (300, 150)
     exif = PillowImage.Exif()
     exif[0x011A], exif[0x011B], exif[0x0128] = 100, 100, 3  # per centimetre
     PillowImage.fromarray(generated_photograph(8, 8)).save(tmp_path / "b.webp", exif=exif)
-    with PillowImage.open(tmp_path / "b.webp") as opened:
-        assert read_metadata(opened).dpi == (254, 254)
+    assert read_image(tmp_path / "b.webp").metadata.dpi == (254, 254)
 
 
 def test_a_senseless_resolution_is_dropped(tmp_path):
     PillowImage.fromarray(generated_photograph(8, 8)).save(tmp_path / "a.jpg", dpi=(0, 0))
-    with PillowImage.open(tmp_path / "a.jpg") as opened:
-        assert read_metadata(opened).dpi is None
+    assert read_image(tmp_path / "a.jpg").metadata.dpi is None

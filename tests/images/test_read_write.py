@@ -15,17 +15,11 @@ from support.icc_profiles import gray_profile, rgb_profile
 from support.images import generated_photograph
 from trinas.config import SaveConfig, SizeConfig, UpscaleConfig
 from trinas.errors import ImageError
-from trinas.images.colour import srgb_profile, to_srgb
+from trinas.images.colour import convert_to_srgb, srgb_profile
+from trinas.images.image import Image, flatten, to_levels
 from trinas.images.metadata import Metadata
-from trinas.images.read_write import (
-    Image,
-    flattened,
-    read_header,
-    read_image,
-    read_rgb8,
-    to_levels,
-    write_image,
-)
+from trinas.images.read import read_header, read_image, read_rgb8
+from trinas.images.write import write_image
 from trinas.inference.batch import plan_jobs, run_jobs
 from trinas.inference.cascade import Enlarger
 
@@ -228,8 +222,8 @@ def test_a_gray_profile_never_gets_into_a_colour_file(tmp_path):
         notes = write_image(tmp_path / name, image, SaveConfig(lossless=True))
         with PillowImage.open(tmp_path / name) as written:
             assert (written.info.get("icc_profile") == gray_profile()) == keeps
-            shown = np.asarray(to_srgb(written, written.info["icc_profile"]))
-        expected = np.asarray(to_srgb(PillowImage.fromarray(levels), gray_profile()))
+            shown = np.asarray(convert_to_srgb(written, written.info["icc_profile"]))
+        expected = np.asarray(convert_to_srgb(PillowImage.fromarray(levels), gray_profile()))
         assert np.abs(shown.astype(int) - expected).max() <= 1
         assert bool(notes) != keeps
     write_image(tmp_path / "deep.png", Image(torch.rand(2, 8, 8), 16, gray_profile()))
@@ -242,7 +236,7 @@ def test_a_file_without_room_for_a_profile_gets_srgb(tmp_path):
     notes = write_image(tmp_path / "out.bmp", Image(pixels, 8, rgb_profile()))
     assert notes == ["BMP cannot hold its colour profile: colours were converted to sRGB"]
     picture = PillowImage.fromarray(to_levels(pixels, 8))
-    np.testing.assert_array_equal(levels_of(read_image(tmp_path / "out.bmp")), to_srgb(picture, rgb_profile()))
+    np.testing.assert_array_equal(levels_of(read_image(tmp_path / "out.bmp")), convert_to_srgb(picture, rgb_profile()))
     gray = Image(torch.full((1, 4, 4), 0.5), 8, rgb_profile())
     write_image(tmp_path / "gray.bmp", gray)
     assert read_image(tmp_path / "gray.bmp").pixels.shape == (1, 4, 4)
@@ -266,18 +260,18 @@ def test_cmyk_without_a_profile_of_its_own_is_still_read(tmp_path, profile):
 def test_transparent_pictures_are_laid_on_a_colour():
     alpha = torch.tensor([0.0, 0.5, 1.0]).view(1, 1, 3)
     image = Image(torch.cat([torch.ones(3, 1, 3), alpha]))
-    assert flattened(image, "#ff0000").pixels[:, 0].T.tolist() == [[1, 0, 0], [1, 0.5, 0.5], [1, 1, 1]]
-    wide = flattened(Image(torch.cat([torch.ones(3, 1, 3), alpha]), icc_profile=rgb_profile()), "#ff8000")
-    seen = np.asarray(to_srgb(PillowImage.fromarray(to_levels(wide.pixels, 8)), rgb_profile()))
+    assert flatten(image, "#ff0000").pixels[:, 0].T.tolist() == [[1, 0, 0], [1, 0.5, 0.5], [1, 1, 1]]
+    wide = flatten(Image(torch.cat([torch.ones(3, 1, 3), alpha]), icc_profile=rgb_profile()), "#ff8000")
+    seen = np.asarray(convert_to_srgb(PillowImage.fromarray(to_levels(wide.pixels, 8)), rgb_profile()))
     assert np.abs(seen[0, 0].astype(int) - [255, 128, 0]).max() <= 8, "8-bit values of a linear profile are coarse"
     gray = Image(torch.cat([torch.ones(1, 1, 3), alpha]))
-    coloured = flattened(Image(gray.pixels, icc_profile=gray_profile()), "red")
+    coloured = flatten(Image(gray.pixels, icc_profile=gray_profile()), "red")
     assert (coloured.pixels.shape, coloured.icc_profile) == ((3, 1, 3), srgb_profile())
-    assert flattened(gray, "black").pixels.tolist() == [[[0, 0.5, 1]]]
-    assert flattened(gray, "red").pixels.shape == (3, 1, 3)
-    assert flattened(Image(torch.ones(3, 2, 2)), "red").pixels.min() == 1
+    assert flatten(gray, "black").pixels.tolist() == [[[0, 0.5, 1]]]
+    assert flatten(gray, "red").pixels.shape == (3, 1, 3)
+    assert flatten(Image(torch.ones(3, 2, 2)), "red").pixels.min() == 1
     with pytest.raises(ImageError, match="'reddish' is no colour"):
-        flattened(image, "reddish")
+        flatten(image, "reddish")
 
 
 def test_quality_and_losslessness(tmp_path):

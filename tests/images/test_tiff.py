@@ -11,14 +11,20 @@ from PIL import Image as PillowImage
 from support.icc_profiles import rgb_profile
 from support.images import generated_photograph
 from trinas.images.metadata import Metadata
-from trinas.images.read_write import read_image, write_image
-from trinas.images.tiff import TiffError, decode_tiff, encode_tiff, read_tiff_header
+from trinas.images.read import read_image
+from trinas.images.stored import DecodeError
+from trinas.images.tiff import TiffFile, encode_tiff
+from trinas.images.write import write_image
 
 
 def content_of(levels, **options):
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, levels, metadata=None, **options)
     return buffer.getvalue()
+
+
+def decode_tiff(content):
+    return TiffFile(io.BytesIO(content)).decode()
 
 
 def picture(channels, dtype):
@@ -45,7 +51,7 @@ def test_every_way_of_storing_pixels_is_read(dtype, channels, compression, layou
     decoded = decode_tiff(content).levels
     assert decoded.dtype == dtype
     np.testing.assert_array_equal(decoded, levels)
-    header = read_tiff_header(io.BytesIO(content))
+    header = TiffFile(io.BytesIO(content)).header
     assert (header.width, header.height) == (30, 20)
     assert (header.has_alpha, header.is_gray) == (channels in (2, 4), channels < 3)
 
@@ -89,7 +95,7 @@ def test_channels_that_are_no_alpha_are_left_out():
     content = content_of(picture(4, np.uint8), photometric="rgb", extrasamples=["unspecified"])
     decoded = decode_tiff(content)
     assert decoded.levels.shape == (20, 30, 3)
-    assert decoded.note == "its extra channels are no transparency and are left out"
+    assert decoded.notes == ("its extra channels are no transparency and are left out",)
 
 
 def test_tags_of_the_wrong_kind_do_not_spoil_a_sound_picture():
@@ -168,8 +174,8 @@ def test_palettes_keep_their_alpha(compression):
     drawing.save(buffer, "TIFF", compression=compression)
     decoded = decode_tiff(buffer.getvalue())
     np.testing.assert_array_equal(decoded.levels, drawing.convert("RGBA"))
-    assert decoded.note == ""
-    assert read_tiff_header(io.BytesIO(buffer.getvalue())).has_alpha
+    assert decoded.notes == ()
+    assert TiffFile(io.BytesIO(buffer.getvalue())).header.has_alpha
 
 
 def test_photographs_in_tiff_are_read():
@@ -223,11 +229,11 @@ def test_a_damaged_picture_behind_the_picture_does_not_count():
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (several_pages(), "holds 3 pictures; split it"),
+        (several_pages(), "holds 3 images; split it"),
         (three_inks(), "3 channels are not supported"),
         (raw(), "raw files are not supported; export it as TIFF first"),
         (raw([(50706, "B", 4, (1, 4, 0, 0), True)], subfiletype=1), "raw files are not supported"),
-        (lab(), "CIELAB pictures are not supported"),
+        (lab(), "CIELAB images are not supported"),
         (content_of(np.zeros((8, 8), np.float32), photometric="minisblack"), "float32 values are not supported"),
         (content_of(picture(3, np.uint8), photometric="rgb", compression="lzw")[:-200], "damaged"),
         (content_of(picture(3, np.uint8), photometric="rgb")[:9], "damaged"),
@@ -235,5 +241,5 @@ def test_a_damaged_picture_behind_the_picture_does_not_count():
     ],
 )
 def test_what_cannot_be_read_is_said(content, complaint):
-    with pytest.raises(TiffError, match=complaint):
+    with pytest.raises(DecodeError, match=complaint):
         decode_tiff(content)

@@ -27,7 +27,7 @@ from PIL import ImageCms, PngImagePlugin
 from support.icc_profiles import cmyk_profile, gray_profile, rgb_profile
 from support.images import generated_photograph
 from trinas.config import SaveConfig, SizeConfig, UpscaleConfig
-from trinas.images.read_write import Image, to_levels
+from trinas.images.image import Image, to_levels
 from trinas.inference.batch import plan_jobs, run_jobs
 from trinas.inference.cascade import Enlarger
 
