@@ -7,6 +7,7 @@ from PIL import ExifTags
 from PIL import Image as PillowImage
 
 from support.images import generated_photograph
+from trinas.images.exif import LONG, SHORT, UNDEFINED, Exif, Value, parse_exif
 from trinas.images.image import Image
 from trinas.images.metadata import Metadata, add_resolution, exif_orientation, fit_metadata
 from trinas.images.read import read_image
@@ -230,3 +231,16 @@ def test_resolution_is_found_in_exif_where_the_file_itself_has_no_place_for_it(t
 def test_a_senseless_resolution_is_dropped(tmp_path):
     PillowImage.fromarray(generated_photograph(8, 8)).save(tmp_path / "a.jpg", dpi=(0, 0))
     assert read_image(tmp_path / "a.jpg").metadata.dpi is None
+
+
+def test_exif_of_very_many_tags_is_rewritten_at_once():
+    """Adding to the bytes that there are copies all of them each time: minutes for these."""
+    order, value = "<", bytes(range(200)) * 2
+    tags = {tag: Value(UNDEFINED, value) for tag in range(65_000) if tag not in POINTERS}
+    exif = Exif(order, tags).tobytes()
+    assert len(exif) > 25_000_000
+    after, notes = fit_metadata(Metadata(exif=exif), 8, 8)
+    assert notes == []
+    found = parse_exif(after.exif)
+    rewritten = {0x0100: found.integers(LONG, 8), 0x0101: found.integers(LONG, 8), 0x0112: found.integers(SHORT, 1)}
+    assert found.tags == tags | rewritten

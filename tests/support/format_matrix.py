@@ -25,7 +25,7 @@ from PIL import Image as PillowImage
 from PIL import ImageCms, PngImagePlugin
 
 from support.icc_profiles import cmyk_profile, gray_profile, rgb_profile
-from support.images import generated_photograph
+from support.images import encode_png16, generated_photograph, insert_chunks, png_chunk
 from trinas.config import SaveConfig, SizeConfig, UpscaleConfig
 from trinas.images.image import Image, to_levels
 from trinas.inference.batch import plan_jobs, run_jobs
@@ -358,15 +358,14 @@ def _png_text() -> PngImagePlugin.PngInfo:
 
 
 def _write_deep_png(path: Path, levels: NDArray[Any], profile: bytes, exif: bytes) -> None:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    content = bytes(imagecodecs.png_encode(levels[:, :, 0] if levels.shape[2] == 1 else levels))
     per_metre = round(DPI / 0.0254)
-    extra = chunk(b"iCCP", b"profile\0\0" + zlib.compress(profile))
-    extra += chunk(b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1)) + chunk(b"eXIf", exif[6:])
-    extra += chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)
-    path.write_bytes(content[:33] + extra + content[33:])
+    chunks = {
+        b"iCCP": b"profile\0\0" + zlib.compress(profile),
+        b"pHYs": struct.pack(">IIB", per_metre, per_metre, 1),
+        b"eXIf": exif[6:],
+        b"iTXt": b"XML:com.adobe.xmp\0\0\0\0\0" + XMP,
+    }
+    path.write_bytes(insert_chunks(encode_png16(levels), *(png_chunk(kind, body) for kind, body in chunks.items())))
 
 
 def _write_deep_tiff(path: Path, levels: NDArray[Any], profile: bytes) -> None:

@@ -8,13 +8,16 @@ from PIL import Image as PillowImage
 from PIL import ImageCms
 
 _PRINT_TO_SCREEN = ImageCms.Intent.RELATIVE_COLORIMETRIC
+_DATE = range(24, 36)
+"""Where the header of a profile has the time of its making, which would make results differ from run to run."""
 _BLACK_POINT_COMPENSATION = ImageCms.Flags.BLACKPOINTCOMPENSATION
 
 
 @cache
 def srgb_profile() -> bytes:
     """Return the ICC profile of sRGB. Files without a profile are taken for sRGB."""
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile[: _DATE.start] + bytes(len(_DATE)) + profile[_DATE.stop :]
 
 
 def profile_space(profile: bytes | None) -> str | None:
