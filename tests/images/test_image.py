@@ -9,7 +9,7 @@ from trinas.images.colour import convert_to_srgb, srgb_profile
 from trinas.images.image import Image, flatten, to_levels
 
 
-def test_transparent_pictures_are_laid_on_a_colour():
+def test_transparent_images_are_laid_on_a_colour():
     alpha = torch.tensor([0.0, 0.5, 1.0]).view(1, 1, 3)
     image = Image(torch.cat([torch.ones(3, 1, 3), alpha]))
     assert flatten(image, "#ff0000").pixels[:, 0].T.tolist() == [[1, 0, 0], [1, 0.5, 0.5], [1, 1, 1]]

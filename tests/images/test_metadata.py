@@ -198,7 +198,7 @@ def test_xmp_is_fitted_too():
     expected = b'<rdf:Description tiff:Orientation="1" exif:PixelXDimension = \'96\' dc:title="Orientation 6"/>'
     assert fitted(Metadata(turned, attributes), 96, 144).xmp == expected
     not_turned = fitted(Metadata(xmp=attributes), 96, 144).xmp
-    assert b'tiff:Orientation="6"' in not_turned, "pictures are turned by EXIF alone"
+    assert b'tiff:Orientation="6"' in not_turned, "images are turned by EXIF alone"
     elements = b"<tiff:Orientation>6</tiff:Orientation><tiff:ImageLength>24</tiff:ImageLength>"
     elements += b"<xmp:Thumbnails>x\ny</xmp:Thumbnails>"
     expected = b"<tiff:Orientation>1</tiff:Orientation><tiff:ImageLength>144</tiff:ImageLength>"

@@ -33,10 +33,10 @@ def test_16_bit_gray_with_alpha_is_read_as_such(tmp_path):
 
 
 def test_palettes_become_colour(tmp_path):
-    picture = PillowImage.fromarray(generated_photograph(20, 30)).quantize(32)
-    picture.save(tmp_path / "opaque.png")
-    picture.save(tmp_path / "transparent.png", transparency=picture.getpixel((0, 0)))
-    np.testing.assert_array_equal(levels_of(read_image(tmp_path / "opaque.png")), np.asarray(picture.convert("RGB")))
+    drawn = PillowImage.fromarray(generated_photograph(20, 30)).quantize(32)
+    drawn.save(tmp_path / "opaque.png")
+    drawn.save(tmp_path / "transparent.png", transparency=drawn.getpixel((0, 0)))
+    np.testing.assert_array_equal(levels_of(read_image(tmp_path / "opaque.png")), np.asarray(drawn.convert("RGB")))
     transparent = read_image(tmp_path / "transparent.png")
     assert transparent.pixels.shape[0] == 4
     assert transparent.pixels[3, 0, 0] == 0
@@ -44,7 +44,7 @@ def test_palettes_become_colour(tmp_path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("depth", [8, 16])
-def test_pictures_are_set_upright_as_pillow_does_it(tmp_path, orientation, depth):
+def test_images_are_set_upright_as_pillow_does_it(tmp_path, orientation, depth):
     levels = generated_photograph(20, 30)
     exif = PillowImage.Exif()
     exif[0x0112] = orientation
@@ -66,7 +66,7 @@ def test_pictures_are_set_upright_as_pillow_does_it(tmp_path, orientation, depth
     ("suffix", "said_in"),
     [(".jpg", "file"), (".png", "file"), (".tif", "file"), (".jpg", "EXIF"), (".webp", "EXIF"), (".avif", "EXIF")],
 )
-def test_a_resolution_turns_with_its_picture(tmp_path, suffix, said_in):
+def test_a_resolution_turns_with_its_image(tmp_path, suffix, said_in):
     for orientation, expected in ((3, (300, 150)), (6, (150, 300))):
         exif = PillowImage.Exif()
         exif[0x0112] = orientation
@@ -89,7 +89,7 @@ def test_a_jpeg_that_says_no_resolution_gets_none(tmp_path):
     assert read_image(tmp_path / "in.jpg").metadata.dpi is None
 
 
-def test_damaged_exif_does_not_spoil_a_sound_picture(tmp_path):
+def test_damaged_exif_does_not_spoil_a_sound_image(tmp_path):
     for name in ("photo.png", "photo.jpg", "photo.webp"):
         PillowImage.fromarray(generated_photograph(20, 30)).save(tmp_path / name, exif=b"Exif\0\0not a TIFF header")
         assert read_image(tmp_path / name).pixels.shape == (3, 20, 30)
@@ -205,7 +205,7 @@ def test_a_bad_file_is_one_clear_error(tmp_path, content, complaint):
     assert "\n" not in str(caught.value)
 
 
-def test_a_phone_s_picture_with_a_preview_behind_it_is_still_a_photograph(tmp_path):
+def test_a_phone_s_image_with_a_preview_behind_it_is_no_animation(tmp_path):
     """Such a JPEG is called MPO, and is no animation."""
     frames = [PillowImage.fromarray(generated_photograph(16, 24, seed)) for seed in range(2)]
     frames[0].save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=frames[1:], quality=100)
@@ -246,8 +246,8 @@ def encoded(suffix):
     buffer = io.BytesIO()
     exif = PillowImage.Exif()
     exif[0x010F], exif[0x0112], exif[0x8769] = "Camera", 6, {0x9003: "2026"}
-    picture = PillowImage.fromarray(generated_photograph(16, 16))
-    picture.save(buffer, PillowImage.registered_extensions()[suffix], exif=exif.tobytes(), icc_profile=rgb_profile())
+    drawn = PillowImage.fromarray(generated_photograph(16, 16))
+    drawn.save(buffer, PillowImage.registered_extensions()[suffix], exif=exif.tobytes(), icc_profile=rgb_profile())
     return buffer.getvalue()
 
 
@@ -332,7 +332,7 @@ def test_a_file_is_opened_once(tmp_path, monkeypatch):
 
 
 def test_a_header_needs_no_more_than_the_beginning(tmp_path):
-    """Of the formats that photographs are in; the others are small."""
+    """Of the formats of most large files."""
     for name in ("photo.jpg", "photo.png"):
         path = tmp_path / name
         PillowImage.fromarray(generated_photograph(300, 200)).save(path)

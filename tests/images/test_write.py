@@ -25,17 +25,17 @@ PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 def test_8_bit_png_survives_exactly(tmp_path, mode):
-    picture = PillowImage.fromarray(generated_photograph(20, 30)).convert(mode)
+    drawn = PillowImage.fromarray(generated_photograph(20, 30)).convert(mode)
     if mode.endswith("A"):
-        picture.putalpha(PillowImage.fromarray(generated_photograph(20, 30, seed=1)[:, :, 0]))
-    picture.save(tmp_path / "in.png", icc_profile=PROFILE)
+        drawn.putalpha(PillowImage.fromarray(generated_photograph(20, 30, seed=1)[:, :, 0]))
+    drawn.save(tmp_path / "in.png", icc_profile=PROFILE)
     image = read_image(tmp_path / "in.png")
     assert (image.pixels.shape[0], image.depth, image.icc_profile) == (len(mode), 8, PROFILE)
     write_image(tmp_path / "out.png", image)
     with PillowImage.open(tmp_path / "out.png") as written:
         assert written.mode == mode
         assert written.info["icc_profile"] == PROFILE
-        np.testing.assert_array_equal(np.asarray(written), np.asarray(picture))
+        np.testing.assert_array_equal(np.asarray(written), np.asarray(drawn))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -55,7 +55,7 @@ def test_16_bit_png_survives_exactly(tmp_path, channels):
 @pytest.mark.parametrize(("suffix", "decibels"), [(".jpg", 30), (".webp", 30)])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_lossy_formats_come_back_close(tmp_path, suffix, decibels, mode):
-    path = tmp_path / f"picture{suffix}"
+    path = tmp_path / f"image{suffix}"
     levels = np.asarray(
         PillowImage.fromarray(generated_photograph(64, 64)).filter(ImageFilter.GaussianBlur(1)).convert(mode)
     )
@@ -102,8 +102,8 @@ def test_a_file_without_room_for_a_profile_gets_srgb(tmp_path):
     pixels = torch.tensor([0.8, 0.4, 0.2]).view(3, 1, 1).expand(-1, 4, 4)
     notes = write_image(tmp_path / "out.bmp", Image(pixels, 8, rgb_profile()))
     assert notes == ["BMP cannot hold its colour profile: colours were converted to sRGB"]
-    picture = PillowImage.fromarray(to_levels(pixels, 8))
-    np.testing.assert_array_equal(levels_of(read_image(tmp_path / "out.bmp")), convert_to_srgb(picture, rgb_profile()))
+    drawn = PillowImage.fromarray(to_levels(pixels, 8))
+    np.testing.assert_array_equal(levels_of(read_image(tmp_path / "out.bmp")), convert_to_srgb(drawn, rgb_profile()))
     gray = Image(torch.full((1, 4, 4), 0.5), 8, rgb_profile())
     write_image(tmp_path / "gray.bmp", gray)
     assert read_image(tmp_path / "gray.bmp").pixels.shape == (1, 4, 4)

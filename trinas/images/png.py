@@ -5,6 +5,7 @@ decompressed, unless that limit is raised for the whole process. So profile, XMP
 the file without them.
 """
 
+import io
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,11 +22,9 @@ from trinas.images.xmp import MAX_XMP_BYTES
 _SIGNATURE_BYTES = 8
 _HEADER_END = 33
 """Where the chunks behind the first one (IHDR) begin."""
-_CICP_BYTES = 4
 _MAX_PROFILE_BYTES = 16 << 20  # a printer's profile has megabytes
-_MAX_FRAMES = 2**31
-_XMP_KEYWORD = b"XML:com.adobe.xmp"
-_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_XMP_KEYWORD = b"XML:com.adobe.xmp\0"
+_READ_HERE = (b"iCCP", b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 
 
 @dataclass(frozen=True)
@@ -48,21 +47,22 @@ def split_png(content: bytes) -> PngParts:
     Raises:
         DecodeError: the profile or the metadata are damaged, or the profile is too large.
     """
-    kept: list[memoryview | bytes] = [memoryview(content)[:_SIGNATURE_BYTES]]
-    icc_profile = xmp = exif = codes = None
+    kept = [memoryview(content)[:_SIGNATURE_BYTES]]
+    found: dict[bytes, memoryview] = {}  # the last one of a kind, so that no more than one is decompressed
     for kind, chunk in png_chunks(content):
-        if kind == b"iCCP":
-            icc_profile = _read_profile(_checked_body(chunk))
-        elif kind == b"eXIf":
-            exif = EXIF_INTRODUCTION + _checked_body(chunk)
-        elif kind in _TEXTS:
-            if kind == b"iTXt" and bytes(chunk[8 : 9 + len(_XMP_KEYWORD)]) == _XMP_KEYWORD + b"\0":
-                xmp = _read_xmp(_checked_body(chunk)) or xmp
-        else:
+        if kind not in _READ_HERE:
             kept.append(chunk)
-            if kind == b"cICP" and len(chunk) == 12 + _CICP_BYTES:
-                codes = chunk[8], chunk[9]
-    return PngParts(b"".join(kept), icc_profile, xmp, exif, codes)
+        if kind != b"iTXt" or bytes(chunk[8 : 8 + len(_XMP_KEYWORD)]) == _XMP_KEYWORD:
+            found[kind] = chunk
+    bodies = {kind: _checked_body(found[kind]) for kind in (b"iCCP", b"iTXt", b"eXIf", b"cICP") if kind in found}
+    codes = bodies.get(b"cICP", b"")
+    return PngParts(
+        b"".join(kept),
+        _read_profile(bodies[b"iCCP"]) if b"iCCP" in bodies else None,
+        _read_xmp(bodies[b"iTXt"]) if b"iTXt" in bodies else None,
+        EXIF_INTRODUCTION + bodies[b"eXIf"] if b"eXIf" in bodies else None,
+        (codes[0], codes[1]) if len(codes) == 4 else None,
+    )
 
 
 def png_chunks(content: bytes) -> Iterator[tuple[bytes, memoryview]]:
@@ -76,12 +76,15 @@ def png_chunks(content: bytes) -> Iterator[tuple[bytes, memoryview]]:
 
 def read_png_beginning(file: IO[bytes]) -> bytes:
     """Return the beginning of a PNG file, up to where its pixels begin."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
     parts = [file.read(_SIGNATURE_BYTES)]
     while start := file.read(8):
         parts.append(start)
         if start[4:] == b"IDAT":
             break
-        parts.append(file.read(int.from_bytes(start[:4], "big") + 4))
+        chunk_bytes = int.from_bytes(start[:4], "big") + 4
+        parts.append(file.read(min(chunk_bytes, size - file.tell())))  # so many bytes are allocated at once
     return b"".join(parts)
 
 
@@ -137,7 +140,7 @@ def _read_profile(body: bytes) -> bytes | None:
 
 def _read_xmp(body: bytes) -> bytes | None:
     """Return the XMP packet: it follows the keyword, two flags, a language and a translation. None where damaged."""
-    rest = body[len(_XMP_KEYWORD) + 1 :]
+    rest = body[len(_XMP_KEYWORD) :]
     parts = rest[2:].split(b"\0", 2)
     if len(parts) < 3:
         return None
