@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from trinas.config import UpscaleConfig
-from trinas.images.read_write import read_rgb8
+from trinas.images.read import read_rgb8
 from trinas.inference.tiled import Upscaler
 from trinas.training.degrade import crop_to_multiple, downscale, jpeg_compressed
 from trinas.training.metrics import Pixels, evaluate_model, upscale_bicubic

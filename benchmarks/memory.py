@@ -1,9 +1,9 @@
-"""Memory that enlarging takes beyond the decoded picture and its result, for pictures of growing size.
+"""Memory that upscaling takes beyond the decoded image and its result, for images of growing size.
 
     python benchmarks/memory.py [MODEL]
 
-Each picture is enlarged in a process of its own, whole in one tile and in tiles. Memory that is bounded by the
-tile stays the same from row to row.
+Each image is upscaled in a process of its own, whole in one tile and in tiles. Memory that is bounded by the tile
+stays the same from row to row.
 """
 
 import resource
@@ -36,20 +36,21 @@ def measure(name: str, side: int, tile_px: int) -> None:
     import torch
 
     from trinas.config import UpscaleConfig
-    from trinas.images.read_write import Image
+    from trinas.images.image import Image
     from trinas.inference.tiled import Upscaler
     from trinas.zoo.folder import load_model
 
     upscaler = Upscaler(load_model(name), UpscaleConfig(tile_px, device="cpu", precision="fp32"))
-    upscaler(Image(torch.rand(3, 16, 16)))  # kernels and libraries are loaded once, whatever the picture
+    upscaler(Image(torch.rand(3, 16, 16)))  # kernels and libraries are loaded once, whatever the image
     before = peak_mib()
-    picture = Image(torch.rand(3, side, side))
-    result = upscaler(picture)
-    arrays = (picture.pixels.nbytes + result.pixels.nbytes) / MIB
+    image = Image(torch.rand(3, side, side))
+    result = upscaler(image)
+    arrays = (image.pixels.nbytes + result.pixels.nbytes) / MIB
     print(arrays, peak_mib() - before - arrays)
 
 
 def peak_mib() -> float:
+    """Return the most memory that this process has had, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trinas.config import Budgets, SaveConfig, SearchConfig, TrainConfig, UpscaleConfig
     from trinas.errors import TrinasError
-    from trinas.images.read_write import Image, read_image, write_image
+    from trinas.images.image import Image
+    from trinas.images.read import read_image
+    from trinas.images.write import write_image
     from trinas.inference.cascade import Enlarger
     from trinas.inference.tiled import Upscaler
     from trinas.networks.network import Network
@@ -56,7 +58,7 @@ _HOME = {
     "ArchSpec": "networks.space",
     "Budgets": "config",
     "Enlarger": "inference.cascade",
-    "Image": "images.read_write",
+    "Image": "images.image",
     "Model": "zoo.folder",
     "Network": "networks.network",
     "SaveConfig": "config",
@@ -69,14 +71,14 @@ _HOME = {
     "evaluate_model": "training.metrics",
     "load_model": "zoo.folder",
     "load_photographs": "training.data",
-    "read_image": "images.read_write",
+    "read_image": "images.read",
     "resume_search": "search.loop",
     "resume_training": "training.loop",
     "save_model": "zoo.folder",
     "search_network": "search.loop",
     "space_for": "search.budgets",
     "train_network": "training.loop",
-    "write_image": "images.read_write",
+    "write_image": "images.write",
 }
 
 

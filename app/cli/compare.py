@@ -28,7 +28,7 @@ def write_comparison(
 ) -> None:
     """Compare bicubic and several models on one image: labelled crops, side by side in one PNG."""
     from trinas.files import translate_os_errors, write_atomically
-    from trinas.images.read_write import read_image
+    from trinas.images.read import read_image
     from trinas.inference.compare import compare_models
     from trinas.zoo.folder import load_model, models_of_scale
 

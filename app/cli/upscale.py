@@ -187,12 +187,9 @@ def _plan_batch(
     recursive: bool,
     overwrite: bool,
 ) -> Batch:
-    import PIL.Image
-
     from trinas.inference.batch import plan_jobs
     from trinas.inference.cascade import Enlarger
 
-    PIL.Image.MAX_IMAGE_PIXELS = None  # --max-input-mp is the limit, and is looked at before decoding too
     if model and not any((size.scale, size.width, size.height, size.long_side)):
         size = replace(size, scale=_read_scale(model))
     enlarger = Enlarger(model, config)

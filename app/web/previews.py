@@ -9,7 +9,9 @@ import torch
 from PIL import Image as PillowImage
 from torch import Tensor
 
-from trinas.images.read_write import Image, in_srgb, read_image, rgb_of, to_levels, write_image
+from trinas.images.image import Image, in_srgb, rgb_of, to_levels
+from trinas.images.read import read_image
+from trinas.images.write import write_image
 from trinas.inference.cascade import resized
 from trinas.inference.compare import detailed_places
 

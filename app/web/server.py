@@ -13,7 +13,6 @@ from pathlib import Path
 os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 import gradio as gr
-import PIL.Image
 import typer
 
 from trinas.config import SaveConfig
@@ -138,7 +137,6 @@ def serve(config: WebConfig, ready: threading.Event | None = None) -> None:
     Raises:
         TrinasError: the address cannot be listened on.
     """
-    PIL.Image.MAX_IMAGE_PIXELS = None  # the limits are looked at before decoding too, and results are read back
     folder = Path(tempfile.mkdtemp(prefix="trinas-web-"))
     os.environ |= {"GRADIO_TEMP_DIR": str(folder), **_no_proxy(config.host)}
     service, searches = Service(folder, config.limits, config.device), Searches(config.runs, config.device)

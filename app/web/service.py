@@ -20,7 +20,7 @@ from trinas.config import SaveConfig, SizeConfig, UpscaleConfig
 from trinas.errors import ImageError, ModelError, Stopped, TrinasError
 from trinas.files import HIDDEN
 from trinas.images.formats import is_image_file
-from trinas.images.read_write import Image
+from trinas.images.image import Image
 from trinas.inference.batch import Job, Outcome, Plan, plan_jobs, run_jobs
 from trinas.inference.cascade import Enlarger
 from trinas.inference.estimate import estimate_jobs

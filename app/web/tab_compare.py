@@ -13,7 +13,8 @@ from torch import Tensor
 
 from trinas.config import UpscaleConfig
 from trinas.errors import ImageError, Stopped, TrinasError
-from trinas.images.read_write import Image, flattened, in_srgb, read_image, read_rgb8, rgb_of, to_levels
+from trinas.images.image import Image, flatten, in_srgb, rgb_of, to_levels
+from trinas.images.read import read_image, read_rgb8
 from trinas.inference.compare import detailed_places, enlarged_place
 from trinas.inference.tiled import Upscaler, resize
 from trinas.training.metrics import psnr_y, ssim_y, upscale_bicubic
@@ -155,7 +156,7 @@ def compare_tab(service: Service, picker: Picker) -> None:
 def _displayed(path: Path, max_px: int) -> Image:
     """A picture as RGB in sRGB, on white where it is transparent, as all columns take it."""
     image = read_image(path, max_px)
-    return Image(rgb_of(flattened(in_srgb(image) or image, "white").pixels))
+    return Image(rgb_of(flatten(in_srgb(image) or image, "white").pixels))
 
 
 def _columns(

@@ -11,7 +11,7 @@ import gradio as gr
 from trinas.config import Budgets
 from trinas.device import chosen_precision, pick_device
 from trinas.errors import ModelError, TrinasError
-from trinas.images.read_write import read_header
+from trinas.images.read import read_header
 from trinas.networks.latency import measure_spec_ms_per_mp
 from trinas.networks.space import ArchSpec
 from trinas.reports.pages import BUDGET_WORDS, PAGE_FILE, live_drawings

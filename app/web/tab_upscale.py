@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from trinas.errors import Stopped, TrinasError
-from trinas.images.read_write import read_header
+from trinas.images.read import read_header
 
 from .components import (
     NETWORKS,

@@ -1,10 +1,10 @@
-"""Every format with every kind of picture: what is promised, and the page that says what was found."""
+"""Every format with every kind of image: what is promised, and the page that says what was found."""
 
 from pathlib import Path
 
 import pytest
 
-from support.format_matrix import INTRODUCTION, NOTES, PICTURES, cases, find, table_line
+from support.format_matrix import INTRODUCTION, KINDS, NOTES, cases, find, table_line
 from trinas.errors import ImageError
 from trinas.images.formats import FORMATS, format_of_suffix, image_files, sniff_format
 
@@ -19,13 +19,13 @@ def test_the_page_has_a_line_for_each_case():
     assert text.startswith(INTRODUCTION)
     assert text.endswith(NOTES)
     lines = text[len(INTRODUCTION) : -len(NOTES)].splitlines()
-    assert [line.split(" | ")[:2] for line in lines] == [[f"| {case.file_format}", case.picture] for case in cases()]
+    assert [line.split(" | ")[:2] for line in lines] == [[f"| {case.file_format}", case.kind] for case in cases()]
 
 
 @pytest.mark.parametrize("case", list(cases()), ids=str)
 def test_pixels_colours_and_metadata_come_through(case, tmp_path):
     found = find(case, tmp_path)
-    assert found.kind == BECOMES.get(case.picture, case.picture)
+    assert found.kind == BECOMES.get(case.kind, case.kind)
     if case.is_lossy:
         assert found.error_levels < 5
         assert found.flat_levels <= ENCODER_LEVELS[case.file_format]
@@ -33,11 +33,11 @@ def test_pixels_colours_and_metadata_come_through(case, tmp_path):
         assert found.error_levels == 0
         assert found.flat_levels < 0.5
     is_bmp = case.file_format == "bmp"
-    expected_profile = "none" if is_bmp else "sRGB" if case.picture == "CMYK" else "kept"
+    expected_profile = "none" if is_bmp else "sRGB" if case.kind == "CMYK" else "kept"
     assert (found.profile, found.resolution) == (expected_profile, "kept")
     assert (found.exif, found.xmp) == (("none", "none") if is_bmp else ("kept", "kept"))
 
-    beginning = f"| {case.file_format} | {case.picture} |"
+    beginning = f"| {case.file_format} | {case.kind} |"
     (line,) = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith(beginning)]
     said, seen = line.split(" | "), table_line(case, found).split(" | ")
     if case.is_lossy:  # these two numbers depend on the encoder's version
@@ -45,8 +45,8 @@ def test_pixels_colours_and_metadata_come_through(case, tmp_path):
     assert said == seen
 
 
-def test_every_kind_of_picture_is_tried():
-    assert {case.picture for case in cases()} == set(PICTURES)
+def test_every_kind_of_image_is_tried():
+    assert {case.kind for case in cases()} == set(KINDS)
     assert {case.suffix for case in cases()} == {known.suffixes[0].lstrip(".") for known in FORMATS.values()} - {
         "tif"
     } | {"tiff"}

@@ -9,8 +9,8 @@ from PIL import Image as PillowImage
 
 from support.images import generated_photograph
 from trinas.errors import ImageError
-from trinas.images.jpeg_quality import estimated_quality, standard_table
-from trinas.images.read_write import read_header, read_image
+from trinas.images.jpeg_quality import estimate_quality, standard_table
+from trinas.images.read import read_header, read_image
 
 MOZJPEG = (
     16, 16, 16, 18, 25, 37, 56, 85, 16, 17, 20, 27, 34, 40, 53, 75,
@@ -29,7 +29,7 @@ MPEG = (
 """Of MPEG-2, much flatter than JPEG's."""
 
 
-def photograph():
+def made_image():
     return PillowImage.fromarray(generated_photograph(96, 96))
 
 
@@ -43,18 +43,18 @@ def test_the_quality_that_a_file_was_saved_at_is_found(tmp_path):
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 @pytest.mark.parametrize("options", [{}, {"progressive": True, "optimize": True}, {"subsampling": "4:4:4"}])
 def test_it_is_found_in_every_kind_of_jpeg(tmp_path, mode, options):
-    photograph().convert(mode).save(tmp_path / "photo.jpg", quality=62, **options)
+    made_image().convert(mode).save(tmp_path / "photo.jpg", quality=62, **options)
     assert read_header(tmp_path / "photo.jpg").jpeg_quality == read_image(tmp_path / "photo.jpg").jpeg_quality == 62
 
 
-def test_a_phone_s_picture_with_a_preview_behind_it_has_one_too(tmp_path):
-    photograph().save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[photograph()], quality=62)
+def test_a_phone_s_image_with_a_preview_behind_it_has_one_too(tmp_path):
+    made_image().save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[made_image()], quality=62)
     assert read_header(tmp_path / "phone.jpg").jpeg_quality == read_image(tmp_path / "phone.jpg").jpeg_quality == 62
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.webp", "a.avif", "a.bmp", "a.tif"])
 def test_other_files_have_none(tmp_path, name):
-    photograph().save(tmp_path / name, **({"compression": "jpeg", "quality": 50} if name == "a.tif" else {}))
+    made_image().save(tmp_path / name, **({"compression": "jpeg", "quality": 50} if name == "a.tif" else {}))
     assert read_header(tmp_path / name).jpeg_quality is None
     assert read_image(tmp_path / name).jpeg_quality is None
 
@@ -66,9 +66,9 @@ def scaled(table, factor):
 def decibels(**options):
     """PSNR of the brightness that is left after saving."""
     buffer = io.BytesIO()
-    photograph().save(buffer, "JPEG", **options)
+    made_image().save(buffer, "JPEG", **options)
     with PillowImage.open(buffer) as opened:
-        difference = np.asarray(opened.convert("L"), float) - np.asarray(photograph().convert("L"), float)
+        difference = np.asarray(opened.convert("L"), float) - np.asarray(made_image().convert("L"), float)
     return -10 * math.log10((difference**2).mean() / 255**2)
 
 
@@ -78,22 +78,22 @@ def test_tables_of_other_programs_are_taken_for_a_standard_one_that_loses_as_muc
     table = scaled(base, factor)
     loss = decibels(qtables=[table, table])
     alike = min(range(1, 101), key=lambda quality: abs(decibels(quality=quality) - loss))
-    assert estimated_quality(table) == pytest.approx(alike, abs=5)
+    assert estimate_quality(table) == pytest.approx(alike, abs=5)
 
 
 @given(st.lists(st.integers(1, 255), min_size=64, max_size=64), st.lists(st.integers(0, 20), min_size=64, max_size=64))
 def test_a_coarser_table_never_means_a_higher_quality(table, coarser):
-    found = estimated_quality([step + more for step, more in zip(table, coarser, strict=True)])
-    assert 1 <= found <= estimated_quality(table) <= 100
+    found = estimate_quality([step + more for step, more in zip(table, coarser, strict=True)])
+    assert 1 <= found <= estimate_quality(table) <= 100
 
 
 def test_what_is_coarser_than_any_baseline_table_has_the_least_quality():
-    assert estimated_quality([65535] * 64) == 1
+    assert estimate_quality([65535] * 64) == 1
 
 
 @pytest.mark.parametrize("table", [[], [1] * 63, [1] * 65, [0] * 64, [*standard_table(50)[:-1], 0]])
 def test_what_is_no_table_has_no_quality(table):
-    assert estimated_quality(table) is None
+    assert estimate_quality(table) is None
 
 
 def jpeg_segments(content):
@@ -107,7 +107,7 @@ def jpeg_segments(content):
 
 
 def test_without_sound_tables_there_is_no_quality_or_one_clear_error(tmp_path):
-    photograph().save(tmp_path / "whole.jpg", quality=50)
+    made_image().save(tmp_path / "whole.jpg", quality=50)
     segments = list(jpeg_segments((tmp_path / "whole.jpg").read_bytes()))
     assert [marker for marker, _ in segments].count(0xDB) == 2
 

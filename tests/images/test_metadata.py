@@ -7,8 +7,11 @@ from PIL import ExifTags
 from PIL import Image as PillowImage
 
 from support.images import generated_photograph
-from trinas.images.metadata import Metadata, exif_orientation, fitted, read_metadata, with_resolution
-from trinas.images.read_write import Image, read_image, write_image
+from trinas.images.exif import LONG, SHORT, UNDEFINED, Exif, Value, parse_exif
+from trinas.images.image import Image
+from trinas.images.metadata import Metadata, add_resolution, exif_orientation, fit_metadata
+from trinas.images.read import read_image
+from trinas.images.write import write_image
 
 
 def exif_with_thumbnail():
@@ -111,7 +114,11 @@ def load(content):
     return exif
 
 
-def test_exif_is_fitted_to_the_enlarged_picture():
+def fitted(metadata, width, height):
+    return fit_metadata(metadata, width, height)[0]
+
+
+def test_exif_is_fitted_to_the_upscaled_image():
     before = exif_with_thumbnail()
     assert load(before).get_ifd(ExifTags.IFD.IFD1), "there is a thumbnail to lose"
     assert exif_orientation(before) == 8
@@ -191,7 +198,7 @@ def test_xmp_is_fitted_too():
     expected = b'<rdf:Description tiff:Orientation="1" exif:PixelXDimension = \'96\' dc:title="Orientation 6"/>'
     assert fitted(Metadata(turned, attributes), 96, 144).xmp == expected
     not_turned = fitted(Metadata(xmp=attributes), 96, 144).xmp
-    assert b'tiff:Orientation="6"' in not_turned, "pictures are turned by EXIF alone"
+    assert b'tiff:Orientation="6"' in not_turned, "images are turned by EXIF alone"
     elements = b"<tiff:Orientation>6</tiff:Orientation><tiff:ImageLength>24</tiff:ImageLength>"
     elements += b"<xmp:Thumbnails>x\ny</xmp:Thumbnails>"
     expected = b"<tiff:Orientation>1</tiff:Orientation><tiff:ImageLength>144</tiff:ImageLength>"
@@ -212,18 +219,28 @@ def test_senseless_orientations_are_upright(orientation):
 
 
 def test_resolution_is_found_in_exif_where_the_file_itself_has_no_place_for_it(tmp_path):
-    written = with_resolution(Metadata(dpi=(300, 150)))
+    written = add_resolution(Metadata(dpi=(300, 150)))
     PillowImage.fromarray(generated_photograph(8, 8)).save(tmp_path / "a.webp", exif=written)
-    with PillowImage.open(tmp_path / "a.webp") as opened:
-        assert read_metadata(opened).dpi == (300, 150)
+    assert read_image(tmp_path / "a.webp").metadata.dpi == (300, 150)
     exif = PillowImage.Exif()
     exif[0x011A], exif[0x011B], exif[0x0128] = 100, 100, 3  # per centimetre
     PillowImage.fromarray(generated_photograph(8, 8)).save(tmp_path / "b.webp", exif=exif)
-    with PillowImage.open(tmp_path / "b.webp") as opened:
-        assert read_metadata(opened).dpi == (254, 254)
+    assert read_image(tmp_path / "b.webp").metadata.dpi == (254, 254)
 
 
 def test_a_senseless_resolution_is_dropped(tmp_path):
     PillowImage.fromarray(generated_photograph(8, 8)).save(tmp_path / "a.jpg", dpi=(0, 0))
-    with PillowImage.open(tmp_path / "a.jpg") as opened:
-        assert read_metadata(opened).dpi is None
+    assert read_image(tmp_path / "a.jpg").metadata.dpi is None
+
+
+def test_exif_of_very_many_tags_is_rewritten_at_once():
+    """Adding to the bytes that there are copies all of them each time: minutes for these."""
+    order, value = "<", bytes(range(200)) * 2
+    tags = {tag: Value(UNDEFINED, value) for tag in range(65_000) if tag not in POINTERS}
+    exif = Exif(order, tags).tobytes()
+    assert len(exif) > 25_000_000
+    after, notes = fit_metadata(Metadata(exif=exif), 8, 8)
+    assert notes == []
+    found = parse_exif(after.exif)
+    rewritten = {0x0100: found.integers(LONG, 8), 0x0101: found.integers(LONG, 8), 0x0112: found.integers(SHORT, 1)}
+    assert found.tags == tags | rewritten

@@ -11,8 +11,10 @@ from PIL import Image as PillowImage
 from support.icc_profiles import rgb_profile
 from support.images import generated_photograph
 from trinas.images.metadata import Metadata
-from trinas.images.read_write import read_image, write_image
-from trinas.images.tiff import TiffError, decode_tiff, encode_tiff, read_tiff_header
+from trinas.images.read import read_image
+from trinas.images.stored import DecodeError
+from trinas.images.tiff import TiffFile, encode_tiff
+from trinas.images.write import write_image
 
 
 def content_of(levels, **options):
@@ -21,7 +23,11 @@ def content_of(levels, **options):
     return buffer.getvalue()
 
 
-def picture(channels, dtype):
+def decode_tiff(content):
+    return TiffFile(io.BytesIO(content)).decode()
+
+
+def made_levels(channels, dtype):
     levels = np.dstack([generated_photograph(20, 30), generated_photograph(20, 30, 1)[:, :, 0]])[:, :, :channels]
     return levels if dtype == np.uint8 else levels.astype(np.uint16) * 200 + 3
 
@@ -31,7 +37,7 @@ def picture(channels, dtype):
 @pytest.mark.parametrize("compression", [None, "lzw", "adobe_deflate", "packbits", "zstd"])
 @pytest.mark.parametrize("layout", ["contig", "separate", "tiles", "big-endian"])
 def test_every_way_of_storing_pixels_is_read(dtype, channels, compression, layout):
-    levels = picture(channels, dtype)
+    levels = made_levels(channels, dtype)
     stored = np.moveaxis(levels, 2, 0) if layout == "separate" and channels > 1 else levels.squeeze()
     content = content_of(
         stored,
@@ -45,7 +51,7 @@ def test_every_way_of_storing_pixels_is_read(dtype, channels, compression, layou
     decoded = decode_tiff(content).levels
     assert decoded.dtype == dtype
     np.testing.assert_array_equal(decoded, levels)
-    header = read_tiff_header(io.BytesIO(content))
+    header = TiffFile(io.BytesIO(content)).header
     assert (header.width, header.height) == (30, 20)
     assert (header.has_alpha, header.is_gray) == (channels in (2, 4), channels < 3)
 
@@ -53,7 +59,7 @@ def test_every_way_of_storing_pixels_is_read(dtype, channels, compression, layou
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_what_is_written_is_read_by_others(dtype, channels):
-    levels = picture(channels, dtype)
+    levels = made_levels(channels, dtype)
     content = encode_tiff(levels, rgb_profile(), Metadata(dpi=(300, 200)))
     with tifffile.TiffFile(io.BytesIO(content)) as tiff:
         page = tiff.pages[0]
@@ -67,7 +73,7 @@ def test_what_is_written_is_read_by_others(dtype, channels):
     assert decode_tiff(content).icc_profile == rgb_profile()
 
 
-def test_large_pictures_have_many_strips():
+def test_large_images_have_many_strips():
     levels = np.random.default_rng(0).integers(0, 65536, (700, 500, 3), dtype=np.uint16)
     content = encode_tiff(levels, None, Metadata())
     with tifffile.TiffFile(io.BytesIO(content)) as tiff:
@@ -86,34 +92,34 @@ def test_premultiplied_colour_is_divided_by_its_alpha():
 
 
 def test_channels_that_are_no_alpha_are_left_out():
-    content = content_of(picture(4, np.uint8), photometric="rgb", extrasamples=["unspecified"])
+    content = content_of(made_levels(4, np.uint8), photometric="rgb", extrasamples=["unspecified"])
     decoded = decode_tiff(content)
     assert decoded.levels.shape == (20, 30, 3)
-    assert decoded.note == "its extra channels are no transparency and are left out"
+    assert decoded.notes == ("its extra channels are no transparency and are left out",)
 
 
-def test_tags_of_the_wrong_kind_do_not_spoil_a_sound_picture():
+def test_tags_of_the_wrong_kind_do_not_spoil_a_sound_made_levels():
     tags = [
         (700, "I", 1, 3_000_000_000, True),
         (34675, "s", 0, "no profile", True),
         (282, "2I", 1, (2**32 - 1, 1), True),
     ]
-    decoded = decode_tiff(content_of(picture(3, np.uint8), photometric="rgb", extratags=tags))
+    decoded = decode_tiff(content_of(made_levels(3, np.uint8), photometric="rgb", extratags=tags))
     assert decoded.metadata.xmp is None
     assert decoded.metadata.dpi is None
     text = [(700, "s", 0, "<x/>", True)]
-    assert decode_tiff(content_of(picture(3, np.uint8), photometric="rgb", extratags=text)).metadata.xmp == b"<x/>"
+    assert decode_tiff(content_of(made_levels(3, np.uint8), photometric="rgb", extratags=text)).metadata.xmp == b"<x/>"
 
 
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("bigtiff", [False, True])
-def test_what_a_file_says_of_its_picture_is_kept(tmp_path, bigtiff, byteorder):
+def test_what_a_file_says_of_its_image_is_kept(tmp_path, bigtiff, byteorder):
     xmp = b'<rdf:Description tiff:Orientation="6"/>'
     author = "Jürgen Müller".encode()
     tags = [(271, "s", 0, "Camera", True), (274, "H", 1, 6, True), (315, "s", 0, author, True)]
     tags.append((700, "B", len(xmp), xmp, True))
     content = content_of(
-        picture(3, np.uint8),
+        made_levels(3, np.uint8),
         photometric="rgb",
         bigtiff=bigtiff,
         byteorder=byteorder,
@@ -126,13 +132,13 @@ def test_what_a_file_says_of_its_picture_is_kept(tmp_path, bigtiff, byteorder):
         tags = tiff.pages[0].tags
         assert [tags.valueof(tag) for tag in (270, 271, 274)] == ["words", "Camera", 1]
         assert tags.valueof(700) == b'<rdf:Description tiff:Orientation="1"/>'
-        np.testing.assert_array_equal(tiff.pages[0].asarray(), np.rot90(picture(3, np.uint8), -1))
+        np.testing.assert_array_equal(tiff.pages[0].asarray(), np.rot90(made_levels(3, np.uint8), -1))
     assert author in (tmp_path / "out.tif").read_bytes()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_white_may_be_zero(dtype):
-    levels = picture(1, dtype)[:, :, 0]
+    levels = made_levels(1, dtype)[:, :, 0]
     content = content_of(levels, photometric="miniswhite")
     np.testing.assert_array_equal(decode_tiff(content).levels[:, :, 0], np.iinfo(dtype).max - levels)
 
@@ -154,7 +160,7 @@ def test_palettes_become_colour(colours):
 
 
 def test_a_palette_of_8_bits_is_taken_as_it_is():
-    indices = picture(1, np.uint8)[:, :, 0]
+    indices = made_levels(1, np.uint8)[:, :, 0]
     palette = np.random.default_rng(0).integers(0, 256, (3, 256)).astype(np.uint16)
     content = content_of(indices, photometric="palette", colormap=palette)
     np.testing.assert_array_equal(decode_tiff(content).levels, palette.T[indices])
@@ -168,11 +174,11 @@ def test_palettes_keep_their_alpha(compression):
     drawing.save(buffer, "TIFF", compression=compression)
     decoded = decode_tiff(buffer.getvalue())
     np.testing.assert_array_equal(decoded.levels, drawing.convert("RGBA"))
-    assert decoded.note == ""
-    assert read_tiff_header(io.BytesIO(buffer.getvalue())).has_alpha
+    assert decoded.notes == ()
+    assert TiffFile(io.BytesIO(buffer.getvalue())).header.has_alpha
 
 
-def test_photographs_in_tiff_are_read():
+def test_jpeg_in_tiff_is_read():
     photo = PillowImage.fromarray(generated_photograph(32, 32)).resize((64, 64))
     buffer = io.BytesIO()
     photo.save(buffer, "TIFF", compression="jpeg", quality=95)
@@ -180,21 +186,21 @@ def test_photographs_in_tiff_are_read():
     assert np.abs(difference).mean() < 4
 
 
-def test_a_smaller_version_beside_the_picture_does_not_count():
+def test_a_smaller_version_beside_the_image_does_not_count():
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as writer:
-        writer.write(picture(3, np.uint8), photometric="rgb", metadata=None)
-        writer.write(picture(3, np.uint8)[::4, ::4], photometric="rgb", subfiletype=1, metadata=None)
-    np.testing.assert_array_equal(decode_tiff(buffer.getvalue()).levels, picture(3, np.uint8))
+        writer.write(made_levels(3, np.uint8), photometric="rgb", metadata=None)
+        writer.write(made_levels(3, np.uint8)[::4, ::4], photometric="rgb", subfiletype=1, metadata=None)
+    np.testing.assert_array_equal(decode_tiff(buffer.getvalue()).levels, made_levels(3, np.uint8))
 
 
 def several_pages():
-    return content_of(np.stack([picture(3, np.uint8)] * 3), photometric="rgb")
+    return content_of(np.stack([made_levels(3, np.uint8)] * 3), photometric="rgb")
 
 
 def three_inks():
     """tifffile does not write such a file; so the tag that says what colours mean is changed afterwards."""
-    content = content_of(picture(3, np.uint8), photometric="rgb", byteorder="<")
+    content = content_of(made_levels(3, np.uint8), photometric="rgb", byteorder="<")
     return content.replace(struct.pack("<HHII", 262, 3, 1, 2), struct.pack("<HHII", 262, 3, 1, 5))
 
 
@@ -205,35 +211,37 @@ def lab():
 
 
 def raw(extratags=(), **options):
-    """A small picture to look at, and the sensor's values behind it."""
+    """A small image to look at, and the sensor's values behind it."""
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as writer:
-        writer.write(picture(3, np.uint8), photometric="rgb", subifds=1, metadata=None, extratags=extratags, **options)
-        writer.write(picture(1, np.uint16)[:, :, 0], photometric="cfa", metadata=None)
+        writer.write(
+            made_levels(3, np.uint8), photometric="rgb", subifds=1, metadata=None, extratags=extratags, **options
+        )
+        writer.write(made_levels(1, np.uint16)[:, :, 0], photometric="cfa", metadata=None)
     return buffer.getvalue()
 
 
-def test_a_damaged_picture_behind_the_picture_does_not_count():
+def test_a_damaged_image_behind_the_image_does_not_count():
     content = bytearray(raw())
     start = content.index(struct.pack("<HHI", 330, 13, 1)) + 8
     content[start : start + 4] = struct.pack("<I", len(content) + 1000)
-    np.testing.assert_array_equal(decode_tiff(bytes(content)).levels, picture(3, np.uint8))
+    np.testing.assert_array_equal(decode_tiff(bytes(content)).levels, made_levels(3, np.uint8))
 
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (several_pages(), "holds 3 pictures; split it"),
+        (several_pages(), "holds 3 images; split it"),
         (three_inks(), "3 channels are not supported"),
         (raw(), "raw files are not supported; export it as TIFF first"),
         (raw([(50706, "B", 4, (1, 4, 0, 0), True)], subfiletype=1), "raw files are not supported"),
-        (lab(), "CIELAB pictures are not supported"),
+        (lab(), "CIELAB images are not supported"),
         (content_of(np.zeros((8, 8), np.float32), photometric="minisblack"), "float32 values are not supported"),
-        (content_of(picture(3, np.uint8), photometric="rgb", compression="lzw")[:-200], "damaged"),
-        (content_of(picture(3, np.uint8), photometric="rgb")[:9], "damaged"),
+        (content_of(made_levels(3, np.uint8), photometric="rgb", compression="lzw")[:-200], "damaged"),
+        (content_of(made_levels(3, np.uint8), photometric="rgb")[:9], "damaged"),
         (b"II*\0\0\0\0\0", "damaged"),
     ],
 )
 def test_what_cannot_be_read_is_said(content, complaint):
-    with pytest.raises(TiffError, match=complaint):
+    with pytest.raises(DecodeError, match=complaint):
         decode_tiff(content)

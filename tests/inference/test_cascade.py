@@ -7,7 +7,8 @@ from PIL import Image as PillowImage
 
 from trinas.config import UpscaleConfig
 from trinas.errors import UpscaleError
-from trinas.images.read_write import Image, read_image
+from trinas.images.image import Image
+from trinas.images.read import read_image
 from trinas.inference.cascade import NOT_SMOOTHED, Enlarger, resized
 from trinas.inference.tiled import resize
 from trinas.zoo.folder import PHOTO_MAX_JPEG_QUALITY, load_model

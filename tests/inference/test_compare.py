@@ -8,7 +8,7 @@ from support.icc_profiles import gray_profile, rgb_profile
 from support.images import generated_photograph
 from support.networks import faithful_network
 from trinas.config import UpscaleConfig
-from trinas.images.read_write import Image, to_levels
+from trinas.images.image import Image, to_levels
 from trinas.inference.compare import compare_models, detailed_places
 from trinas.inference.tiled import Upscaler, resize
 from trinas.zoo.folder import Model, ModelConfig

@@ -9,7 +9,7 @@ from support.networks import busy_network, faithful_network
 from trinas.config import UpscaleConfig
 from trinas.device import pick_precision
 from trinas.errors import TrinasError, UpscaleError
-from trinas.images.read_write import Image, to_levels
+from trinas.images.image import Image, to_levels
 from trinas.inference.tiled import Upscaler, bleed, count_tiles, resize, surroundings, tile_grid, within_reach
 from trinas.networks.cost import spec_cost
 from trinas.networks.network import Network

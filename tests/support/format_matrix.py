@@ -1,8 +1,8 @@
-"""Every file format with every kind of picture it can hold: what comes out of enlarging it.
+"""Every file format with every kind of image it can hold: what comes out of upscaling it.
 
-    python tests/format_matrix.py > docs/formats.md
+    cd tests; python -m support.format_matrix > ../docs/formats.md
 
-`test_formats.py` runs the same cases, holds each to what is promised, and this page to what was found.
+`test_formats.py` runs the same cases. It compares each with what is promised, and the page with what was found.
 """
 
 import io
@@ -25,9 +25,9 @@ from PIL import Image as PillowImage
 from PIL import ImageCms, PngImagePlugin
 
 from support.icc_profiles import cmyk_profile, gray_profile, rgb_profile
-from support.images import generated_photograph
+from support.images import encode_png16, generated_photograph, insert_chunks, png_chunk
 from trinas.config import SaveConfig, SizeConfig, UpscaleConfig
-from trinas.images.read_write import Image, to_levels
+from trinas.images.image import Image, to_levels
 from trinas.inference.batch import plan_jobs, run_jobs
 from trinas.inference.cascade import Enlarger
 
@@ -40,7 +40,7 @@ XMP = (
     b'tiff:Orientation="6" dc:title="A title"/></rdf:RDF></x:xmpmeta>'
 )
 
-PICTURES = {
+KINDS = {
     "1 bit": (1, 8),
     "gray": (1, 8),
     "gray, 16 bit": (1, 16),
@@ -54,28 +54,28 @@ PICTURES = {
     "RGB with alpha, 16 bit": (4, 16),
     "CMYK": (3, 8),
 }
-"""Kind of picture -> channels and bits it has once decoded."""
+"""Kind of image -> channels and bits it has once decoded."""
 
 HOLDS = {
-    "png": [kind for kind in PICTURES if kind != "CMYK"],
+    "png": [kind for kind in KINDS if kind != "CMYK"],
     "jpg": ["gray", "RGB", "CMYK"],
     "webp": ["RGB", "RGB with alpha"],
     "webp, lossless": ["RGB", "RGB with alpha"],
-    "tiff": list(PICTURES),
+    "tiff": list(KINDS),
     "avif": ["RGB", "RGB with alpha"],
     "bmp": ["1 bit", "gray", "palette", "RGB"],
 }
-"""File format -> the kinds of picture it is tried with."""
+"""File format -> the kinds of image it is tried with."""
 
 LOSSY = ("jpg", "webp", "avif")
 
 
 @dataclass(frozen=True)
 class Case:
-    """A file format with a kind of picture in it."""
+    """A file format with a kind of image in it."""
 
     file_format: str
-    picture: str
+    kind: str
 
     @property
     def suffix(self) -> str:
@@ -83,11 +83,11 @@ class Case:
 
     @property
     def channels(self) -> int:
-        return PICTURES[self.picture][0]
+        return KINDS[self.kind][0]
 
     @property
     def depth(self) -> int:
-        return PICTURES[self.picture][1]
+        return KINDS[self.kind][1]
 
     @property
     def is_lossy(self) -> bool:
@@ -95,11 +95,11 @@ class Case:
 
     @property
     def is_turned(self) -> bool:
-        """Whether the file says, in its metadata, that the picture lies on its side."""
+        """Whether the file says, in its metadata, that the image lies on its side."""
         return self.suffix != "bmp"
 
     def __str__(self) -> str:
-        return f"{self.file_format}: {self.picture}"
+        return f"{self.file_format}: {self.kind}"
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Finding:
     """What a result file turned out to be."""
 
     kind: str
-    """As in PICTURES."""
+    """As in KINDS."""
     error_levels: float
     """Largest difference from what the network makes of the input's pixels, in levels of 255; RMS if lossy."""
     flat_levels: float
@@ -119,9 +119,9 @@ class Finding:
 
 
 def cases() -> Iterator[Case]:
-    for file_format, pictures in HOLDS.items():
-        for picture in pictures:
-            yield Case(file_format, picture)
+    for file_format, kinds in HOLDS.items():
+        for kind in kinds:
+            yield Case(file_format, kind)
 
 
 def source_levels(case: Case, height: int = 24, width: int = 36) -> NDArray[Any]:
@@ -129,11 +129,11 @@ def source_levels(case: Case, height: int = 24, width: int = 36) -> NDArray[Any]
     rgb = generated_photograph(height, width)
     alpha = generated_photograph(height, width, seed=1)[:, :, :1]
     alpha[:, : width // 4], alpha[:, -width // 4 :] = 0, 255
-    if case.picture == "CMYK":
+    if case.kind == "CMYK":
         return np.dstack([rgb, alpha // 3])
-    if case.picture == "1 bit":
+    if case.kind == "1 bit":
         return np.where(rgb[:, :, :1] > 127, 255, 0).astype(np.uint8)
-    if case.picture.startswith("palette"):
+    if case.kind.startswith("palette"):
         rgb = rgb // 64 * 64
         alpha = np.where(rgb[:, :, :1] == rgb[0, 0, 0], 0, 255).astype(np.uint8)
         if case.channels == 4:  # one colour of the palette is the transparent one
@@ -145,7 +145,7 @@ def source_levels(case: Case, height: int = 24, width: int = 36) -> NDArray[Any]
 
 
 def profile_of(case: Case) -> bytes:
-    if case.picture == "CMYK":
+    if case.kind == "CMYK":
         return cmyk_profile()
     return gray_profile() if case.channels < 3 else rgb_profile()
 
@@ -184,17 +184,17 @@ def write_source(path: Path, case: Case, levels: NDArray[Any]) -> None:
 
 
 def find(case: Case, folder: Path) -> Finding:
-    """Enlarge a file by the command line and look at what came out, with other libraries than the program uses."""
+    """Upscale a file as the command line does, and look at the result with other libraries than the program uses."""
     levels = source_levels(case)
     source = folder / f"source.{case.suffix}"
     write_source(source, case, levels)
-    path = enlarged(source)
+    path = upscale(source)
     written = decoded(path)
     error = written.astype(float) - expected_levels(case, source, levels)
     error *= 255 / np.iinfo(written.dtype).max
     if written.shape[2] in (2, 4):  # colour that nobody sees may differ
         error[..., :-1] *= written[..., -1:] > 0
-    kinds = {value: name for name, value in PICTURES.items() if name not in ("1 bit", "CMYK") and "palette" not in name}
+    kinds = {value: name for name, value in KINDS.items() if name not in ("1 bit", "CMYK") and "palette" not in name}
     return Finding(
         kind=kinds[written.shape[2], written.itemsize * 8],
         error_levels=float(np.sqrt((error**2).mean()) if case.is_lossy else np.abs(error).max()),
@@ -204,15 +204,15 @@ def find(case: Case, folder: Path) -> Finding:
 
 
 @cache
-def enlarger() -> Enlarger:
+def upscaler() -> Enlarger:
     return Enlarger(MODEL, UpscaleConfig(device="cpu", precision="fp32"))
 
 
-def enlarged(source: Path) -> Path:
+def upscale(source: Path) -> Path:
     """The result file, made as the command line makes it."""
     size, save = SizeConfig(scale=SCALE), SaveConfig()
     plan = plan_jobs([source], source.parent, size, save)
-    (outcome,) = run_jobs(plan.jobs, enlarger(), size, save)
+    (outcome,) = run_jobs(plan.jobs, upscaler(), size, save)
     assert outcome.state == "done", outcome.reason
     return outcome.job.result
 
@@ -232,18 +232,18 @@ def decoded(path: Path) -> NDArray[Any]:
 
 def expected_levels(case: Case, source: Path, levels: NDArray[Any]) -> NDArray[Any]:
     """What the network makes of the pixels, turned and converted as the file says."""
-    if case.is_lossy and case.picture != "CMYK":
+    if case.is_lossy and case.kind != "CMYK":
         levels = decoded(source)
-    if case.picture == "CMYK":
+    if case.kind == "CMYK":
         levels = _converted(_inks(case, source, levels))
     if case.is_turned:
         levels = np.rot90(levels, -1)  # what an orientation of 6 asks for
     pixels = torch.from_numpy(levels.astype(np.float32)).permute(2, 0, 1) / np.iinfo(levels.dtype).max
-    return to_levels(enlarger().upscaler(MODEL)(Image(pixels)).pixels, 16 if levels.dtype == np.uint16 else 8)
+    return to_levels(upscaler().upscaler(MODEL)(Image(pixels)).pixels, 16 if levels.dtype == np.uint16 else 8)
 
 
 def flat_error(case: Case, folder: Path) -> float:
-    """The most that the colour of an even picture changes, in levels of 255."""
+    """The most that the colour of an even image changes, in levels of 255."""
     worst = 0.0
     for number, colour in enumerate(
         [(0, 0, 0), (255, 255, 255), (0, 0, 255), (255, 160, 40), (93, 140, 31), (7, 9, 8)]
@@ -252,18 +252,18 @@ def flat_error(case: Case, folder: Path) -> float:
         levels[..., : min(3, levels.shape[2] - (levels.shape[2] == 2))] = 0
         ink = np.array(colour[:1] if case.channels < 3 else colour)
         levels[..., : len(ink)] = ink * (257 if case.depth == 16 else 1)
-        if case.picture == "1 bit":
+        if case.kind == "1 bit":
             levels[:] = 255 if colour[0] > 127 else 0
-        if case.channels in (2, 4) and case.picture != "CMYK":
+        if case.channels in (2, 4) and case.kind != "CMYK":
             levels[..., -1] = np.iinfo(levels.dtype).max
-        if case.picture == "CMYK":
+        if case.kind == "CMYK":
             levels[..., 3] = 20
         source = folder / f"flat{number}.{case.suffix}"
         write_source(source, case, levels)
-        written = decoded(enlarged(source))
-        if case.picture == "CMYK":
+        written = decoded(upscale(source))
+        if case.kind == "CMYK":
             before = _converted(_inks(case, source, levels))
-        elif case.picture.startswith("palette"):
+        elif case.kind.startswith("palette"):
             before = levels[..., : written.shape[2]]
         else:
             before = decoded(source)
@@ -274,7 +274,7 @@ def flat_error(case: Case, folder: Path) -> float:
 
 
 def _inks(case: Case, source: Path, levels: NDArray[Any]) -> PillowImage.Image:
-    """The picture as it is in the file; Pillow turns a TIFF by itself, so that is not read again."""
+    """The image as it is in the file; Pillow turns a TIFF by itself, so that is not read again."""
     if not case.is_lossy:
         return PillowImage.fromarray(levels, "CMYK")
     with PillowImage.open(source) as opened:
@@ -322,33 +322,33 @@ def _described(path: Path, case: Case) -> dict[str, str]:
 
 
 def _pillow(case: Case, levels: NDArray[Any]) -> PillowImage.Image:
-    if case.picture == "CMYK":
+    if case.kind == "CMYK":
         return PillowImage.fromarray(levels, "CMYK")
-    picture = PillowImage.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
-    if case.picture == "1 bit":
-        return picture.convert("1")
-    if case.picture == "palette":
-        return picture.convert("P", palette=PillowImage.Palette.ADAPTIVE, colors=256)
-    if case.picture == "palette with transparency":
+    image = PillowImage.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
+    if case.kind == "1 bit":
+        return image.convert("1")
+    if case.kind == "palette":
+        return image.convert("P", palette=PillowImage.Palette.ADAPTIVE, colors=256)
+    if case.kind == "palette with transparency":
         return _palette_with_transparency(levels) if case.suffix == "png" else _palette_with_alpha(levels)
-    return picture
+    return image
 
 
 def _palette_with_transparency(levels: NDArray[Any]) -> PillowImage.Image:
     colours, indices = np.unique(levels.reshape(-1, 4), axis=0, return_inverse=True)
-    picture = PillowImage.fromarray(indices.reshape(levels.shape[:2]).astype(np.uint8), "P")
-    picture.putpalette(colours[:, :3].tobytes())
-    picture.info["transparency"] = colours[:, 3].tobytes()
-    return picture
+    image = PillowImage.fromarray(indices.reshape(levels.shape[:2]).astype(np.uint8), "P")
+    image.putpalette(colours[:, :3].tobytes())
+    image.info["transparency"] = colours[:, 3].tobytes()
+    return image
 
 
 def _palette_with_alpha(levels: NDArray[Any]) -> PillowImage.Image:
     """A channel that refers to a palette, and one of alpha, as a TIFF file has them."""
-    picture = _palette_with_transparency(levels)
-    del picture.info["transparency"]
-    picture = picture.convert("PA")
-    picture.putalpha(PillowImage.fromarray(levels[:, :, 3]))
-    return picture
+    image = _palette_with_transparency(levels)
+    del image.info["transparency"]
+    image = image.convert("PA")
+    image.putalpha(PillowImage.fromarray(levels[:, :, 3]))
+    return image
 
 
 def _png_text() -> PngImagePlugin.PngInfo:
@@ -358,15 +358,14 @@ def _png_text() -> PngImagePlugin.PngInfo:
 
 
 def _write_deep_png(path: Path, levels: NDArray[Any], profile: bytes, exif: bytes) -> None:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    content = bytes(imagecodecs.png_encode(levels[:, :, 0] if levels.shape[2] == 1 else levels))
     per_metre = round(DPI / 0.0254)
-    extra = chunk(b"iCCP", b"profile\0\0" + zlib.compress(profile))
-    extra += chunk(b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1)) + chunk(b"eXIf", exif[6:])
-    extra += chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)
-    path.write_bytes(content[:33] + extra + content[33:])
+    chunks = {
+        b"iCCP": b"profile\0\0" + zlib.compress(profile),
+        b"pHYs": struct.pack(">IIB", per_metre, per_metre, 1),
+        b"eXIf": exif[6:],
+        b"iTXt": b"XML:com.adobe.xmp\0\0\0\0\0" + XMP,
+    }
+    path.write_bytes(insert_chunks(encode_png16(levels), *(png_chunk(kind, body) for kind, body in chunks.items())))
 
 
 def _write_deep_tiff(path: Path, levels: NDArray[Any], profile: bytes) -> None:
@@ -388,35 +387,37 @@ def _write_deep_tiff(path: Path, levels: NDArray[Any], profile: bytes) -> None:
 
 INTRODUCTION = """# Formats
 
-What comes out when a file of each format, with each kind of picture it can hold, is enlarged without options. The
-table is written by the tests (`python tests/format_matrix.py > docs/formats.md`), which make such files with other
-programs' libraries, enlarge them through the command line, and read the results back, again with other libraries.
+This table says what comes out when a file of each format, with each kind of image it can hold, is upscaled without
+options. The tests write it (`cd tests; python -m support.format_matrix > ../docs/formats.md`). They make such files
+with other programs' libraries, upscale them as the command line does, and read the results with other libraries again.
 
 - *pixels*: difference of the result from what the network makes of the input's pixels, upright and in their own
-  colours; the largest, or for lossy formats the mean (RMS), in levels of 255.
-- *even patches*: the most that one colour all over a picture changes, in levels of 255.
-- *profile*: the ICC profile; CMYK is converted through it to sRGB.
-- *EXIF*, *XMP*: kept with the orientation set to upright, sizes to the result's, and the thumbnail left out; every
-  other value is the same bytes as before. Of a TIFF's own tags those about the picture are kept.
-- *resolution*: where it is not the same in both directions, it is turned with its picture.
+  colours, in levels of 255; the largest one, or for lossy formats the mean (RMS).
+- *even patches*: the most that the colour of an image of one colour changes, in levels of 255.
+- *profile*: the ICC profile. CMYK is converted through it to sRGB.
+- *EXIF*, *XMP*: kept. The orientation is set to upright, sizes are set to the result's, and the thumbnail is left out.
+  Every other value is the same bytes as before. Of a TIFF's own tags those about the image are kept.
+- *resolution*: where it is not the same in both directions, it is turned with its image.
 
-| file | picture | result | pixels | even patches | profile | EXIF | XMP | resolution |
+| file | image | result | pixels | even patches | profile | EXIF | XMP | resolution |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 NOTES = """
-What a format cannot hold is said when the result is written: JPEG, WebP, AVIF and BMP have 8 bits per channel; JPEG
-and BMP hold no transparency (such pictures are refused unless `--background` gives a colour to lay them on); BMP holds
-neither metadata nor a profile (colours are converted to sRGB); WebP and AVIF hold gray as colour; a JPEG holds 64 KB
-each of EXIF and XMP. AVIF of more than 8 bits is read as 8, without a word. A WebP file without losses stays without.
-IPTC, text chunks of PNG, and its gAMA where there is no profile, are not kept; nor is the XMP that a JPEG has beyond
-64 KB, which is said; nor letters outside ASCII in the EXIF of an AVIF that is turned by its own means and not by EXIF.
+A note says what a format cannot hold when the result is written: JPEG, WebP, AVIF and BMP have 8 bits per channel. JPEG
+and BMP hold no transparency: such images are refused unless `--background` gives a colour to lay them on. BMP holds
+neither metadata nor a profile; colours are converted to sRGB. WebP and AVIF hold gray as colour. A JPEG holds 64 KB
+each of EXIF and XMP. AVIF of more than 8 bits is read as 8, without a note. A lossless WebP file stays lossless.
 
-A picture without a profile is taken for sRGB. Where AVIF (nclx) or PNG (cICP) tell by codes that it is not, Display P3
-or HDR for example, this is said, and the colours are not converted.
+These are not kept: IPTC, text chunks of PNG, and its gAMA where there is no profile; letters outside ASCII in the EXIF
+of an AVIF that is turned by its own means and not by EXIF; and, with a note, the XMP that a JPEG has beyond 64 KB, and
+XMP that is no well-formed XML or is larger than 4 MB.
 
-Refused, with the reason: animations, TIFF files of several pictures, 32-bit and floating-point values, CIELAB, raw
-files that are built like TIFF (DNG, NEF). GIF, HEIC, JPEG XL and other raw files are not read.
+An image without a profile is taken for sRGB. Where AVIF (nclx) or PNG (cICP) say by codes that it is something else,
+Display P3 or HDR for example, a note says so, and the colours are not converted.
+
+Refused, with the reason: animations, TIFF files of several images, 32-bit and floating-point values, CIELAB, raw files
+that are built like TIFF (DNG, NEF). GIF, HEIC, JPEG XL and other raw files are not read.
 """
 
 
@@ -431,7 +432,7 @@ def main() -> None:
 def table_line(case: Case, found: Finding) -> str:
     error = "equal" if found.error_levels == 0 else f"{found.error_levels:.1f}" + (" RMS" if case.is_lossy else "")
     flat = f"{found.flat_levels:.1f}"
-    cells = [case.file_format, case.picture, found.kind, error, flat]
+    cells = [case.file_format, case.kind, found.kind, error, flat]
     return f"| {' | '.join([*cells, found.profile, found.exif, found.xmp, found.resolution])} |"
 
 

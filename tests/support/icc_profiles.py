@@ -6,7 +6,7 @@ D50 = (0.9642, 1.0, 0.8249)
 
 
 def rgb_profile() -> bytes:
-    """Linear light, primaries wider than sRGB's: pictures look quite different when it is ignored."""
+    """Return a profile of linear light and primaries wider than sRGB's: images look different when it is ignored."""
     primaries = {
         b"rXYZ": (0.6097, 0.3111, 0.0195),
         b"gXYZ": (0.2053, 0.6257, 0.0609),
@@ -18,12 +18,12 @@ def rgb_profile() -> bytes:
 
 
 def gray_profile() -> bytes:
-    """Gamma 1.8."""
+    """Return a profile of gray with gamma 1.8."""
     return _profile(b"mntr", b"GRAY", b"XYZ ", {b"kTRC": _gamma(1.8)})
 
 
 def cmyk_profile() -> bytes:
-    """Muted inks, given by the colours of their sixteen full overlaps."""
+    """Return a profile of muted inks, given by the colours of their sixteen full overlaps."""
     corners = []
     for number in range(16):
         cyan, magenta, yellow, black = ((number >> bit) & 1 for bit in (3, 2, 1, 0))

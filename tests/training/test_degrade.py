@@ -5,7 +5,7 @@ import pytest
 
 from support.images import generated_photograph
 from trinas.images.formats import image_files
-from trinas.images.read_write import read_rgb8
+from trinas.images.read import read_rgb8
 from trinas.training.degrade import crop_to_multiple, degraded, downscale, imresize, jpeg_compressed
 
 

@@ -10,7 +10,8 @@ from trinas_app.web import previews as pictures
 from trinas_app.web.previews import marked, pairs, shown_copy
 
 from support.images import generated_photograph
-from trinas.images.read_write import Image, read_image
+from trinas.images.image import Image
+from trinas.images.read import read_image
 
 FEW_PX = 64
 

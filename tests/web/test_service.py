@@ -19,7 +19,7 @@ from trinas_app.web.service import Service, is_inside, plan_batch, shown, zipped
 from support.images import generated_photograph
 from trinas.config import SaveConfig
 from trinas.errors import ImageError, ModelError, Stopped
-from trinas.images.read_write import read_image
+from trinas.images.read import read_image
 from trinas.inference.batch import plan_jobs
 from trinas.zoo.folder import load_model, save_model
 

@@ -1,5 +1,6 @@
-"""Image files and what is in them: pixels, colours, metadata.
+"""Image files and what they hold: pixels, colours, metadata.
 
-Read `formats` (which files there are), then `read_write` (files to tensors and back) and what it asks: `metadata`
-and `exif`, `colour`, `tiff`, `jpeg_quality`.
+Read `formats` (the file formats), `image` (a decoded image), then `read` and `write` (files to images and back). `read`
+asks `pillow`, `png` and `tiff`, which hand on what `stored` describes. All of them ask `metadata` (with `exif` and
+`xmp`), `colour` and `jpeg_quality`.
 """

@@ -8,32 +8,35 @@ from PIL import Image as PillowImage
 from PIL import ImageCms
 
 _PRINT_TO_SCREEN = ImageCms.Intent.RELATIVE_COLORIMETRIC
+_DATE = range(24, 36)
+"""Where the header of a profile has the time of its making, which would make results differ from run to run."""
 _BLACK_POINT_COMPENSATION = ImageCms.Flags.BLACKPOINTCOMPENSATION
 
 
 @cache
 def srgb_profile() -> bytes:
-    """The ICC profile of sRGB, which files without a profile are taken for."""
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    """Return the ICC profile of sRGB. Files without a profile are taken for sRGB."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile[: _DATE.start] + bytes(len(_DATE)) + profile[_DATE.stop :]
 
 
 def profile_space(profile: bytes | None) -> str | None:
-    """What a profile describes, from its header: RGB, GRAY, CMYK, Lab and others; None without a profile."""
+    """Return the colour space of a profile, from its header: RGB, GRAY, CMYK, Lab, ...; None without a profile."""
     return profile[16:20].decode("ascii", "replace").strip() if profile else None
 
 
-def to_srgb(picture: PillowImage.Image, profile: bytes) -> PillowImage.Image | None:
-    """Convert an 8-bit picture (L, RGB or CMYK) from its profile to sRGB, relative colorimetric.
+def convert_to_srgb(image: PillowImage.Image, profile: bytes) -> PillowImage.Image | None:
+    """Convert an 8-bit image (L, RGB or CMYK) from its profile to sRGB, relative colorimetric.
 
     Returns:
-        An RGB picture, or None where the profile is damaged or describes another kind of picture.
+        An RGB image, or None where the profile is damaged or describes another kind of image.
     """
-    if picture.mode == "L" and profile_space(profile) == "RGB":  # gray described by a profile for colour
-        picture = picture.convert("RGB")
+    if image.mode == "L" and profile_space(profile) == "RGB":  # a gray image with a colour profile
+        image = image.convert("RGB")
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         return ImageCms.profileToProfile(
-            picture,
+            image,
             source,
             ImageCms.createProfile("sRGB"),
             renderingIntent=_PRINT_TO_SCREEN,
@@ -44,11 +47,15 @@ def to_srgb(picture: PillowImage.Image, profile: bytes) -> PillowImage.Image | N
         return None
 
 
-def from_srgb(colour: Sequence[int], profile: bytes) -> tuple[int, ...]:
-    """A colour of sRGB, red, green and blue of 255, in the values of another profile: three, or one of a gray profile.
+def convert_from_srgb(colour: Sequence[int], profile: bytes) -> tuple[int, ...]:
+    """Convert one colour from sRGB to another profile.
 
+    Args:
+        colour: red, green and blue, 0 to 255.
+        profile: of RGB or gray.
     Returns:
-        The colour as it is where the profile is damaged or describes neither.
+        Three values, or one for a gray profile, 0 to 255; the colour as it is where the profile is damaged or of
+        another colour space.
     """
     mode = {"RGB": "RGB", "GRAY": "L"}.get(profile_space(profile) or "")
     if mode is None:

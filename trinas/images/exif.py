@@ -1,6 +1,6 @@
-"""EXIF as directories of tags whose values stay the bytes that the file has, so that they are written unchanged.
+"""EXIF as directories of tags. Values stay the bytes that the file has, so that they are written unchanged.
 
-Pillow's own reading and writing loses letters outside ASCII, and of which kind a value is.
+Pillow's own reading and writing loses letters outside ASCII, and the types of values.
 """
 
 import struct
@@ -11,50 +11,51 @@ from typing import Literal, TypeAlias, Union
 from PIL.ExifTags import IFD
 
 BYTE, SHORT, LONG, RATIONAL, UNDEFINED = 1, 3, 4, 5, 7
-"""Kinds of value, numbered as TIFF does."""
+"""Types of values, numbered as in TIFF."""
 
 _UNIT_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-"""Kind of value -> bytes of each."""
+"""Type of a value -> bytes of one."""
 
-_LONG8 = 16  # it and those beyond are BigTIFF's, which EXIF knows not
-_INTRODUCTION = b"Exif\0\0"
-_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are BigTIFF's
+_LONG8 = 16  # this type and those beyond exist in BigTIFF only, not in EXIF
+EXIF_INTRODUCTION = b"Exif\0\0"
+"""Stands before EXIF in most files, but is no part of it."""
+_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two belong to BigTIFF
 _INNER: dict[int | None, tuple[int, ...]] = {None: (IFD.Exif, IFD.GPSInfo), IFD.Exif: (IFD.Interop,)}
-"""Directory, None for the first -> the tags in it that are directories again."""
+"""Directory (None for the first) -> its tags that hold directories."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """What a tag says."""
+    """The value of a tag."""
 
     kind: int
     content: bytes
-    """In the byte order of the EXIF that it is part of."""
+    """In the byte order of its EXIF."""
 
 
 Directory: TypeAlias = dict[int, Union[Value, "Directory"]]
-"""Tag -> what it says."""
+"""Tag -> its value."""
 
 
 @dataclass
 class Exif:
-    """The first directory and those within it; the thumbnail's is none of them."""
+    """The first directory and those within it; the thumbnail's directory is left out."""
 
     order: Literal["<", ">"]
-    """Of bytes: < or >, as `struct` has it."""
+    """Byte order: < or >, as in `struct`."""
     tags: Directory
     is_whole: bool = True
-    """Whether nothing in it was damaged and left out."""
+    """Whether no part was damaged and left out."""
 
     def integer(self, tag: int) -> int | None:
-        """What a tag says; None where it is no positive integer."""
+        """Return the value of a tag; None where it is no unsigned integer."""
         value = self.tags.get(tag)
         if not isinstance(value, Value) or value.kind not in (SHORT, LONG):
             return None
         return int(struct.unpack_from(self.order + ("H" if value.kind == SHORT else "I"), value.content)[0])
 
     def ratio(self, tag: int) -> float | None:
-        """What a tag says; None where it is no fraction."""
+        """Return the value of a tag; None where it is no fraction."""
         value = self.tags.get(tag)
         if not isinstance(value, Value) or value.kind != RATIONAL:
             return None
@@ -62,33 +63,33 @@ class Exif:
         return numerator / denominator if denominator else None
 
     def integers(self, kind: int, *values: int) -> Value:
-        """A value for a tag, SHORT or LONG."""
+        """Return a value for a tag, SHORT or LONG."""
         return Value(kind, struct.pack(f"{self.order}{len(values)}{'H' if kind == SHORT else 'I'}", *values))
 
     def rational(self, number: float) -> Value:
-        """A value for a tag: a positive number below 400,000."""
+        """Return a value for a tag: a positive number below 400,000."""
         fraction = Fraction(number).limit_denominator(10_000)
         return Value(RATIONAL, struct.pack(self.order + "II", fraction.numerator, fraction.denominator))
 
     def tiff_header(self) -> bytes:
-        """The eight bytes of a TIFF file whose first directory follows at once."""
+        """Return the first eight bytes of a TIFF file whose first directory follows at once."""
         return {"<": b"II", ">": b"MM"}[self.order] + struct.pack(self.order + "HI", 42, 8)
 
     def tobytes(self) -> bytes:
-        """As files hold it."""
-        return _INTRODUCTION + self.tiff_header() + serialised(self.tags, self.order, 8)
+        """Return the bytes as files hold them."""
+        return EXIF_INTRODUCTION + self.tiff_header() + serialise(self.tags, self.order, 8)
 
 
-def parsed_exif(content: bytes | None) -> Exif | None:
-    """The EXIF of a picture, or what the first directory of a TIFF or BigTIFF file says.
+def parse_exif(content: bytes | None) -> Exif | None:
+    """Parse the EXIF of an image, or the first directory of a TIFF or BigTIFF file.
 
     Args:
         content: a TIFF structure, with or without "Exif" and two zeros before it.
     Returns:
-        None where there is nothing, or nothing sound.
+        None where nothing sound is there.
     """
-    while content and content.startswith(_INTRODUCTION):
-        content = content[len(_INTRODUCTION) :]
+    while content and content.startswith(EXIF_INTRODUCTION):
+        content = content[len(EXIF_INTRODUCTION) :]
     if not content or content[:4] not in _BEGINNINGS:
         return None
     reader = _Reader(content)
@@ -99,25 +100,33 @@ def parsed_exif(content: bytes | None) -> Exif | None:
     return Exif(reader.order, tags, reader.is_whole) if tags else None
 
 
-def serialised(tags: Directory, order: str, start: int) -> bytes:
-    """A directory, with all that it refers to, for position `start` of a TIFF structure."""
-    entries, behind = struct.pack(order + "H", len(tags)), b""
-    end = start + len(entries) + 12 * len(tags) + 4
+def serialise(tags: Directory, order: str, start: int) -> bytes:
+    """Return the bytes of a directory, with all that it refers to.
+
+    Args:
+        tags: at most 65,535.
+        order: byte order, < or >.
+        start: where in the TIFF structure the bytes will stand.
+    """
+    entries, behind = [struct.pack(order + "H", len(tags))], []
+    position = start + 2 + 12 * len(tags) + 4  # of what is appended next to `behind`
     for tag, value in sorted(tags.items()):
-        position = end + len(behind)
+        field_position = position
         if isinstance(value, dict):
-            behind += serialised(value, order, position)
-            value = Value(LONG, struct.pack(order + "I", position))
+            behind.append(serialise(value, order, position))
+            position += len(behind[-1])
+            value = Value(LONG, struct.pack(order + "I", field_position))
         field = value.content.ljust(4, b"\0")
         if len(field) > 4:
-            behind += value.content + b"\0" * (len(value.content) % 2)
-            field = struct.pack(order + "I", position)
-        entries += struct.pack(order + "HHI", tag, value.kind, len(value.content) // _UNIT_BYTES[value.kind]) + field
-    return entries + bytes(4) + behind
+            behind.append(field + b"\0" * (len(field) % 2))
+            position += len(behind[-1])
+            field = struct.pack(order + "I", field_position)
+        entries += [struct.pack(order + "HHI", tag, value.kind, len(value.content) // _UNIT_BYTES[value.kind]), field]
+    return b"".join([*entries, bytes(4), *behind])
 
 
 class _Reader:
-    """Directories out of the bytes of a TIFF structure."""
+    """Read directories from the bytes of a TIFF structure."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content
@@ -130,7 +139,7 @@ class _Reader:
         return self._directory(self._integer(8, 8) if self.is_big else self._integer(4, 4), None)
 
     def _directory(self, start: int, name: int | None) -> Directory:
-        """The directory at a position, without what is damaged in it. Raises struct.error for a position beyond."""
+        """Return the sound part of the directory at a position. Raises struct.error for a position beyond the end."""
         counter, room = (8, 8) if self.is_big else (2, 4)
         entry_bytes = 4 + 2 * room
         tags: Directory = {}
@@ -150,7 +159,7 @@ class _Reader:
         return tags
 
     def _entry(self, position: int, room: int, name: int | None) -> tuple[int, "Value | Directory"]:
-        """Raises struct.error where it is damaged, or of a kind that there is not."""
+        """Return a tag and its value. Raises struct.error where it is damaged, or of an unknown type."""
         tag, kind, count = self._integer(position, 2), self._integer(position + 2, 2), self._integer(position + 4, room)
         size = count * _UNIT_BYTES.get(kind, 0)
         where = position + 4 + room
@@ -167,6 +176,6 @@ class _Reader:
         return tag, Value(kind, content)
 
     def _integer(self, position: int, size: int) -> int:
-        """Raises struct.error beyond the end."""
+        """Return an unsigned integer. Raises struct.error beyond the end."""
         code = {2: "H", 4: "I"}.get(size, "Q")
         return int(struct.unpack(self.order + code, self.content[position : position + size])[0])

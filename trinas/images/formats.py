@@ -1,4 +1,4 @@
-"""Which image files there are: what they are called, how they begin, what they can hold. No pixels here."""
+"""The file formats: their names, how their files begin, what they can hold. No pixels here."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +11,20 @@ class Format:
     """What one kind of image file can hold."""
 
     name: str
-    """As Pillow calls it."""
+    """The name that Pillow has for it."""
     suffixes: tuple[str, ...]
     """In lower case, the usual one first."""
     max_side_px: int
-    """The longest side that the format, or the library that writes it, can hold."""
+    """The longest side that the format holds, or the library that writes it."""
     has_gray: bool = True
     has_alpha: bool = True
     has_16_bit: bool = False
     has_metadata: bool = True
     """EXIF, XMP and ICC profile."""
     has_quality: bool = False
-    """Whether it is lossy, at a quality of 1 to 100."""
+    """Whether it is lossy, with a quality of 1 to 100."""
     has_lossless: bool = False
-    """Whether it is lossy unless asked not to be."""
+    """Whether a lossy format can be lossless too."""
 
 
 FORMATS = {
@@ -41,16 +41,19 @@ FORMATS = {
 
 IMAGE_SUFFIXES = tuple(suffix for known in FORMATS.values() for suffix in known.suffixes)
 
+SNIFFED_BYTES = 64
+"""How much of a file's beginning tells its format."""
+
 _NAMES = [known.name.replace("WEBP", "WebP") for known in FORMATS.values()]
 FORMAT_NAMES = f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]}"
 """For messages."""
 
 
 def format_of_suffix(path: Path) -> Format:
-    """The format that a file of this name is written in.
+    """Return the format that a file of this name is written in.
 
     Raises:
-        ImageError: the suffix names none of them.
+        ImageError: the suffix belongs to none.
     """
     for known in FORMATS.values():
         if path.suffix.lower() in known.suffixes:
@@ -59,16 +62,21 @@ def format_of_suffix(path: Path) -> Format:
 
 
 def sniff_format(path: Path) -> Format | None:
-    """The format by a file's first bytes; None for anything else, a missing file included."""
+    """Return the format by a file's first bytes; None for all other files, missing ones included."""
     try:
         with path.open("rb") as file:
-            name = _sniffed(file.read(64))
+            return format_of_bytes(file.read(SNIFFED_BYTES))
     except OSError:
         return None
+
+
+def format_of_bytes(start: bytes) -> Format | None:
+    """Return the format of a file that starts with these `SNIFFED_BYTES` bytes; None for all other files."""
+    name = _sniff_name(start)
     return FORMATS[name] if name else None
 
 
-def _sniffed(start: bytes) -> str | None:
+def _sniff_name(start: bytes) -> str | None:
     if start.startswith(b"\x89PNG"):
         return "PNG"
     if start.startswith(b"\xff\xd8"):
@@ -83,15 +91,15 @@ def _sniffed(start: bytes) -> str | None:
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether the file's own name begins with a dot: what systems and this program itself leave in folders."""
+    """Return whether the file's own name begins with a dot, as those of temporary files do."""
     return path.name.startswith(".")
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files of a folder by their suffix, sorted; hidden ones and sub-folders are left out."""
+    """Return the image files of a folder by their suffix, sorted; hidden ones and sub-folders are left out."""
     return [path for path in sorted(folder.iterdir()) if is_image_file(path)]
 
 
 def is_image_file(path: Path) -> bool:
-    """Whether a file in a folder is taken for an image: by its suffix, and not if it is hidden."""
+    """Return whether a file in a folder counts as an image: by its suffix, and not if it is hidden."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path) and path.is_file()

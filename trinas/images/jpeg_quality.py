@@ -1,4 +1,4 @@
-"""How strongly a JPEG was compressed, by its quantisation table: nothing is decoded."""
+"""How strongly a JPEG was compressed, by its quantisation table. Nothing is decoded."""
 
 from collections.abc import Sequence
 from math import log
@@ -17,21 +17,21 @@ STANDARD_TABLE = (
 
 
 def standard_table(quality: int) -> tuple[int, ...]:
-    """For brightness, at a quality of 1 to 100, as the Independent JPEG Group's library and most others make it."""
+    """Return the table for brightness at a quality of 1 to 100, as libjpeg and most other libraries make it."""
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
     return tuple(min(255, max(1, (step * percent + 50) // 100)) for step in STANDARD_TABLE)
 
 
-def estimated_quality(table: Sequence[int]) -> int | None:
-    """The quality, 1 to 100, whose standard table is as coarse on (geometric) average as `table`.
+def estimate_quality(table: Sequence[int]) -> int | None:
+    """Return the quality, 1 to 100, whose standard table is as coarse on (geometric) average as `table`.
 
-    For a standard table that is its very quality. Other programs' tables lose about as much as the standard one of
-    the estimate: on photographs it was within 5 of the quality with the same PSNR, from 60 up.
+    For a standard table this is its own quality. A table of another program loses about as much as the standard table
+    of the estimate: on photographs, from quality 60 up, it was within 5 of the quality with the same PSNR.
 
     Args:
         table: for brightness, in any order.
     Returns:
-        None for what is no quantisation table.
+        None where `table` is no quantisation table.
     """
     if len(table) != len(STANDARD_TABLE) or min(table) < 1:
         return None

@@ -1,26 +1,19 @@
-"""What an image file says of its picture besides pixels and colours: EXIF, XMP, resolution."""
+"""What an image file says besides pixels and colours: EXIF, XMP, resolution."""
 
-import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from PIL import Image as PillowImage
 from PIL.ExifTags import IFD, Base
 
-from trinas.images.exif import LONG, SHORT, Directory, Exif, parsed_exif
+from trinas.images.exif import LONG, SHORT, Directory, Exif, parse_exif
+from trinas.images.xmp import XmpError, rewrite_xmp
 
 _SIZE_TAGS = (Base.ImageWidth, Base.ImageLength)
 _EXIF_SIZE_TAGS = (Base.ExifImageWidth, Base.ExifImageHeight)
 _RESOLUTION_TAGS = (Base.XResolution, Base.YResolution)
 _INCHES, _CENTIMETRES = 2, 3
 
-_GONE_FROM_XMP = (
-    rb"<xmp:Thumbnails>.*?</xmp:Thumbnails>",
-    rb"\sxmpNote:HasExtendedXMP\s*=\s*([\"']).*?\1",  # that there is more of it, which is not read
-    rb"<xmpNote:HasExtendedXMP>.*?</xmpNote:HasExtendedXMP>",
-)
-
-DESCRIPTIVE_TAGS = frozenset(
+_DESCRIPTIVE_TAGS = frozenset(
     {
         *(Base[name] for name in ("ImageDescription", "Make", "Model", "Software", "DateTime", "Artist")),
         *(Base[name] for name in ("HostComputer", "Rating", "RatingPercent", "Copyright", "Orientation")),
@@ -29,50 +22,28 @@ DESCRIPTIVE_TAGS = frozenset(
         IFD.GPSInfo,
     }
 )
-"""Of a TIFF file's own tags those that are about the picture; the others say how its pixels are stored."""
+"""The tags of a TIFF file that are about the image; the others say how its pixels are stored."""
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What is kept of it. EXIF and XMP are still as the input file has them until `fitted`."""
+    """What is kept of an image's description. EXIF and XMP stay as the input file has them until `fit_metadata`."""
 
     exif: bytes | None = None
     """A TIFF structure, with or without "Exif" and two zeros before it."""
     xmp: bytes | None = None
     """An XMP packet."""
     dpi: tuple[float, float] | None = None
-    """Pixels per inch, horizontally and vertically, of the upright picture."""
+    """Pixels per inch, horizontally and vertically, of the upright image."""
 
     def kinds(self) -> list[str]:
-        """The names of what is there, for messages."""
+        """Return the names of what is there, for messages."""
         named = {"EXIF": self.exif, "XMP": self.xmp}
         return [name for name, value in named.items() if value]
 
 
-def read_metadata(opened: PillowImage.Image) -> Metadata:
-    """What an opened and loaded file says, before any turn; damaged pieces are left out."""
-    exif = opened.info.get("exif")
-    xmp = opened.info.get("xmp")
-    dpi = opened.info.get("dpi")
-    if opened.format in ("JPEG", "MPO") and opened.info.get("jfif_unit") not in (1, 2):
-        dpi = None  # what Pillow then gives is half of what EXIF says, or 72 where it says nothing
-    dpi = plausible_dpi(dpi) or _exif_dpi(exif)  # WebP and AVIF have no other place for it
-    return Metadata(exif or None, xmp.encode() if isinstance(xmp, str) else xmp or None, dpi)
-
-
-def has_extended_xmp(opened: PillowImage.Image) -> bool:
-    """Whether there is XMP beyond the 64 KB that a segment of a JPEG can hold: in further ones, which are not read."""
-    segments = getattr(opened, "applist", [])
-    return any(content.startswith(b"http://ns.adobe.com/xmp/extension/\0") for _, content in segments)
-
-
-def turned(metadata: Metadata) -> Metadata:
-    """The metadata, EXIF aside, of a picture of which rows became columns."""
-    return replace(metadata, dpi=(metadata.dpi[1], metadata.dpi[0])) if metadata.dpi else metadata
-
-
 def plausible_dpi(values: Any) -> tuple[float, float] | None:
-    """Pixels per inch in both directions, from whatever a file has in their place; None for nonsense."""
+    """Return pixels per inch in both directions, from whatever a file has in their place; None for nonsense."""
     try:
         horizontal, vertical = (float(value) for value in values)
     except (ValueError, TypeError, OverflowError, ZeroDivisionError):
@@ -80,42 +51,67 @@ def plausible_dpi(values: Any) -> tuple[float, float] | None:
     return (horizontal, vertical) if 1 <= min(horizontal, vertical) <= max(horizontal, vertical) < 65_536 else None
 
 
+def exif_dpi(exif: bytes | None) -> tuple[float, float] | None:
+    """Return pixels per inch in both directions as EXIF says it; None where it says nothing, or nonsense."""
+    parsed = parse_exif(exif)
+    if parsed is None:
+        return None
+    unit = parsed.integer(Base.ResolutionUnit) if Base.ResolutionUnit in parsed.tags else _INCHES
+    factor = {_INCHES: 1, _CENTIMETRES: 2.54}.get(unit or 0)
+    dpi = plausible_dpi([parsed.ratio(tag) for tag in _RESOLUTION_TAGS])
+    return (dpi[0] * factor, dpi[1] * factor) if dpi and factor else None
+
+
 def exif_orientation(exif: bytes | None) -> int:
-    """How the picture is turned, 1 (upright) to 8; 1 where nothing, or nothing sensible, is said."""
-    parsed = parsed_exif(exif)
+    """Return how the image is turned, 1 (upright) to 8; 1 where nothing, or nothing sensible, is said."""
+    parsed = parse_exif(exif)
     return _orientation(parsed) if parsed else 1
 
 
-def _orientation(exif: Exif) -> int:
-    orientation = exif.integer(Base.Orientation) or 1
-    return orientation if orientation <= 8 else 1
+def turn_resolution(metadata: Metadata) -> Metadata:
+    """Return the metadata of an image whose rows became columns; EXIF stays as it is."""
+    return replace(metadata, dpi=(metadata.dpi[1], metadata.dpi[0])) if metadata.dpi else metadata
 
 
-def fitted(metadata: Metadata, width: int, height: int) -> Metadata:
-    """The metadata for an upright picture of a new size in pixels.
+def fit_metadata(metadata: Metadata, width: int, height: int) -> tuple[Metadata, list[str]]:
+    """Make the metadata that of an upright image of a new size.
 
-    Orientation becomes upright, and the resolution is turned accordingly; sizes are those given, the thumbnail is
-    dropped. EXIF too damaged to be read is dropped.
+    Orientation becomes upright, and the resolution is turned accordingly. Sizes become those given. The thumbnail is
+    left out, and so is what is damaged, or too large.
+
+    Args:
+        metadata: as the input file has it.
+        width, height: of the new image, in pixels.
+    Returns:
+        The metadata, and notes on what was left out.
     """
-    parsed = parsed_exif(metadata.exif)
+    notes = []
+    parsed = parse_exif(metadata.exif)
+    if metadata.exif and not (parsed and parsed.is_whole):
+        notes.append(f"{'part of its' if parsed else 'its'} EXIF was damaged and is left out")
     # Where EXIF says nothing of a turn, none was made, and what XMP says of it still holds.
     was_turned = parsed is not None and Base.Orientation in parsed.tags
-    exif = _fitted_exif(parsed, width, height) if parsed else None
-    return replace(metadata, exif=exif, xmp=_fitted_xmp(metadata.xmp, width, height, was_turned))
+    xmp = metadata.xmp
+    try:
+        xmp = rewrite_xmp(xmp, width, height, set_upright=was_turned) if xmp else None
+    except XmpError as error:
+        xmp = None
+        notes.append(f"its XMP is {error} and is left out")
+    return replace(metadata, exif=_fit_exif(parsed, width, height) if parsed else None, xmp=xmp), notes
 
 
-def with_resolution(metadata: Metadata) -> bytes | None:
-    """EXIF that says the resolution too, for formats that have no other place for it."""
+def add_resolution(metadata: Metadata) -> bytes | None:
+    """Return EXIF that says the resolution too, for formats that have no other place for it."""
     if metadata.dpi is None:
         return metadata.exif
-    exif = parsed_exif(metadata.exif) or Exif("<", {})
+    exif = parse_exif(metadata.exif) or Exif("<", {})
     exif.tags |= resolution_tags(exif, metadata.dpi)
     return exif.tobytes()
 
 
-def without_orientation(exif: bytes | None) -> bytes | None:
-    """For formats that have another place for it; None where nothing else is said."""
-    parsed = parsed_exif(exif)
+def remove_orientation(exif: bytes | None) -> bytes | None:
+    """Return EXIF without the orientation, for formats that have another place for it; None where nothing is left."""
+    parsed = parse_exif(exif)
     if parsed is None:
         return None
     parsed.tags.pop(Base.Orientation, None)
@@ -123,25 +119,30 @@ def without_orientation(exif: bytes | None) -> bytes | None:
 
 
 def resolution_tags(exif: Exif, dpi: tuple[float, float]) -> Directory:
-    """What is to be said in `exif`."""
+    """Return the tags that say the resolution, in the byte order of `exif`."""
     horizontally, vertically = (exif.rational(value) for value in dpi)
     unit = exif.integers(SHORT, _INCHES)
     return {Base.XResolution: horizontally, Base.YResolution: vertically, Base.ResolutionUnit: unit}
 
 
 def descriptive_exif(tiff: bytes) -> bytes | None:
-    """The EXIF of a TIFF file, without the tags that say how its pixels are stored."""
-    exif = parsed_exif(tiff)
+    """Return the EXIF of a TIFF file, without the tags that say how its pixels are stored."""
+    exif = parse_exif(tiff)
     kept = descriptive_tags(exif) if exif else None
     return Exif(exif.order, kept).tobytes() if exif and kept else None
 
 
 def descriptive_tags(exif: Exif) -> Directory:
-    """The tags about the picture."""
-    return {tag: value for tag, value in exif.tags.items() if tag in DESCRIPTIVE_TAGS}
+    """Return the tags that are about the image, not about its pixels."""
+    return {tag: value for tag, value in exif.tags.items() if tag in _DESCRIPTIVE_TAGS}
 
 
-def _fitted_exif(exif: Exif, width: int, height: int) -> bytes:
+def _orientation(exif: Exif) -> int:
+    orientation = exif.integer(Base.Orientation) or 1
+    return orientation if orientation <= 8 else 1
+
+
+def _fit_exif(exif: Exif, width: int, height: int) -> bytes:
     if _orientation(exif) >= 5 and all(tag in exif.tags for tag in _RESOLUTION_TAGS):
         horizontally, vertically = (exif.tags[tag] for tag in _RESOLUTION_TAGS)
         exif.tags |= {Base.XResolution: vertically, Base.YResolution: horizontally}
@@ -153,32 +154,3 @@ def _fitted_exif(exif: Exif, width: int, height: int) -> bytes:
             if isinstance(tags, dict) and name in tags:
                 tags[name] = exif.integers(LONG, size)
     return exif.tobytes()
-
-
-def _fitted_xmp(xmp: bytes | None, width: int, height: int, was_turned: bool) -> bytes | None:
-    """XMP repeats EXIF's orientation and sizes, as attributes or elements, and may hold thumbnails too."""
-    if xmp is None:
-        return None
-    values = {
-        b"tiff:ImageWidth": width,
-        b"tiff:ImageLength": height,
-        b"exif:PixelXDimension": width,
-        b"exif:PixelYDimension": height,
-    }
-    if was_turned:
-        values[b"tiff:Orientation"] = 1
-    for name, value in values.items():
-        xmp = re.sub(rb"(" + name + rb"(?:\s*=\s*[\"']|>\s*))\d+", rb"\g<1>%d" % value, xmp)
-    for gone in _GONE_FROM_XMP:
-        xmp = re.sub(gone, b"", xmp, flags=re.DOTALL)
-    return xmp
-
-
-def _exif_dpi(exif: bytes | None) -> tuple[float, float] | None:
-    parsed = parsed_exif(exif)
-    if parsed is None:
-        return None
-    unit = parsed.integer(Base.ResolutionUnit) if Base.ResolutionUnit in parsed.tags else _INCHES
-    factor = {_INCHES: 1, _CENTIMETRES: 2.54}.get(unit or 0)
-    dpi = plausible_dpi([parsed.ratio(tag) for tag in _RESOLUTION_TAGS])
-    return (dpi[0] * factor, dpi[1] * factor) if dpi and factor else None

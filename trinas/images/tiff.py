@@ -1,15 +1,13 @@
 """TIFF files of 8 and 16 bits.
 
 tifffile reads them. They are written here, since neither tifffile (no EXIF) nor Pillow (no 16-bit colour,
-no EXIF in compressed files) can write all that such a file holds; in the byte order that the EXIF has.
+no EXIF in compressed files) can write all that such a file holds. The byte order is that of the EXIF.
 """
 
-import io
 import logging
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import IO, Any, Literal
 
 import numpy as np
@@ -18,13 +16,16 @@ from numpy.typing import NDArray
 from PIL.ExifTags import Base
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
-from trinas.images.exif import BYTE, LONG, SHORT, UNDEFINED, Directory, Exif, Value, parsed_exif, serialised
+from trinas.images.exif import BYTE, LONG, SHORT, UNDEFINED, Directory, Exif, Value, parse_exif, serialise
 from trinas.images.metadata import Metadata, descriptive_exif, descriptive_tags, plausible_dpi, resolution_tags
+from trinas.images.stored import DecodeError, StoredHeader, StoredImage
 
 Levels = NDArray[Any]
 """uint8 or uint16, (H, W, C)."""
 
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what matters comes as an exception
+logging.getLogger("tifffile").addHandler(
+    logging.NullHandler()
+)  # what matters comes as an exception; no handler means stderr
 
 _HEADER_BYTES = 8
 _STRIP_BYTES = 1 << 20
@@ -44,76 +45,56 @@ _COLOUR_CHANNELS = {
 _ALPHA_KINDS = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
 
 
-class TiffError(ValueError):
-    """A TIFF file cannot be read or written; says why, but not which file."""
-
-
-@dataclass(frozen=True)
-class TiffHeader:
-    """What the beginning of a TIFF file says; sizes in pixels, before any turn."""
-
-    width: int
-    height: int
-    has_alpha: bool
-    is_gray: bool
-    orientation: int
-
-
-@dataclass(frozen=True)
-class TiffPicture:
-    """What a TIFF file holds."""
-
-    levels: Levels
-    """(H, W, C) as stored: not turned; C is 1 or 3, or 4 for CMYK; one more with alpha, not premultiplied."""
-    is_cmyk: bool
-    orientation: int
-    icc_profile: bytes | None
-    metadata: Metadata
-    note: str
-    """What had to be left out, for the user to know."""
-
-
 @contextmanager
-def _opened_page(file: IO[bytes]) -> Iterator[tifffile.TiffPage]:
-    """The picture in a file; whatever goes wrong with it is a TiffError."""
+def _name_damage() -> Iterator[None]:
+    """Turn whatever goes wrong inside into a DecodeError."""
     try:
-        with tifffile.TiffFile(file) as tiff:
-            yield _picture_page(tiff)
-    except (TiffError, MemoryError):
+        yield
+    except (DecodeError, MemoryError):
         raise
     except Exception as error:  # tifffile and its codecs raise all kinds on a damaged file
-        raise TiffError(f"damaged ({error})") from None
+        raise DecodeError(f"damaged ({error})") from None
 
 
-def read_tiff_header(file: IO[bytes]) -> TiffHeader:
-    """Look at a TIFF file without decoding its pixels.
+class TiffFile:
+    """An opened TIFF file."""
 
-    Raises:
-        TiffError: as for `decode_tiff`, as far as the header shows it.
-    """
-    with _opened_page(file) as page:
-        has_alpha = any(kind in _ALPHA_KINDS for kind in page.extrasamples)
-        is_gray = page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
-        return TiffHeader(int(page.imagewidth), int(page.imagelength), has_alpha, is_gray, _orientation(page))
+    def __init__(self, file: IO[bytes]) -> None:
+        """Parse the header.
 
+        Args:
+            file: at its beginning. It must stay open until `decode` ends.
+        Raises:
+            DecodeError: as for `decode`, as far as the header shows it.
+        """
+        self._file = file
+        with _name_damage():
+            self._page = page = _image_page(tifffile.TiffFile(file))
+            has_alpha = any(kind in _ALPHA_KINDS for kind in page.extrasamples)
+            is_gray = page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
+            width, height = int(page.imagewidth), int(page.imagelength)
+            self.header = StoredHeader(width, height, has_alpha, is_gray, _orientation(page))
 
-def decode_tiff(content: bytes) -> TiffPicture:
-    """Decode the picture in a TIFF file.
+    def decode(self) -> StoredImage:
+        """Decode the pixels.
 
-    Raises:
-        TiffError: the file is damaged, or of a kind that is not supported; the text says which.
-    """
-    with _opened_page(io.BytesIO(content)) as page:
-        has_resolution = Base.XResolution in page.tags and page.resolutionunit != tifffile.RESUNIT.NONE
-        dpi = plausible_dpi(page.get_resolution(tifffile.RESUNIT.INCH)) if has_resolution else None
-        return TiffPicture(
-            _levels(page),
-            page.photometric == PHOTOMETRIC.SEPARATED,
-            _orientation(page),
-            _bytes(page.tags.valueof(Base.InterColorProfile)),
-            Metadata(descriptive_exif(content), _bytes(page.tags.valueof(Base.XMLPacket)), dpi),
-            "its extra channels are no transparency and are left out" if _has_strange_channels(page) else "",
-        )
+        Raises:
+            DecodeError: the file is damaged, or of a kind that is not supported; the text says which.
+        """
+        page = self._page
+        with _name_damage():
+            has_resolution = Base.XResolution in page.tags and page.resolutionunit != tifffile.RESUNIT.NONE
+            dpi = plausible_dpi(page.get_resolution(tifffile.RESUNIT.INCH)) if has_resolution else None
+            note = "its extra channels are no transparency and are left out"
+            self._file.seek(0)
+            exif = descriptive_exif(self._file.read())
+            return StoredImage(
+                _levels(page),
+                page.photometric == PHOTOMETRIC.SEPARATED,
+                _bytes(page.tags.valueof(Base.InterColorProfile)),
+                Metadata(exif, _bytes(page.tags.valueof(Base.XMLPacket)), dpi),
+                notes=(note,) if _has_strange_channels(page) else (),
+            )
 
 
 def encode_tiff(levels: Levels, icc_profile: bytes | None, metadata: Metadata) -> bytes:
@@ -122,16 +103,16 @@ def encode_tiff(levels: Levels, icc_profile: bytes | None, metadata: Metadata) -
     C is 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha, not premultiplied.
 
     Raises:
-        TiffError: the result would be larger than the 4 GB a TIFF file can have.
+        ValueError: the result would be larger than the 4 GB a TIFF file can have.
     """
     height, width, channels = levels.shape
-    exif = parsed_exif(metadata.exif) or Exif("<", {})
+    exif = parse_exif(metadata.exif) or Exif("<", {})
     rows_per_strip = max(1, _STRIP_BYTES // (width * channels * levels.itemsize))
-    strips = [_packed(levels[top : top + rows_per_strip], exif.order) for top in range(0, height, rows_per_strip)]
+    strips = [_pack(levels[top : top + rows_per_strip], exif.order) for top in range(0, height, rows_per_strip)]
     sizes = [len(strip) for strip in strips]
     if sum(sizes) + (1 << 20) > _MAX_FILE_BYTES:
-        raise TiffError("the result is larger than the 4 GB that a TIFF file can have")
-    exif.tags = _description(exif, icc_profile, metadata) | {
+        raise ValueError("the result is larger than the 4 GB that a TIFF file can have")
+    exif.tags = _description_tags(exif, icc_profile, metadata) | {
         Base.ImageWidth: exif.integers(LONG, width),
         Base.ImageLength: exif.integers(LONG, height),
         Base.BitsPerSample: exif.integers(SHORT, *(levels.itemsize * 8,) * channels),
@@ -141,36 +122,36 @@ def encode_tiff(levels: Levels, icc_profile: bytes | None, metadata: Metadata) -
         Base.RowsPerStrip: exif.integers(LONG, rows_per_strip),
         Base.StripByteCounts: exif.integers(LONG, *sizes),
         Base.Predictor: exif.integers(SHORT, _PREDICT_DIFFERENCES),
-        Base.StripOffsets: exif.integers(LONG, *sizes),  # known once it is known how long all this is
+        Base.StripOffsets: exif.integers(LONG, *sizes),  # a place holder; the length of all tags must be known first
     }
     if channels in (2, 4):
         exif.tags[Base.ExtraSamples] = exif.integers(SHORT, _UNASSOCIATED_ALPHA)
-    start = _HEADER_BYTES + len(serialised(exif.tags, exif.order, _HEADER_BYTES))
+    start = _HEADER_BYTES + len(serialise(exif.tags, exif.order, _HEADER_BYTES))
     offsets = (int(offset) for offset in np.cumsum([start, *sizes[:-1]]))
     exif.tags[Base.StripOffsets] = exif.integers(LONG, *offsets)
-    return b"".join([exif.tiff_header(), serialised(exif.tags, exif.order, _HEADER_BYTES), *strips])
+    return b"".join([exif.tiff_header(), serialise(exif.tags, exif.order, _HEADER_BYTES), *strips])
 
 
-def _picture_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
-    """The one page that is a picture; smaller versions of it beside it do not count."""
+def _image_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
+    """Return the one page with the image; smaller versions of it do not count."""
     if any(_is_raw(page.aspage()) for page in tiff.pages):
-        raise TiffError("raw files are not supported; export it as TIFF first")
+        raise DecodeError("raw files are not supported; export it as TIFF first")
     pages = [page for page in tiff.pages if not page.aspage().is_reduced]
     if not pages:
-        raise TiffError("damaged (there is no picture in it)")
+        raise DecodeError("damaged (there is no image in it)")
     if len(pages) > 1:
-        raise TiffError(f"holds {len(pages)} pictures; split it into files of one picture each")
+        raise DecodeError(f"holds {len(pages)} images; split it into files of one image each")
     page = pages[0].aspage()
     if page.imagedepth != 1:
-        raise TiffError("holds a volume, not a picture")
+        raise DecodeError("holds a volume, not an image")
     return page
 
 
 def _is_raw(page: tifffile.TiffPage) -> bool:
-    """Whether a camera's raw file begins with it: what else is in there is but a preview."""
+    """Return whether the file is a camera's raw file: then the page is just a preview."""
     try:
         behind = [inner.aspage() for inner in page.pages or ()]
-    except Exception:  # what is behind a sound picture may be damaged
+    except Exception:  # what follows a sound image may be damaged
         behind = []
     return _DNG_VERSION in page.tags or any(inner.photometric == PHOTOMETRIC.CFA for inner in (page, *behind))
 
@@ -181,7 +162,7 @@ def _orientation(page: tifffile.TiffPage) -> int:
 
 
 def _bytes(value: object) -> bytes | None:
-    """A tag's value, where files disagree on its type; nothing that is no text or bytes."""
+    """Return a tag's value as bytes, since files disagree on its type; None for anything but text or bytes."""
     if isinstance(value, str):
         return value.encode()
     return value if isinstance(value, bytes) and value else None
@@ -195,42 +176,42 @@ def _levels(page: tifffile.TiffPage) -> Levels:
     colours = _COLOUR_CHANNELS.get(PHOTOMETRIC(page.photometric))
     if colours is None or (page.photometric == PHOTOMETRIC.YCBCR and page.compression != COMPRESSION.JPEG):
         name = getattr(page.photometric, "name", page.photometric)
-        raise TiffError(f"{name} pictures are not supported; convert it to RGB first")
+        raise DecodeError(f"{name} images are not supported; convert it to RGB first")
     planes = page.asarray(squeeze=False)[:, 0]  # (S, H, W, C), where S or C is 1
     levels = np.moveaxis(planes[..., 0], 0, 2) if planes.shape[0] > 1 else planes[0]
     if levels.dtype == bool:
         levels = levels.astype(np.uint8)
     if levels.dtype not in (np.uint8, np.uint16):
-        raise TiffError(f"{levels.dtype} values are not supported; convert it to 8 or 16 bits first")
+        raise DecodeError(f"{levels.dtype} values are not supported; convert it to 8 or 16 bits first")
     if page.photometric == PHOTOMETRIC.PALETTE:
-        return _with_alpha(_coloured(levels, page), 3, page.extrasamples)
+        return _join_alpha(_apply_palette(levels, page), 3, page.extrasamples)
     if levels.shape[2] < colours:
-        raise TiffError(f"{levels.shape[2]} channels are not supported where {colours} are needed; convert it to RGB")
-    levels = _whole_range(levels, page.bitspersample)
+        raise DecodeError(f"{levels.shape[2]} channels are not supported where {colours} are needed; convert it to RGB")
+    levels = _stretch(levels, page.bitspersample)
     if page.photometric == PHOTOMETRIC.MINISWHITE:
         levels[..., 0] = np.iinfo(levels.dtype).max - levels[..., 0]
-    return _with_alpha(levels, colours, page.extrasamples)
+    return _join_alpha(levels, colours, page.extrasamples)
 
 
-def _coloured(levels: Levels, page: tifffile.TiffPage) -> Levels:
-    """8 bits: the palette's RGB in place of the first channel, which refers to it, and the other channels behind."""
+def _apply_palette(levels: Levels, page: tifffile.TiffPage) -> Levels:
+    """Return uint8: RGB of the palette in place of the first channel, which refers to it, then the other channels."""
     palette = page.colormap
     if palette is None:
-        raise TiffError("has no palette, though its pixels refer to one")
+        raise DecodeError("has no palette, though its pixels refer to one")
     surplus_bits = 8 if palette.max() > 255 else 0  # some programs write 8 bits where the format has 16
-    others = _whole_range(levels[..., 1:], page.bitspersample)
+    others = _stretch(levels[..., 1:], page.bitspersample)
     others = others if others.dtype == np.uint8 else others >> 8
     return np.concatenate([(palette >> surplus_bits).T[levels[..., 0]], others], axis=2).astype(np.uint8)
 
 
-def _whole_range(levels: Levels, bits: int) -> Levels:
-    """Values of 1 to 7, or 9 to 15, bits stretched to 8 or 16."""
+def _stretch(levels: Levels, bits: int) -> Levels:
+    """Stretch values of 1 to 7 bits to 8, and of 9 to 15 bits to 16."""
     highest, wanted = 2**bits - 1, np.iinfo(levels.dtype).max
     return levels if highest == wanted else np.round(levels * (wanted / highest)).astype(levels.dtype)
 
 
-def _with_alpha(levels: Levels, colours: int, extra: tuple[int, ...]) -> Levels:
-    """Colour, and alpha if one of the channels beyond it is; premultiplied colour is divided by it."""
+def _join_alpha(levels: Levels, colours: int, extra: tuple[int, ...]) -> Levels:
+    """Return colour, with alpha if one of the channels behind it is alpha; premultiplied colour is divided by it."""
     colour = levels[..., :colours]
     for number, kind in enumerate(extra):
         if kind in _ALPHA_KINDS:
@@ -243,15 +224,15 @@ def _with_alpha(levels: Levels, colours: int, extra: tuple[int, ...]) -> Levels:
     return colour
 
 
-def _packed(strip: Levels, order: Literal["<", ">"]) -> bytes:
-    """Differences along each row, modulo the type's range, then Deflate."""
+def _pack(strip: Levels, order: Literal["<", ">"]) -> bytes:
+    """Take differences along each row, modulo the type's range, and compress them with Deflate."""
     differences = strip.copy()
     differences[:, 1:] -= strip[:, :-1]
     return zlib.compress(differences.astype(differences.dtype.newbyteorder(order), copy=False).tobytes(), 6)
 
 
-def _description(exif: Exif, icc_profile: bytes | None, metadata: Metadata) -> Directory:
-    """Tags that are about the picture, not about its pixels."""
+def _description_tags(exif: Exif, icc_profile: bytes | None, metadata: Metadata) -> Directory:
+    """Return the tags that are about the image, not about its pixels."""
     tags = descriptive_tags(exif)
     if icc_profile:
         tags[Base.InterColorProfile] = Value(UNDEFINED, icc_profile)

@@ -17,16 +17,9 @@ from pathlib import Path
 from trinas.config import DEFAULT_SCALE, SaveConfig, SizeConfig
 from trinas.errors import ImageError, Stopped, TrinasError
 from trinas.images.formats import FORMAT_NAMES, format_of_suffix, is_hidden, is_image_file, sniff_format
-from trinas.images.read_write import (
-    Header,
-    Image,
-    check_fits,
-    flattened,
-    parse_colour,
-    read_header,
-    read_image,
-    write_image,
-)
+from trinas.images.image import Image, flatten, parse_colour
+from trinas.images.read import Header, read_header, read_image
+from trinas.images.write import check_fits, write_image
 from trinas.inference.cascade import Enlarger, Pass, growth
 from trinas.inference.sizes import target_size
 
@@ -173,7 +166,7 @@ def read_job(job: Job, work: Work, enlarger: Enlarger, size: SizeConfig, save: S
     """
     image = read_image(job.source, size.max_input_px)
     if save.background is not None:
-        image = flattened(image, save.background)
+        image = flatten(image, save.background)
     elif image.has_alpha and not format_of_suffix(job.result).has_alpha:  # opaque, or it would not have come so far
         image = replace(image, pixels=image.pixels[:-1])
     if image.size != (work.header.width, work.header.height):  # a turn that is told behind the pixels of a PNG

@@ -13,7 +13,7 @@ from torch import Tensor
 from trinas.config import UpscaleConfig
 from trinas.device import memory_shortage_named, pick_device
 from trinas.errors import UpscaleError
-from trinas.images.read_write import Image
+from trinas.images.image import Image
 from trinas.inference.sizes import choose_passes
 from trinas.inference.tiled import Upscaler, count_tiles, resize
 from trinas.zoo.folder import DEFAULT_MODELS, PHOTO_MAX_JPEG_QUALITY, PHOTO_MODELS, load_config, load_model

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trinas.config import UpscaleConfig
-from trinas.images.read_write import Image, flattened, in_srgb, rgb_of, to_levels
+from trinas.images.image import Image, flatten, in_srgb, rgb_of, to_levels
 from trinas.inference.tiled import Upscaler, resize
 from trinas.networks.cost import spec_cost
 from trinas.networks.space import ArchSpec
@@ -50,7 +50,7 @@ def compare_models(image: Image, models: Sequence[Model], config: UpscaleConfig 
     Raises:
         UpscaleError: a network's result is not a picture of its input.
     """
-    colour = rgb_of(flattened(in_srgb(image) or image, "white").pixels)
+    colour = rgb_of(flatten(in_srgb(image) or image, "white").pixels)
     places, scale = sorted(detailed_places(colour)), models[0].scale
     crops = [colour[:, y : y + CROP_PX, x : x + CROP_PX] for y, x in places]
     bicubic = [resize(crop, crop.shape[1] * scale, crop.shape[2] * scale) for crop in crops]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from trinas.config import SaveConfig, SizeConfig
 from trinas.errors import TrinasError
-from trinas.images.read_write import Image, write_image
+from trinas.images.image import Image
+from trinas.images.write import write_image
 from trinas.inference.batch import LARGE_PX, WRITERS, Job, Work, failed, inspect_job, read_job
 from trinas.inference.cascade import Enlarger, Pass, growth
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from trinas.config import UpscaleConfig
 from trinas.device import autocast, memory_shortage_named, pick_device, pick_precision
 from trinas.errors import UpscaleError
-from trinas.images.read_write import Image, to_levels
+from trinas.images.image import Image, to_levels
 from trinas.networks.cost import spec_cost
 from trinas.zoo.folder import Model
 

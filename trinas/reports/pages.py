@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 
 from trinas.errors import RunError
 from trinas.files import write_atomically
-from trinas.images.read_write import to_levels
+from trinas.images.image import to_levels
 from trinas.inference.compare import detailed_places, enlarged_place
 from trinas.networks.network import Network
 from trinas.networks.primitives import PRIMITIVES

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trinas.errors import DataError, ImageError
 from trinas.images.formats import IMAGE_SUFFIXES, is_image_file
-from trinas.images.read_write import read_rgb8
+from trinas.images.read import read_rgb8
 from trinas.training.degrade import crop_to_multiple, degraded, downscale
 from trinas.training.state import STATE_FILE
 from trinas.training.synthetic import dead_leaves

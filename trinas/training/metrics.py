@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from trinas.errors import DataError
 from trinas.images.formats import image_files
-from trinas.images.read_write import read_rgb8
+from trinas.images.read import read_rgb8
 from trinas.training.degrade import crop_to_multiple, downscale, imresize
 
 Pixels = NDArray[np.uint8]

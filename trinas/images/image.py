@@ -1,0 +1,132 @@
+"""A decoded image, and what can be done to its pixels and colours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL import ImageColor
+from torch import Tensor
+
+from trinas.errors import ImageError
+from trinas.images.colour import convert_from_srgb, convert_to_srgb, profile_space, srgb_profile
+from trinas.images.metadata import Metadata
+
+_BAND_ROWS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A decoded image, upright."""
+
+    pixels: Tensor
+    """(C, H, W), float32 in [0, 1]; C is 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha (not premultiplied)."""
+    depth: int = 8
+    """Bits per channel in the file, 8 or 16."""
+    icc_profile: bytes | None = None
+    """Colour profile of the values; None means sRGB."""
+    metadata: Metadata = field(default_factory=Metadata)
+    """EXIF, XMP and resolution."""
+    is_lossless_webp: bool = False
+    """Whether it comes from a lossless WebP file. It is then written as one too."""
+    jpeg_quality: int | None = None
+    """1 to 100, of the JPEG file that these very pixels come from; None for all others, upscaled images too."""
+    notes: tuple[str, ...] = ()
+    """What decoding had to change, for the user to know."""
+
+    @property
+    def has_alpha(self) -> bool:
+        """Return whether the last channel is alpha."""
+        return self.pixels.shape[0] in (2, 4)
+
+    @property
+    def is_opaque(self) -> bool:
+        """Return whether nothing is transparent."""
+        return not self.has_alpha or bool((self.pixels[-1] == 1).all())
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return width and height in pixels."""
+        return self.pixels.shape[2], self.pixels.shape[1]
+
+
+def to_levels(pixels: Tensor, depth: int) -> NDArray[Any]:
+    """Return (C, H, W) in [0, 1] as rounded uint8 or uint16 (H, W, C); values outside are clipped.
+
+    Args:
+        pixels: floating-point values, on any device.
+        depth: bits per channel, 8 or 16.
+    """
+    channels, height, width = pixels.shape
+    levels = np.empty((height, width, channels), np.uint8 if depth == 8 else np.uint16)
+    for top in range(0, height, _BAND_ROWS):  # in bands, since a float copy of a large result is large
+        band = pixels[:, top : top + _BAND_ROWS].clamp(0, 1).mul_(2**depth - 1).round_()
+        levels[top : top + _BAND_ROWS] = band.permute(1, 2, 0).cpu().numpy()
+    return levels
+
+
+def to_pillow(levels: NDArray[np.uint8]) -> PillowImage.Image:
+    """Return uint8 (H, W, C) as an image of Pillow, of mode L, LA, RGB or RGBA."""
+    return PillowImage.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
+
+
+def rgb_of(pixels: Tensor) -> Tensor:
+    """Return (3, H, W) of (C, H, W): gray repeated, alpha left out."""
+    return pixels[:3] if pixels.shape[0] >= 3 else pixels[:1].expand(3, -1, -1)
+
+
+def in_srgb(image: Image) -> Image | None:
+    """Convert an image's colours from its profile to sRGB, as 8-bit RGB with its alpha.
+
+    Returns:
+        The image itself where it has no profile; None where the profile is damaged or does not fit the image.
+    """
+    if image.icc_profile is None:
+        return image
+    colour = image.pixels[:-1] if image.has_alpha else image.pixels
+    converted = convert_to_srgb(to_pillow(to_levels(colour, 8)), image.icc_profile)
+    if converted is None:
+        return None
+    pixels = torch.from_numpy(np.array(converted)).permute(2, 0, 1).float() / 255
+    return replace(image, pixels=torch.cat([pixels, image.pixels[colour.shape[0] :]]), icc_profile=srgb_profile())
+
+
+def flatten(image: Image, background: str) -> Image:
+    """Lay a transparent image onto a colour. An image without alpha is returned as it is.
+
+    Gray images stay gray on gray, and become RGB on a colour.
+
+    Args:
+        image: from `read_image`, for example.
+        background: a colour in sRGB: a name such as white, or #rrggbb.
+    Raises:
+        ImageError: there is no such colour.
+    """
+    if not image.has_alpha:
+        return image
+    background_rgb = parse_colour(background)
+    if image.pixels.shape[0] == 2 and len(set(background_rgb)) > 1:
+        image = (in_srgb(image) if profile_space(image.icc_profile) == "GRAY" else None) or image
+        image = replace(image, pixels=torch.cat([rgb_of(image.pixels), image.pixels[-1:]]))
+    values: Sequence[int] = background_rgb
+    if image.icc_profile:
+        values = convert_from_srgb(background_rgb, image.icc_profile)
+    pixels, alpha = image.pixels[:-1], image.pixels[-1:]
+    colour = torch.tensor(values[: len(pixels)]).view(-1, 1, 1) / 255
+    return replace(image, pixels=torch.lerp(colour.expand(-1, *alpha.shape[1:]), pixels, alpha))
+
+
+def parse_colour(text: str) -> tuple[int, int, int]:
+    """Return red, green and blue, 0 to 255, of a colour's name, or of #rrggbb.
+
+    Raises:
+        ImageError: there is no such colour.
+    """
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise ImageError(f"{text!r} is no colour; give a name such as white, or #rrggbb") from None
+    return red, green, blue

@@ -1,0 +1,215 @@
+"""Image files to float tensors: every ordinary format; gray or colour, with or without alpha, 8 or 16 bits."""
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from trinas.config import MAX_INPUT_PX
+from trinas.errors import ImageError
+from trinas.files import translate_os_errors
+from trinas.images.colour import convert_to_srgb, profile_space, srgb_profile
+from trinas.images.formats import FORMAT_NAMES, FORMATS, SNIFFED_BYTES, Format, format_of_bytes
+from trinas.images.image import Image, rgb_of, to_levels
+from trinas.images.metadata import turn_resolution
+from trinas.images.pillow import PillowFile
+from trinas.images.png import read_png_beginning
+from trinas.images.stored import DecodeError, StoredHeader, StoredImage
+from trinas.images.tiff import TiffFile
+
+_TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    2: lambda levels: levels[:, ::-1],
+    3: lambda levels: levels[::-1, ::-1],
+    4: lambda levels: levels[::-1],
+    5: lambda levels: levels.swapaxes(0, 1),
+    6: lambda levels: levels.swapaxes(0, 1)[:, ::-1],
+    7: lambda levels: levels.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda levels: levels.swapaxes(0, 1)[::-1],
+}
+"""EXIF orientation -> the turn of (H, W, C) that sets the image upright."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the beginning of an image file says."""
+
+    width: int
+    height: int
+    """Of the upright image, in pixels."""
+    has_alpha: bool
+    channels: int
+    """1 to 4, as `Image.pixels` will have."""
+    jpeg_quality: int | None
+    """As `Image.jpeg_quality` will be."""
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image file whose bytes are in memory and whose header is parsed; from `open_image`."""
+
+    path: Path
+    header: Header
+    _decoder: PillowFile | TiffFile
+
+    def read(self) -> Image:
+        """Decode the image.
+
+        The EXIF orientation is applied; palettes become colour, CMYK becomes sRGB through its profile; PNG and TIFF of
+        16 bits keep their depth.
+
+        Raises:
+            ImageError: the file is damaged, or of a kind that is not supported.
+        """
+        with _name_file(self.path):
+            stored = _convert_cmyk(self._decoder.decode())
+            upright = self._set_upright(stored.levels)
+            values = np.ascontiguousarray(np.moveaxis(upright, 2, 0), dtype=np.float32)
+            depth = stored.levels.itemsize * 8
+            is_on_its_side = self._decoder.header.orientation >= 5
+            return Image(
+                torch.from_numpy(values).div_(2**depth - 1),
+                depth,
+                stored.icc_profile,
+                turn_resolution(stored.metadata) if is_on_its_side else stored.metadata,
+                stored.is_lossless_webp,
+                self.header.jpeg_quality,
+                stored.notes,
+            )
+
+    def read_rgb8(self) -> NDArray[np.uint8]:
+        """Decode to uint8 (H, W, 3), upright: gray repeated, alpha ignored, 16 bits rounded to 8.
+
+        Raises:
+            ImageError: as for `read`.
+        """
+        with _name_file(self.path):
+            levels = self._set_upright(_convert_cmyk(self._decoder.decode()).levels)
+            if levels.dtype == np.uint16:
+                values = torch.from_numpy(levels.astype(np.float32)).permute(2, 0, 1).div_(2**16 - 1)
+                return np.ascontiguousarray(to_levels(rgb_of(values), 8))
+            rgb = levels[:, :, :3] if levels.shape[2] >= 3 else levels[:, :, :1].repeat(3, axis=2)
+            return np.ascontiguousarray(rgb)
+
+    def _set_upright(self, levels: NDArray[Any]) -> NDArray[Any]:
+        turn = _TURNS.get(self._decoder.header.orientation)
+        return turn(levels) if turn else levels
+
+
+def open_image(path: Path | str, max_px: int = MAX_INPUT_PX) -> ImageFile:
+    """Read an image file's bytes and parse its header, whatever its suffix says. Nothing is decoded yet.
+
+    Args:
+        path: the file.
+        max_px: larger images are refused.
+    Raises:
+        ImageError: the file is missing, empty, too large, animated, or of no format that can be read; or it is damaged
+            in a way that the header shows.
+    """
+    path = Path(path)
+    with translate_os_errors(ImageError, path, "read"), path.open("rb") as file:
+        known = _sniff(path, file)
+        content = file.read()
+    decoder = _parse(path, io.BytesIO(content), known)
+    return ImageFile(path, _check_header(path, decoder.header, max_px), decoder)
+
+
+def read_image(path: Path | str, max_px: int = MAX_INPUT_PX) -> Image:
+    """Decode an image file.
+
+    Args:
+        path, max_px: as for `open_image`.
+    Raises:
+        ImageError: as for `open_image` and `ImageFile.read`.
+    """
+    return open_image(path, max_px).read()
+
+
+def read_rgb8(path: Path | str, max_px: int = MAX_INPUT_PX) -> NDArray[np.uint8]:
+    """Decode an image file to uint8 (H, W, 3), as `ImageFile.read_rgb8` does.
+
+    Args:
+        path, max_px: as for `open_image`.
+    Raises:
+        ImageError: as for `open_image` and `ImageFile.read`.
+    """
+    return open_image(path, max_px).read_rgb8()
+
+
+def read_header(path: Path | str, max_px: int = MAX_INPUT_PX) -> Header:
+    """Return what an image file's header says, reading no more of the file than that takes.
+
+    A turn that a PNG file tells behind its pixels is not found, unlike by `open_image`.
+
+    Args:
+        path, max_px: as for `open_image`.
+    Raises:
+        ImageError: as for `open_image`.
+    """
+    path = Path(path)
+    with translate_os_errors(ImageError, path, "read"), path.open("rb") as file:
+        known = _sniff(path, file)
+        is_png = known is FORMATS["PNG"]
+        decoder = _parse(path, io.BytesIO(read_png_beginning(file)) if is_png else file, known)
+    return _check_header(path, decoder.header, max_px)
+
+
+def _sniff(path: Path, file: IO[bytes]) -> Format:
+    """Return the format of an opened file, which is at its beginning afterwards."""
+    start = file.read(SNIFFED_BYTES)
+    file.seek(0)
+    known = format_of_bytes(start)
+    if known is None:
+        problem = f"not a {FORMAT_NAMES} image, or damaged at its start" if start else "the file is empty"
+        raise ImageError(f"{path}: {problem}")
+    return known
+
+
+def _parse(path: Path, file: IO[bytes], known: Format) -> PillowFile | TiffFile:
+    with _name_file(path):
+        return TiffFile(file) if known is FORMATS["TIFF"] else PillowFile(file, known.name)
+
+
+@contextmanager
+def _name_file(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong inside into an ImageError with the file's name, since it is the file's fault."""
+    try:
+        yield
+    except (ImageError, MemoryError):
+        raise
+    except DecodeError as error:
+        raise ImageError(f"{path}: {error}") from None
+    except Exception as error:  # decoders raise all kinds on damaged files, RuntimeError and TypeError among them
+        raise ImageError(f"{path}: damaged or cut short ({str(error) or type(error).__name__})") from None
+
+
+def _check_header(path: Path, stored: StoredHeader, max_px: int) -> Header:
+    """Return the header of the upright image. Raises ImageError where the image is too large."""
+    width, height = stored.width, stored.height
+    if width * height > max_px:
+        raise ImageError(f"{path}: {width}x{height} is too large; the limit is {max_px:,} pixels (--max-input-mp)")
+    if stored.orientation >= 5:
+        width, height = height, width
+    channels = (1 if stored.is_gray else 3) + stored.has_alpha
+    return Header(width, height, stored.has_alpha, channels, stored.jpeg_quality)
+
+
+def _convert_cmyk(stored: StoredImage) -> StoredImage:
+    """Convert CMYK to sRGB: through its profile, or, without a sound one, by the simple inversion of the inks."""
+    if not stored.is_cmyk:
+        return stored
+    levels = stored.levels
+    levels = levels if levels.dtype == np.uint8 else (levels >> 8).astype(np.uint8)  # LittleCMS gets 8 bits
+    inks = PillowImage.fromarray(np.ascontiguousarray(levels[..., :4]), "CMYK")
+    profile = stored.icc_profile
+    converted = convert_to_srgb(inks, profile) if profile and profile_space(profile) == "CMYK" else None
+    how = "through its profile" if converted else "without a profile, so that colours may differ from print"
+    rgb = np.concatenate([np.asarray(converted or inks.convert("RGB")), levels[..., 4:]], axis=2)
+    notes = (*stored.notes, f"CMYK was converted to sRGB {how}")
+    return replace(stored, levels=rgb, is_cmyk=False, icc_profile=srgb_profile(), notes=notes)
