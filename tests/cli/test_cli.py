@@ -253,7 +253,7 @@ def test_quiet_prints_failures_only(photos, tmp_path, tiny_model_dir):
     [
         (["x.png", "--model", "nothing"], "nothing: no such model; bundled are"),
         (["x.png", "--background", "reddish"], "'reddish' is no colour; give a name such as white, or #rrggbb"),
-        (["evaluate", ".", "-s", "7"], "no bundled model enlarges 7 times"),
+        (["evaluate", ".", "-s", "7"], "no bundled model upscales 7 times"),
         (["evaluate", ".", "-s", "2", "--model", "trinas-xs-x4"], "trinas-xs-x4 enlarges 4 times, not 2"),
         (["compare", "x.png", "-o", "x.jpg"], "x.jpg: a comparison is written as PNG"),
         (["compare", "notes.txt", "-o", ".taken.png"], ".taken.png: exists; choose another -o, or --overwrite"),
@@ -569,6 +569,45 @@ def test_ctrl_c_ends_within_a_tile_and_leaves_whole_files(tmp_path):
     assert "1 done" in output
     assert "Stopped; 1 image not done." in errors
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_x4.png"]
+
+
+SLOW_DISK = """
+import os, time
+from trinas_app.cli import main
+open_file = os.fdopen
+def open_slow_file(*arguments):
+    file = open_file(*arguments)
+    write = file.write
+    class Slow:
+        def __enter__(self):
+            return self
+        def __exit__(self, *details):
+            file.close()
+        def write(self, content):
+            write(content[: len(content) // 2])
+            file.flush()
+            time.sleep(60)
+            write(content[len(content) // 2 :])
+    return Slow()
+os.fdopen = open_slow_file
+main()
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_a_file_is_written_leaves_nothing_of_it(tmp_path, tiny_model_dir):
+    save(tmp_path / "cat.png", generated_photograph(40, 40))
+    out = tmp_path / "out"
+    arguments = [tmp_path / "cat.png", "-o", out, "--model", tiny_model_dir]
+    process = subprocess.Popen([sys.executable, "-c", SLOW_DISK, *map(str, arguments)])
+    deadline = time.monotonic() + 120
+    while not any(path.stat().st_size for path in out.glob(".*")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    assert list(out.iterdir()) == []
 
 
 def test_models_are_listed_with_their_figures():

@@ -6,7 +6,7 @@ import torch
 from PIL import Image as PillowImage
 
 from trinas.config import UpscaleOptions
-from trinas.errors import UpscaleError
+from trinas.errors import InconsistentResultError, MemoryShortageError, UpscaleError
 from trinas.images.read_write import Image, read_image
 from trinas.inference.cascade import RESTORATION_FAILED, CascadeUpscaler, resize_image
 from trinas.inference.tensors import resize
@@ -103,13 +103,41 @@ def test_a_pattern_that_is_taken_for_compression_is_upscaled_by_the_usual_model(
     stripes[:, ::2] = 255
     PillowImage.fromarray(stripes).save(tmp_path / "stripes.jpg", quality=50)
     image = read_image(tmp_path / "stripes.jpg")
-    with pytest.raises(UpscaleError, match="try another model"):
+    with pytest.raises(InconsistentResultError, match="try another model"):
         upscaler_of("trinas-s-photo-x4")(image, (240, 160))
     upscaler = upscaler_of()
     result, passes = upscaler.upscale(image, (240, 160))
     assert [(step.model, step.restores) for step in passes] == [("trinas-xs-x4", False)]
     assert result.notes == (RESTORATION_FAILED,)
     torch.testing.assert_close(result.pixels, upscaler.load_upscaler("trinas-xs-x4")(image).pixels, rtol=0, atol=0)
+
+
+def test_memory_shortage_in_a_restoration_model_is_reported(monkeypatch):
+    """Only a failed check may fall back to the usual models: they would give a worse result and a false note."""
+    image = replace(smooth(3, 20, 30), jpeg_quality=1)
+    upscaler = upscaler_of()
+    restoration = upscaler.load_upscaler("trinas-s-photo-x4")
+
+    def run_out_of_memory(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(restoration, "run_network", run_out_of_memory)
+    with pytest.raises(MemoryShortageError, match="memory is too small for this image"):
+        upscaler.upscale(image, (120, 80))
+
+
+def test_options_of_a_call_leave_loaded_networks_alone(monkeypatch):
+    upscaler = upscaler_of()
+    image = smooth(3, 20, 30)
+    plain = upscaler(image, (120, 80)).pixels
+    loaded = upscaler.load_upscaler("trinas-xs-x4")
+    monkeypatch.setattr("trinas.inference.cascade.load_model", None)
+    monkeypatch.setattr("trinas.inference.cascade.TiledUpscaler", None)
+    for options in (UpscaleOptions(strength=0.3), UpscaleOptions(self_ensemble=True)):
+        assert not torch.equal(upscaler(image, (120, 80), options).pixels, plain)
+    torch.testing.assert_close(upscaler(image, (120, 80), SMALL_TILES).pixels, plain, rtol=0, atol=1e-5)
+    assert upscaler.load_upscaler("trinas-xs-x4") is loaded
+    torch.testing.assert_close(upscaler(image, (120, 80)).pixels, plain, rtol=0, atol=0)
 
 
 def test_each_network_is_loaded_once(monkeypatch):

@@ -16,10 +16,11 @@ from safetensors.torch import save as save_safetensors
 
 from support.hub_server import HubServer
 from support.images import generated_photograph
+from trinas.errors import ModelError
 from trinas.networks.network import Network
 from trinas.networks.space import ArchSpec, CellSpec, SlotSpec
 from trinas.zoo.bundled import bundled_models, find_model
-from trinas.zoo.folder import EXAMPLE_FILE, ModelConfig, load_config, load_model, save_model
+from trinas.zoo.folder import EXAMPLE_FILE, ModelConfig, load_config, load_model, pull_model, save_model
 from trinas.zoo.hub import is_hub_id
 
 NOWHERE = "http://127.0.0.1:9"
@@ -203,6 +204,21 @@ def test_all_bundled_models_are_pushed_and_pulled_back(run, hub, tmp_path):
     assert load_model(str(pulled)).config == load_config("trinas-xs-x2")
     again = run(CLI, "models", "pull", "ann/trinas-xs-x2")
     assert (again.returncode, again.stderr.strip()) == (1, "error: trinas-xs-x2: exists already; choose another folder")
+
+
+def test_a_folder_without_permission_is_one_clear_error(tmp_path, forbid):
+    forbid(tmp_path / "private")
+    with pytest.raises(ModelError, match=r"private/model: cannot be written \(Permission denied\)"):
+        pull_model("ann/tiny", tmp_path / "private/model")
+    with pytest.raises(ModelError, match=r"private/model: cannot be read \(Permission denied\)"):
+        find_model(str(tmp_path / "private/model"))
+
+
+def test_a_model_that_cannot_be_pulled_into_its_folder_is_one_line(run, hub, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    ended = run(CLI, "models", "pull", "ann/tiny", "-o", str(tmp_path / "file/model"))
+    assert ended.returncode == 1
+    assert ended.stderr.strip() == f"error: {tmp_path}/file/model: cannot be written (Not a directory)"
 
 
 def test_a_wrong_token_is_said_to_be(run, hub, tiny_model_dir):

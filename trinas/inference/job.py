@@ -59,7 +59,7 @@ class OpenJob:
         _check_folder(job)
         self._format = format_of_suffix(job.result)
         if save.lossless and self._format.has_quality and not self._format.has_lossless:
-            raise ImageError(f"{job.result}: {self._format.name} is always lossy; choose --format png or webp")
+            raise ImageError(f"{job.result}: {self._format.name} is written with losses; choose --format png or webp")
         self.work = self._plan_work(self._file.header)
         check_fits(job.result, *self.work.size, self._has_transparency())
         self._check_size()
@@ -103,7 +103,7 @@ class OpenJob:
         size, header = self.work.size, self.work.header
         grown_px = header.width * header.height * compute_growth(self.work.passes)[-1] ** 2
         if max(prod(size), grown_px) > self._size.max_output_px:
-            between = "" if grown_px <= prod(size) else f"between the networks there are {grown_px:,} pixels; "
+            between = "" if grown_px <= prod(size) else f"on the way there are {grown_px:,} pixels; "
             raise ImageError(
                 f"{self.job.source}: a result of {size[0]}x{size[1]} is too large; {between}"
                 f"the limit is {self._size.max_output_px:,} pixels (--max-output-mp)"
