@@ -16,7 +16,15 @@ from typing import Any
 from trinas.errors import ModelError
 from trinas.training.data import GENERATED_FOLDER, Photograph, default_images, image_pairs, load_photographs, split
 from trinas.training.loop import validation_psnr
-from trinas.zoo.folder import CONFIG_FILE, PICTURE_FILE, ModelConfig, load_config, load_model, save_model
+from trinas.zoo.folder import (
+    CONFIG_FILE,
+    EXAMPLE_FILE,
+    ModelConfig,
+    TrainingRecord,
+    load_config,
+    load_model,
+    save_model,
+)
 
 MODELS = Path(__file__).parent.parent / "models"
 LICENCE = "Apache-2.0"
@@ -37,7 +45,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
     arguments = parser.parse_args()
-    photographs = load_images(arguments.data, load_config(str(arguments.run)).training["data"])
+    photographs = load_images(arguments.data, load_config(str(arguments.run)).training.data)
     better, words = bundle(arguments.run, arguments.name, photographs)
     if not better:
         sys.exit(words)
@@ -64,8 +72,8 @@ def bundle(run: Path, name: str, photographs: Sequence[Photograph], models: Path
         ModelError: nobody has said which licence the run's data have.
     """
     model = load_model(str(run))
-    training = described(model.config.training, run)
-    degraded = min(training["config"].get("variants", 0), 1)
+    training = TrainingRecord.model_validate(described(model.config.training.to_dict(), run))
+    degraded = int(training.restores)
     pairs = image_pairs(split(photographs)[1], model.scale, degraded)
     ours = validation_psnr(model.network, pairs)
     words = f"{name}: validation {ours:.4f} dB"
@@ -74,7 +82,7 @@ def bundle(run: Path, name: str, photographs: Sequence[Photograph], models: Path
         if ours <= theirs:
             return False, f"{words} does not beat the bundled {theirs:.4f} dB"
         words += f" in place of {theirs:.4f} dB"
-    (models / name / PICTURE_FILE).unlink(missing_ok=True)  # it shows what the other one did
+    (models / name / EXAMPLE_FILE).unlink(missing_ok=True)  # it shows what the other one did
     save_model(models / name, model.network, ModelConfig(name, model.config.spec, LICENCE, training))
     return True, words
 

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trinas.config import UpscaleConfig
 from trinas.images.read import read_rgb8
-from trinas.inference.tiled import Upscaler
+from trinas.inference.tiled import TiledUpscaler
 from trinas.training.degrade import crop_to_multiple, downscale, jpeg_compressed
 from trinas.training.metrics import Pixels, evaluate_model, upscale_bicubic
 from trinas.zoo.folder import load_model
@@ -47,7 +46,7 @@ def main() -> None:
 
 def enlargers(scale: int) -> dict[str, Callable[[Pixels], Pixels]]:
     names = [f"trinas-{tier}-x{scale}" for tier in ("xs", "s", "s-photo")]
-    networks = {name: Upscaler(load_model(name), UpscaleConfig(device="cpu", precision="fp32")).rgb8 for name in names}
+    networks = {name: TiledUpscaler(load_model(name), "cpu", "fp32").upscale_rgb8 for name in names}
     return {"bicubic": lambda low: upscale_bicubic(low, scale), **networks}
 
 

@@ -16,7 +16,7 @@ from trinas.images.formats import image_files
 from trinas.images.image import Image
 from trinas.images.read import read_image
 from trinas.images.write import write_image
-from trinas.inference.cascade import Enlarger
+from trinas.inference.cascade import CascadeUpscaler
 from trinas.timer import time_fastest
 
 PHOTOS, ROUNDS, SCALE = 8, 3, 4
@@ -29,7 +29,7 @@ SETTINGS = {
 
 def main() -> None:
     images = [read_image(path) for path in image_files(Path(sys.argv[1]))[:PHOTOS]]
-    upscale = Enlarger()
+    upscale = CascadeUpscaler()
     results = [upscale(image, (SCALE * image.size[0], SCALE * image.size[1])) for image in images]
     megapixels = sum(result.size[0] * result.size[1] for result in results) / 1e6
     print("| format | setting | s/MP | MB/MP |")

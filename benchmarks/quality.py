@@ -31,13 +31,13 @@ from tables import FIGURES, PEERS, chain_name, load_figures, render
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trinas.config import UpscaleConfig
 from trinas.device import has_native_bf16
 from trinas.files import write_atomically
-from trinas.inference.tiled import Upscaler
+from trinas.inference.tiled import TiledUpscaler
 from trinas.networks.cost import spec_cost
 from trinas.training.metrics import Figures, Pixels, evaluate_model, upscale_bicubic
-from trinas.zoo.folder import bundled_models, find_model, load_config, load_model, save_config
+from trinas.zoo.bundled import bundled_models, find_model
+from trinas.zoo.folder import Metrics, load_config, load_model, save_config
 
 INPUT_WIDTH, INPUT_HEIGHT = 320, 180
 ROUNDS = 15
@@ -93,7 +93,7 @@ def enlargers(names: list[str]) -> list[tuple[str, int, Callable[[Pixels], Pixel
         rows.append(("Lanczos", scale, lambda low, scale=scale: upscale_lanczos(low, scale)))
     for name in names:
         model = load_model(name)
-        rows.append((name, model.scale, Upscaler(model, UpscaleConfig(device="cpu", precision="fp32")).rgb8))
+        rows.append((name, model.scale, TiledUpscaler(model, "cpu", "fp32").upscale_rgb8))
     return rows
 
 
@@ -111,10 +111,10 @@ def figures_of(enlarger: Callable[[Pixels], Pixels], data: Path, scale: int) -> 
 
 def store_figures(name: str, quality: dict[str, Figures]) -> None:
     figures = {
-        test_set: {"psnr": round(measured.psnr, 3), "ssim": round(measured.ssim, 4)}
+        test_set: Metrics(psnr=round(measured.psnr, 3), ssim=round(measured.ssim, 4))
         for test_set, measured in quality.items()
     }
-    save_config(find_model(name), dataclasses.replace(load_config(name), figures=figures))
+    save_config(find_model(name), dataclasses.replace(load_config(name), metrics=figures))
 
 
 def save_figures(figures: dict[str, Any]) -> None:
@@ -213,23 +213,23 @@ def baseline_tasks(names: list[str], low: Pixels) -> Tasks:
 
 
 def model_tasks(names: list[str], low: Pixels) -> Tasks:
-    """The network alone in both precisions, and `picture`: all that `Upscaler` does, in the precision it picks."""
+    """The network alone in both precisions, and `picture`: all that `TiledUpscaler` does, in the precision it picks."""
     tasks: Tasks = {}
     batch = torch.from_numpy(low).permute(2, 0, 1).float().div(255)
     for name in names:
         model = load_model(name)
         for precision in ("fp32", "bf16"):
-            upscaler = Upscaler(model, UpscaleConfig(device="cpu", precision=precision))
+            upscaler = TiledUpscaler(model, "cpu", precision)
             tasks[name, model.scale, precision] = lambda upscaler=upscaler: network_pass(upscaler, batch)
-        upscaler = Upscaler(model, UpscaleConfig(device="cpu"))
-        tasks[name, model.scale, "picture"] = lambda upscaler=upscaler: upscaler.rgb8(low)
+        upscaler = TiledUpscaler(model, "cpu")
+        tasks[name, model.scale, "picture"] = lambda upscaler=upscaler: upscaler.upscale_rgb8(low)
     return tasks
 
 
 @torch.inference_mode()
-def network_pass(upscaler: Upscaler, batch: Tensor) -> Tensor:
+def network_pass(upscaler: TiledUpscaler, batch: Tensor) -> Tensor:
     """The network alone, on one tile as large as the picture."""
-    return upscaler._network_on(batch, upscaler.precision)
+    return upscaler.run_network(batch, upscaler.precision)
 
 
 if __name__ == "__main__":

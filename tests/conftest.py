@@ -1,6 +1,8 @@
 """Small real things that tests share; test images come from TRINAS_DATA, or are generated."""
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,24 @@ def data_dir() -> Path:
     if "TRINAS_DATA" not in os.environ:
         pytest.skip("TRINAS_DATA is not set: no test images")
     return Path(os.environ["TRINAS_DATA"])
+
+
+@pytest.fixture
+def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Let the system refuse all access to what is in a folder. Permissions alone do not keep root out."""
+
+    def forbid_folder(folder: Path) -> None:
+        for name in ("stat", "open", "mkdir"):
+            allowed = getattr(os, name)
+
+            def refuse(path, *arguments, allowed=allowed, **options):
+                if isinstance(path, str | os.PathLike) and folder in Path(path).parents:
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+                return allowed(path, *arguments, **options)
+
+            monkeypatch.setattr(os, name, refuse)
+
+    return forbid_folder
 
 
 @pytest.fixture

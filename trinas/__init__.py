@@ -1,8 +1,8 @@
-"""TriNAS: enlarge photographs with tiny super-resolution networks.
+"""TriNAS: upscale photographs with tiny super-resolution networks.
 
-    picture = trinas.read_image("cat.png")
-    width, height = picture.size
-    trinas.write_image("large.png", trinas.Enlarger()(picture, (3 * width, 3 * height)))
+    image = trinas.read_image("cat.png")
+    width, height = image.size
+    trinas.write_image("large.png", trinas.CascadeUpscaler()(image, (3 * width, 3 * height)))
 
 Names are imported when first used, because importing torch takes seconds.
 """
@@ -11,13 +11,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trinas.config import Budgets, SaveConfig, SearchConfig, TrainConfig, UpscaleConfig
+    from trinas.config import Budgets, SaveConfig, SearchConfig, TrainConfig, UpscaleOptions
+    from trinas.config import UpscaleOptions as UpscaleConfig
     from trinas.errors import TrinasError
     from trinas.images.image import Image
     from trinas.images.read import read_image
     from trinas.images.write import write_image
-    from trinas.inference.cascade import Enlarger
-    from trinas.inference.tiled import Upscaler
+    from trinas.inference.cascade import CascadeUpscaler
+    from trinas.inference.cascade import CascadeUpscaler as Enlarger
+    from trinas.inference.tiled import TiledUpscaler
+    from trinas.inference.tiled import TiledUpscaler as Upscaler
     from trinas.networks.network import Network
     from trinas.networks.space import ArchSpec, SearchSpace
     from trinas.search.budgets import space_for
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArchSpec",
     "Budgets",
+    "CascadeUpscaler",
     "Enlarger",
     "Image",
     "Model",
@@ -37,9 +41,11 @@ __all__ = [
     "SaveConfig",
     "SearchConfig",
     "SearchSpace",
+    "TiledUpscaler",
     "TrainConfig",
     "TrinasError",
     "UpscaleConfig",
+    "UpscaleOptions",
     "Upscaler",
     "evaluate_model",
     "load_model",
@@ -57,17 +63,17 @@ __all__ = [
 _HOME = {
     "ArchSpec": "networks.space",
     "Budgets": "config",
-    "Enlarger": "inference.cascade",
+    "CascadeUpscaler": "inference.cascade",
     "Image": "images.image",
     "Model": "zoo.folder",
     "Network": "networks.network",
     "SaveConfig": "config",
     "SearchConfig": "config",
     "SearchSpace": "networks.space",
+    "TiledUpscaler": "inference.tiled",
     "TrainConfig": "config",
     "TrinasError": "errors",
-    "UpscaleConfig": "config",
-    "Upscaler": "inference.tiled",
+    "UpscaleOptions": "config",
     "evaluate_model": "training.metrics",
     "load_model": "zoo.folder",
     "load_photographs": "training.data",
@@ -81,8 +87,12 @@ _HOME = {
     "write_image": "images.write",
 }
 
+_ALIASES = {"Enlarger": "CascadeUpscaler", "UpscaleConfig": "UpscaleOptions", "Upscaler": "TiledUpscaler"}
+"""Older public names."""
+
 
 def __getattr__(name: str) -> Any:
+    name = _ALIASES.get(name, name)
     if name in _HOME:
         return getattr(importlib.import_module(f"trinas.{_HOME[name]}"), name)
     raise AttributeError(f"module 'trinas' has no attribute {name!r}")

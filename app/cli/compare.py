@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from trinas.config import DEFAULT_SCALE, UpscaleConfig
+from trinas.config import DEFAULT_DEVICE, DEFAULT_SCALE
 from trinas.errors import ImageError, TrinasError
 
 from ..words import format_count
@@ -23,22 +23,22 @@ def write_comparison(
     scale: ScaleOption = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")] = Path("comparison.png"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace it if it exists.")] = False,
-    device: DeviceOption = UpscaleConfig.device,
+    device: DeviceOption = DEFAULT_DEVICE,
     precision: PrecisionOption = Precision.AUTO,
 ) -> None:
     """Compare bicubic and several models on one image: labelled crops, side by side in one PNG."""
     from trinas.files import translate_os_errors, write_atomically
     from trinas.images.read import read_image
     from trinas.inference.compare import compare_models
-    from trinas.zoo.folder import load_model, models_of_scale
+    from trinas.zoo.bundled import models_of_scale
+    from trinas.zoo.folder import load_model
 
     _check_output(output, image, overwrite)
     named = [name.strip() for part in models or [] for name in part.split(",")]
     names = named or models_of_scale(scale or DEFAULT_SCALE)
     loaded = [load_model(name) for name in names]
     _check_scales(dict(zip(names, (model.scale for model in loaded), strict=True)), scale)
-    config = UpscaleConfig(device=device, precision=precision.value)
-    content = compare_models(read_image(image), loaded, config)
+    content = compare_models(read_image(image), loaded, device, precision.value)
     with translate_os_errors(ImageError, output, "written"):
         write_atomically(output, content)
     typer.echo(f"Wrote {output}: bicubic and {format_count(len(names), 'model')}.")

@@ -23,7 +23,9 @@ def print_estimates(batch: "Batch", *, as_json: bool) -> None:
     """
     from trinas.inference.estimate import batch_memory_bytes, estimate_jobs
 
-    estimates = list(estimate_jobs(batch.plan.jobs, batch.enlarger, batch.size, batch.save, overwrite=batch.overwrite))
+    estimates = list(
+        estimate_jobs(batch.plan.jobs, batch.upscaler, batch.size, batch.save, batch.options, overwrite=batch.overwrite)
+    )
     if as_json:
         print_json({"files": [_to_json(estimate) for estimate in estimates], "left_out": batch.left_out})
     else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trinas.config import DEFAULT_SCALE, UpscaleConfig
+from trinas.config import DEFAULT_DEVICE, DEFAULT_SCALE, UpscaleOptions
 from trinas.errors import ModelError, TrinasError
 
 from .options import (
@@ -21,7 +21,7 @@ from .options import (
 from .terminal import print_json, print_table
 
 if TYPE_CHECKING:
-    from trinas.inference.tiled import Upscaler
+    from trinas.inference.tiled import TiledUpscaler
     from trinas.training.metrics import Figures, ImageFigures
 
 ModelOption = Annotated[
@@ -33,8 +33,8 @@ def measure_model(
     images: Annotated[Path, typer.Argument(help="Folder of high-resolution images, or one image.")],
     scale: ScaleOption = None,
     model: ModelOption = None,
-    tta: SelfEnsembleOption = UpscaleConfig.tta,
-    device: DeviceOption = UpscaleConfig.device,
+    tta: SelfEnsembleOption = UpscaleOptions.self_ensemble,
+    device: DeviceOption = DEFAULT_DEVICE,
     precision: PrecisionOption = Precision.AUTO,
     as_json: JsonOption = False,
 ) -> None:
@@ -47,10 +47,10 @@ def measure_model(
         name, factor = model, scale or DEFAULT_SCALE
         measured = evaluate_model(lambda low: upscale_bicubic(low, factor), images, factor)
     else:
-        config = UpscaleConfig(tta=tta, device=device, precision=precision.value)
-        upscaler, name = _load_upscaler(model, scale, config)
+        upscaler, name = _load_upscaler(model, scale, device, precision.value)
+        options = UpscaleOptions(self_ensemble=tta)
         factor = upscaler.scale
-        measured = evaluate_model(upscaler.rgb8, images, factor)
+        measured = evaluate_model(lambda low: upscaler.upscale_rgb8(low, options), images, factor)
     if as_json:
         rows = [{"image": image.name, **_to_json(image)} for image in measured.images]
         print_json({"model": name, "scale": factor, "mean": _to_json(measured), "images": rows})
@@ -60,16 +60,17 @@ def measure_model(
     print_table([*lines, mean], [f"{name}, x{factor}", "PSNR", "SSIM"], numbers=[1, 2], foldable=[0])
 
 
-def _load_upscaler(model: str | None, scale: int | None, config: UpscaleConfig) -> "tuple[Upscaler, str]":
+def _load_upscaler(model: str | None, scale: int | None, device: str, precision: str) -> "tuple[TiledUpscaler, str]":
     """Return the upscaler of the model, or of the default one of the scale, and its name."""
-    from trinas.inference.tiled import Upscaler
-    from trinas.zoo.folder import default_model, load_model
+    from trinas.inference.tiled import TiledUpscaler
+    from trinas.zoo.bundled import default_model
+    from trinas.zoo.folder import load_model
 
     name = model or default_model(scale or DEFAULT_SCALE)
     loaded = load_model(name)
     if scale not in (None, loaded.scale):
         raise ModelError(f"{name} has scale {loaded.scale}, not {scale}; leave out --model or -s {scale}")
-    return Upscaler(loaded, config), name
+    return TiledUpscaler(loaded, device, precision), name
 
 
 def _to_json(measured: "Figures | ImageFigures") -> dict[str, float | None]:

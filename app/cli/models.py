@@ -26,7 +26,8 @@ def print_models(ctx: typer.Context, as_json: JsonOption = False) -> None:
     if ctx.invoked_subcommand is not None:
         return
     from trinas.networks.cost import spec_cost
-    from trinas.zoo.folder import bundled_models, load_config
+    from trinas.zoo.bundled import bundled_models
+    from trinas.zoo.folder import load_config
 
     found = [(config, spec_cost(config.spec)) for config in map(load_config, bundled_models())]
     found.sort(key=lambda pair: (pair[0].spec.scale, pair[0].restores, pair[1].params))
@@ -43,7 +44,7 @@ def print_models(ctx: typer.Context, as_json: JsonOption = False) -> None:
 
 
 def _is_default(config: "ModelConfig") -> bool:
-    from trinas.zoo.folder import DEFAULT_MODELS
+    from trinas.zoo.bundled import DEFAULT_MODELS
 
     return config.name in DEFAULT_MODELS.values()
 
@@ -56,7 +57,7 @@ def _to_json(config: "ModelConfig", cost: "Cost") -> dict[str, object]:
         "restores": config.restores,
         "params": cost.params,
         "macs": cost.macs,
-        "figures": config.figures,
+        "figures": {name: metrics.model_dump() for name, metrics in config.metrics.items()},
         "licence": config.licence,
     }
 
@@ -64,7 +65,7 @@ def _to_json(config: "ModelConfig", cost: "Cost") -> dict[str, object]:
 def _to_row(config: "ModelConfig", cost: "Cost") -> list[str]:
     name = f"{config.name}{' *' if _is_default(config) else ''}"
     purpose = "noise, compression" if config.restores else "clean input"
-    psnr = [f"{config.figures[test]['psnr']:.2f}" if test in config.figures else "-" for test in TEST_SETS]
+    psnr = [f"{config.metrics[test].psnr:.2f}" if test in config.metrics else "-" for test in TEST_SETS]
     size = [f"{cost.params:,}", f"{cost.macs / 1e9:.2f}"]
     return [name, f"x{config.spec.scale}", purpose, *size, *psnr, config.licence]
 
@@ -100,7 +101,8 @@ def push_to_hub(
 
     First log in with `hf auth login`, or set HF_TOKEN. The token must allow writing.
     """
-    from trinas.zoo.folder import bundled_models, find_model, push_model
+    from trinas.zoo.bundled import bundled_models, find_model
+    from trinas.zoo.folder import push_model
 
     if organisation is not None and model is None:
         targets = {name: f"{organisation}/{name}" for name in bundled_models()}

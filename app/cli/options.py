@@ -21,7 +21,7 @@ class Precision(str, Enum):
 
 def complete_model(incomplete: str) -> list[str]:
     """Return the bundled models whose names begin with `incomplete`, for the shell."""
-    from trinas.zoo.folder import bundled_models
+    from trinas.zoo.bundled import bundled_models
 
     return [name for name in bundled_models() if name.startswith(incomplete)]
 

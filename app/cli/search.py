@@ -245,14 +245,14 @@ def _end_search(network: "Network | None", run_dir: Path, data: list[Path] | Non
 
 def _choose_space(name: str, scale: int, config: SearchConfig, sizes: SpaceSizes) -> "SearchSpace":
     """Return the space that suits the budgets, with the sizes that are given; refuse budgets that nothing meets."""
-    from trinas.device import chosen_precision, pick_device
+    from trinas.device import pick_device, resolve_precision
     from trinas.networks.latency import measure_spec_ms_per_mp
     from trinas.networks.space import SearchSpace
     from trinas.search.budgets import CostModel, check_possible, space_for
 
     def measure_time(spec: "ArchSpec") -> float:
         device = pick_device(config.device)
-        precision = chosen_precision(config.precision, device, spec.trunk_width)
+        precision = resolve_precision(config.precision, device, spec.trunk_width)
         return measure_spec_ms_per_mp(spec, device, precision)
 
     space = space_for(name, scale, config.budgets, measure_time)

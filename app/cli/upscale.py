@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from trinas.config import DEFAULT_SCALE, MAX_INPUT_PX, MAX_OUTPUT_PX, SaveConfig, SizeConfig, UpscaleConfig
+from trinas.config import (
+    DEFAULT_DEVICE,
+    DEFAULT_SCALE,
+    MAX_INPUT_PX,
+    MAX_OUTPUT_PX,
+    SaveConfig,
+    SizeConfig,
+    UpscaleOptions,
+)
 from trinas.timer import Timer
 
 from ..words import format_count, format_list, format_seconds
@@ -28,8 +36,9 @@ from .options import (
 from .terminal import print_json, say
 
 if TYPE_CHECKING:
-    from trinas.inference.batch import Outcome, Plan
-    from trinas.inference.cascade import Enlarger
+    from trinas.inference.batch import Outcome
+    from trinas.inference.cascade import CascadeUpscaler
+    from trinas.inference.plan import Plan
 
 SIZE, SAVING = "Size", "Saving"
 """Panels of the help."""
@@ -116,9 +125,10 @@ class Batch:
     """Images to upscale, and how."""
 
     plan: "Plan"
-    enlarger: "Enlarger"
+    upscaler: "CascadeUpscaler"
     size: SizeConfig
     save: SaveConfig
+    options: UpscaleOptions
     output: Path
     overwrite: bool
 
@@ -135,8 +145,8 @@ def upscale_images(
     overwrite: OverwriteOption = False,
     dry_run: DryRunOption = False,
     model: ModelOption = None,
-    strength: StrengthOption = UpscaleConfig.strength,
-    tta: SelfEnsembleOption = UpscaleConfig.tta,
+    strength: StrengthOption = UpscaleOptions.strength,
+    tta: SelfEnsembleOption = UpscaleOptions.self_ensemble,
     scale: ScaleOption = None,
     width: WidthOption = None,
     height: HeightOption = None,
@@ -148,8 +158,8 @@ def upscale_images(
     lossless: LosslessOption = False,
     background: BackgroundOption = None,
     strip_metadata: StripOption = False,
-    tile: TileOption = UpscaleConfig.tile_px,
-    device: DeviceOption = UpscaleConfig.device,
+    tile: TileOption = UpscaleOptions.tile_px,
+    device: DeviceOption = DEFAULT_DEVICE,
     precision: PrecisionOption = Precision.AUTO,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -163,8 +173,11 @@ def upscale_images(
         size = SizeConfig(scale, width, height, long_side, to_pixels(max_input_mp), to_pixels(max_output_mp))
         suffix = f".{file_format.value}" if file_format else None
         save = SaveConfig(suffix, quality, lossless, background, strip_metadata)
-        config = UpscaleConfig(tile, strength, tta, device, precision.value)
-    batch = _plan_batch(inputs, output, model, config, size, save, recursive=recursive, overwrite=overwrite)
+        options = UpscaleOptions(strength, tta, tile)
+    if model and not any((scale, width, height, long_side)):
+        size = replace(size, scale=_read_scale(model))
+    upscaler = _load_upscaler(model, device, precision)
+    batch = Batch(_plan(inputs, output, size, save, recursive), upscaler, size, save, options, output, overwrite)
     quiet = quiet or as_json
     if not quiet:
         _print_left_out(batch.plan)
@@ -176,25 +189,16 @@ def upscale_images(
         _run(batch, quiet=quiet, as_json=as_json)
 
 
-def _plan_batch(
-    inputs: Sequence[Path],
-    output: Path,
-    model: str | None,
-    config: UpscaleConfig,
-    size: SizeConfig,
-    save: SaveConfig,
-    *,
-    recursive: bool,
-    overwrite: bool,
-) -> Batch:
-    from trinas.inference.batch import plan_jobs
-    from trinas.inference.cascade import Enlarger
+def _plan(inputs: Sequence[Path], output: Path, size: SizeConfig, save: SaveConfig, recursive: bool) -> "Plan":
+    from trinas.inference.plan import plan_jobs
 
-    if model and not any((size.scale, size.width, size.height, size.long_side)):
-        size = replace(size, scale=_read_scale(model))
-    enlarger = Enlarger(model, config)
-    plan = plan_jobs(inputs, output, size, save, recursive=recursive)
-    return Batch(plan, enlarger, size, save, output, overwrite)
+    return plan_jobs(inputs, output, size, save, recursive=recursive)
+
+
+def _load_upscaler(model: str | None, device: str, precision: Precision) -> "CascadeUpscaler":
+    from trinas.inference.cascade import CascadeUpscaler
+
+    return CascadeUpscaler(model, device, precision.value)
 
 
 def _read_scale(model: str) -> int:
@@ -212,11 +216,13 @@ def _run(batch: Batch, *, quiet: bool, as_json: bool) -> None:
     jobs = batch.plan.jobs
     count = sum(not job.problem for job in jobs)
     if count and not quiet:
-        say(f"Upscaling {format_count(count, 'image')} {_describe_size(batch.size)} on {batch.enlarger.device}")
+        say(f"Upscaling {format_count(count, 'image')} {_describe_size(batch.size)} on {batch.upscaler.device}")
     outcomes: list[Outcome] = []
     interrupted = False
     progress = ImageProgress([job.source for job in jobs], hidden=quiet)
-    running = run_jobs(jobs, batch.enlarger, batch.size, batch.save, overwrite=batch.overwrite, on_tile=progress.move)
+    running = run_jobs(
+        jobs, batch.upscaler, batch.size, batch.save, batch.options, overwrite=batch.overwrite, on_tile=progress.move
+    )
     with Timer() as timer, progress:
         try:
             for outcome in running:
@@ -237,7 +243,10 @@ def _run(batch: Batch, *, quiet: bool, as_json: bool) -> None:
 
 
 def _exit_at_once(code: int) -> NoReturn:
-    """End the process without waiting for results that are being encoded."""
+    """End the process without waiting for results that are being encoded, and leave none of them half-written."""
+    from trinas.files import discard_unfinished_files
+
+    discard_unfinished_files()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -268,7 +277,7 @@ def _summarise(outcomes: "Iterable[Outcome]") -> dict[str, list[dict[str, Any]]]
         entry: dict[str, Any] = {"source": str(outcome.job.source), "result": str(outcome.job.result)}
         if outcome.state == "done":
             entry["read_seconds"] = round(outcome.read_seconds, 3)
-            entry["enlarge_seconds"] = round(outcome.enlarge_seconds, 3)
+            entry["enlarge_seconds"] = round(outcome.upscale_seconds, 3)
             entry["write_seconds"] = round(outcome.write_seconds, 3)
             entry["models"] = list(outcome.models)
             entry["notes"] = list(outcome.notes)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from trinas.config import UpscaleConfig
+from trinas.config import DEFAULT_DEVICE
 
 from ..web.limits import Limits
 from .options import DeviceOption, refuse_bad_values, to_pixels
@@ -47,7 +47,7 @@ def serve_page(
     max_seconds: MaxSecondsOption = Limits.seconds,
     max_queue: MaxQueueOption = Limits.queue,
     max_search_minutes: MaxSearchOption = Limits.search_minutes,
-    device: DeviceOption = UpscaleConfig.device,
+    device: DeviceOption = DEFAULT_DEVICE,
 ) -> None:
     """Serve a web page that upscales, compares and searches, for this machine or for others.
 

@@ -18,7 +18,7 @@ from trinas.errors import TrinasError
     [
         (["x.png", "--model", "nothing"], "nothing: no such model; bundled are"),
         (["x.png", "--background", "reddish"], "'reddish' is no colour; give a name such as white, or #rrggbb"),
-        (["evaluate", ".", "-s", "7"], "no bundled model enlarges 7 times"),
+        (["evaluate", ".", "-s", "7"], "no bundled model upscales 7 times"),
         (["evaluate", ".", "-s", "2", "--model", "trinas-xs-x4"], "trinas-xs-x4 has scale 4, not 2"),
         (["compare", "x.png", "-o", "x.jpg"], "x.jpg: a comparison is written as PNG"),
         (["compare", "notes.txt", "-o", ".taken.png"], ".taken.png: exists; choose another -o, or --overwrite"),

@@ -48,7 +48,7 @@ def test_results_are_the_library_s(photos, tmp_path, tiny_model_dir):
     import trinas
 
     run(photos / "logo.png", "-o", tmp_path, "--model", tiny_model_dir, "--precision", "fp32")
-    upscaler = trinas.Upscaler(load_model(str(tiny_model_dir)), trinas.UpscaleConfig(precision="fp32"))
+    upscaler = trinas.Upscaler(load_model(str(tiny_model_dir)), precision="fp32")
     trinas.write_image(tmp_path / "library.png", upscaler(trinas.read_image(photos / "logo.png")))
     assert (tmp_path / "logo_x2.png").read_bytes() == (tmp_path / "library.png").read_bytes()
 
@@ -321,3 +321,42 @@ def test_ctrl_c_ends_within_a_tile_and_leaves_whole_files(tmp_path):
     assert "1 done" in output
     assert "Stopped; 1 image not done." in errors
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_x4.png"]
+
+
+SLOW_DISK = """
+import os, time
+from trinas_app.cli import main
+open_file = os.fdopen
+def open_slow_file(*arguments):
+    file = open_file(*arguments)
+    write = file.write
+    class Slow:
+        def __enter__(self):
+            return self
+        def __exit__(self, *details):
+            file.close()
+        def write(self, content):
+            write(content[: len(content) // 2])
+            file.flush()
+            time.sleep(60)
+            write(content[len(content) // 2 :])
+    return Slow()
+os.fdopen = open_slow_file
+main()
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_a_file_is_written_leaves_nothing_of_it(tmp_path, tiny_model_dir):
+    save_image(tmp_path / "cat.png", generated_photograph(40, 40))
+    out = tmp_path / "out"
+    arguments = [tmp_path / "cat.png", "-o", out, "--model", tiny_model_dir]
+    process = subprocess.Popen([sys.executable, "-c", SLOW_DISK, *map(str, arguments)])
+    deadline = time.monotonic() + 120
+    while not any(path.stat().st_size for path in out.glob(".*")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    assert list(out.iterdir()) == []

@@ -12,14 +12,15 @@ from PIL import ImageOps
 
 from support.icc_profiles import rgb_profile
 from support.images import encode_png16, generated_photograph, insert_chunks, levels_of, png_chunk, png_file
-from trinas.config import SaveConfig, SizeConfig, UpscaleConfig
+from trinas.config import SaveConfig, SizeConfig
 from trinas.errors import ImageError
 from trinas.images.colour import srgb_profile
 from trinas.images.image import rgb_of, to_levels
 from trinas.images.read import open_image, read_header, read_image, read_rgb8
 from trinas.images.write import write_image
-from trinas.inference.batch import plan_jobs, run_jobs
-from trinas.inference.cascade import Enlarger
+from trinas.inference.batch import run_jobs
+from trinas.inference.cascade import CascadeUpscaler
+from trinas.inference.plan import plan_jobs
 
 
 def test_16_bit_gray_with_alpha_is_read_as_such(tmp_path):
@@ -234,10 +235,10 @@ def test_a_turn_told_behind_the_pixels_is_still_made(tmp_path):
     end = start + 12 + int.from_bytes(content[start : start + 4], "big")
     (tmp_path / "late.png").write_bytes(content[:start] + content[end:-12] + content[start:end] + content[-12:])
     assert read_image(tmp_path / "late.png").size == (24, 36)
-    enlarger = Enlarger("trinas-xs-x2", UpscaleConfig(device="cpu", precision="fp32"))
+    upscaler = CascadeUpscaler("trinas-xs-x2", "cpu", "fp32")
     size, save = SizeConfig(scale=2), SaveConfig()
     for name in ("early", "late"):
-        (outcome,) = run_jobs(plan_jobs([tmp_path / f"{name}.png"], tmp_path, size, save).jobs, enlarger, size, save)
+        (outcome,) = run_jobs(plan_jobs([tmp_path / f"{name}.png"], tmp_path, size, save).jobs, upscaler, size, save)
         assert outcome.state == "done"
     assert (tmp_path / "early_x2.png").read_bytes() == (tmp_path / "late_x2.png").read_bytes()
 

@@ -78,7 +78,7 @@ def test_training_learns_and_leaves_a_usable_model(tiny_spec, photographs, tmp_p
     assert (progress[-1].step, progress[-1].steps) == (300, 300)
     model = load_model(str(tmp_path / "run"))
     assert same_weights(model.network, network)
-    assert model.config.training["validation_psnr"] == pytest.approx(best, abs=1e-3)
+    assert model.config.training.validation_psnr == pytest.approx(best, abs=1e-3)
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [100, 200, 300]
     with PillowImage.open(tmp_path / "run/curve.png") as curve:
@@ -93,7 +93,7 @@ def test_a_network_that_learns_from_degraded_photographs_is_validated_on_such_an
     model = load_model(str(tmp_path / "run"))
     assert model.config.restores
     found = validation_psnr(network, image_pairs(split(photographs)[1], 2, variants=1))
-    assert model.config.training["validation_psnr"] == pytest.approx(found, abs=1e-3)
+    assert model.config.training.validation_psnr == pytest.approx(found, abs=1e-3)
     clean = train_network(tiny_spec, photographs, CONFIG, tmp_path / "clean")
     assert not load_model(str(tmp_path / "clean")).config.restores
     assert not same_weights(network, clean)
@@ -119,7 +119,7 @@ def test_going_on_from_a_model_starts_where_it_stands(tiny_spec, photographs, tm
     first = json.loads((tmp_path / "second/metrics.jsonl").read_text().splitlines()[0])
     assert first["step"] == 0, "the start is validated too, so that nothing worse is kept"
     written = load_model(str(tmp_path / "second")).config.training
-    assert written["started_from"] == {"name": "start", "steps": 7}
+    assert written.to_dict()["started_from"] == {"name": "start", "steps": 7}
 
 
 def test_a_teacher_is_imitated_until_the_squared_error_s_turn(tiny_spec, photographs, tmp_path, tiny_model_dir):

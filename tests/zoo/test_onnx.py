@@ -53,6 +53,23 @@ def test_a_bundled_model_says_what_it_is(tmp_path):
     assert str(tmp_path.cwd()).encode() not in path.read_bytes(), "no paths of the machine it was written on"
 
 
+def test_a_file_that_exists_is_replaced_only_on_request(tmp_path):
+    path = tmp_path / "out.onnx"
+    path.write_bytes(b"precious")
+    with pytest.raises(ModelError, match="exists already; choose another name, or give --overwrite"):
+        export_onnx(load_model("trinas-xs-x3"), path)
+    assert path.read_bytes() == b"precious"
+    export_onnx(load_model("trinas-xs-x3"), path, overwrite=True)
+    assert onnx.load(path).graph.node
+
+
+def test_a_folder_without_permission_is_one_clear_error(tmp_path, forbid):
+    """Looking the file up fails already, before anything is written."""
+    forbid(tmp_path / "private")
+    with pytest.raises(ModelError, match=r"private/out\.onnx: cannot be written \(Permission denied\)"):
+        export_onnx(load_model("trinas-xs-x3"), tmp_path / "private/out.onnx")
+
+
 def test_without_the_package_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ModelError, match="pip install onnx onnxscript"):

@@ -19,7 +19,13 @@ import torch
 from torch import Tensor
 
 from trinas.config import Budgets, SearchConfig, TrainConfig
-from trinas.device import chosen_precision, memory_shortage_named, pick_device, synchronize, training_precision
+from trinas.device import (
+    pick_device,
+    resolve_precision,
+    resolve_training_precision,
+    synchronize,
+    translate_memory_errors,
+)
 from trinas.errors import BudgetError, DataError, RunError, SpecError
 from trinas.files import write_atomically
 from trinas.networks.latency import measure_ms_per_mp, measure_slot_times, measure_spec_ms_per_mp
@@ -64,8 +70,7 @@ from trinas.training.loop import Progress as TrainingProgress
 from trinas.training.metrics import Pixels, psnr_y, upscale_bicubic
 from trinas.training.state import STATE_FILE as TRAINING_FILE
 from trinas.training.state import held, load_state, save_state
-from trinas.zoo.card import UNSPECIFIED
-from trinas.zoo.folder import WEIGHTS_FILE, Model, ModelConfig, load_config
+from trinas.zoo.folder import UNSPECIFIED, WEIGHTS_FILE, Model, ModelConfig, TrainingRecord, load_config
 
 STATE_FILE, REPORT_FILE = "search.pt", "report.json"
 
@@ -269,7 +274,7 @@ def _begin(
     started_from = pretrained.origin() if pretrained else {}
     if repeated is None:
         times = _measured_times(space, config, device) if config.budgets.ms_per_mp else Times()
-        precision = training_precision(config.precision, device)
+        precision = resolve_training_precision(config.precision, device)
     else:
         _, _, times = _read_settings(repeated)
         precision = repeated["precision"]["training"]
@@ -396,7 +401,7 @@ def _learner(space: SearchSpace, config: SearchConfig, times: Times, precision: 
 
 def _measured_times(space: SearchSpace, config: SearchConfig, device: torch.device) -> Times:
     """Of slots and of the bare network, rescaled so that they add up to the time of the largest network."""
-    precision = chosen_precision(config.precision, device, space.trunk_width)
+    precision = resolve_precision(config.precision, device, space.trunk_width)
     times = Times(
         measure_slot_times(space, device, precision).tolist(),
         measure_spec_ms_per_mp(space.bare_spec, device, precision),
@@ -447,14 +452,14 @@ class _Search:
     @property
     def _running_precision(self) -> str:
         """What the network will enlarge pictures in, which is what a budget of time is about."""
-        return chosen_precision(self.config.precision, self.learner.device, self.run.space.trunk_width)
+        return resolve_precision(self.config.precision, self.learner.device, self.run.space.trunk_width)
 
     @property
     def seconds(self) -> float:
         """Time this run has had, earlier parts of it included."""
         return time.perf_counter() - self._counted_from
 
-    @memory_shortage_named(RunError, "for this search; a smaller space (--trunk-width, --cells) takes less")
+    @translate_memory_errors(RunError, "for this search; a smaller space (--trunk-width, --cells) takes less")
     def run_stages(self) -> Network | None:
         run = self.run
         if not run.counts:
@@ -670,7 +675,9 @@ class _Search:
         }
         if self.run.started_from:
             training["started_from"] = self.run.started_from
-        return Model(ModelConfig("the supernet", network.spec, UNSPECIFIED, training), network)
+        return Model(
+            ModelConfig("the supernet", network.spec, UNSPECIFIED, TrainingRecord.model_validate(training)), network
+        )
 
     def _tuning_config(self) -> TrainConfig:
         config = self.config
@@ -698,7 +705,7 @@ class _Search:
             "space": asdict(run.space),
             "settings": asdict(self.config),
             "started_from": run.started_from,
-            "taught_by": load_config(str(self.run_dir)).training.get("taught_by", {}),
+            "taught_by": load_config(str(self.run_dir)).training.to_dict().get("taught_by", {}),
             "rates": {
                 "weights": weight_rate(run),
                 "scores": score_rate(run),

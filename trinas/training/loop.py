@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trinas.config import TrainConfig, UpscaleConfig
-from trinas.device import autocast, pick_device, synchronize, training_precision
-from trinas.errors import ModelError, RunError, UpscaleError
+from trinas.config import TrainConfig, UpscaleOptions
+from trinas.device import autocast, pick_device, resolve_training_precision, synchronize
+from trinas.errors import InconsistentResultError, ModelError, RunError
 from trinas.files import HIDDEN, write_atomically
-from trinas.inference.tiled import Upscaler
+from trinas.inference.tiled import TiledUpscaler
 from trinas.networks.network import Frame, Network
 from trinas.networks.space import ArchSpec
 from trinas.reports.charts import line_plot
@@ -30,8 +30,7 @@ from trinas.training.data import Patches, Photograph, Teacher, check_sizes, fing
 from trinas.training.metrics import Pixels, psnr_y
 from trinas.training.muon import Muon
 from trinas.training.state import STATE_FILE, held, load_state, save_state
-from trinas.zoo.card import UNSPECIFIED
-from trinas.zoo.folder import Model, ModelConfig, load_model, save_model
+from trinas.zoo.folder import UNSPECIFIED, Model, ModelConfig, TrainingRecord, load_model, save_model
 
 METRICS_FILE, CURVE_FILE = "metrics.jsonl", "curve.png"
 
@@ -157,8 +156,8 @@ def begin_training(
     check_sizes(photographs, config.patch_px * spec.scale)
     device = pick_device(config.device)
     network, averaged, optimizer = _prepare(spec, config, device, start.network if start else None)
-    precision = training_precision(config.precision, device)
-    started_from = {"name": start.config.name, **start.config.training} if start else {}
+    precision = resolve_training_precision(config.precision, device)
+    started_from = {**start.config.training.to_dict(), "name": start.config.name} if start else {}
     taught_by = teacher_record(load_teacher(config.teacher, spec.scale, config.variants))
     run = Run(config, spec, config.steps or 0, device, precision, started_from, taught_by, network, averaged, optimizer)
     try:
@@ -248,10 +247,8 @@ def teacher_record(teacher: Model | None) -> dict[str, Any]:
         return {}
     weights = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in teacher.network.state_dict().values()))
     data: list[str] = []
-    stage: dict[str, Any] | None = teacher.config.training
-    while stage:
-        data += [*stage.get("data", []), *stage.get("taught_by", {}).get("data", [])]
-        stage = stage.get("started_from")
+    for stage in teacher.config.training.stages():
+        data += [*stage.data, *(stage.taught_by.data if stage.taught_by else [])]
     return {"name": teacher.config.name, "sha256": weights.hexdigest(), "data": list(dict.fromkeys(data))}
 
 
@@ -266,12 +263,12 @@ def _teacher_of(run: Run, run_dir: Path) -> Teacher | None:
         raise RunError(f"{run_dir}: {run.config.teacher} has changed since it began to teach; start anew")
     if model is None:
         return None
-    upscaler = Upscaler(model, UpscaleConfig(tta=True, device=str(run.device), precision=run.precision))
+    upscaler = TiledUpscaler(model, str(run.device), run.precision)
 
     def enlarged(low: Pixels) -> Pixels | None:
         try:
-            return upscaler.rgb8(low)
-        except UpscaleError:  # what is seen to be wrong is nothing to imitate
+            return upscaler.upscale_rgb8(low, UpscaleOptions(self_ensemble=True))
+        except InconsistentResultError:  # what is seen to be wrong is nothing to imitate
             return None
 
     return enlarged
@@ -554,7 +551,8 @@ def _write_model(run: Run, run_dir: Path, data: str, photographs: Sequence[Photo
         "config": dataclasses.asdict(run.config),
     }
     training |= {key: value for key in ("started_from", "taught_by") if (value := getattr(run, key))}
-    save_model(run_dir, _best_network(run), ModelConfig(run_dir.name, run.spec, UNSPECIFIED, training))
+    record = TrainingRecord.model_validate(training)
+    save_model(run_dir, _best_network(run), ModelConfig(run_dir.name, run.spec, UNSPECIFIED, record))
 
 
 def _plain(numbers: dict[str, float]) -> dict[str, float | None]:
