@@ -339,3 +339,16 @@ def test_a_header_needs_no_more_than_the_beginning(tmp_path):
         whole = read_header(path)
         path.write_bytes(path.read_bytes()[:1000])
         assert read_header(path) == whole
+
+
+def test_of_many_packets_and_profiles_in_a_png_only_the_last_is_decompressed(tmp_path, monkeypatch):
+    texts = [png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b"<x%d/>" % n)) for n in range(50)]
+    profiles = [png_chunk(b"iCCP", b"name\0\0" + zlib.compress(b"profile %d" % n)) for n in range(50)]
+    PillowImage.fromarray(generated_photograph(8, 8)).save(tmp_path / "in.png")
+    content = (tmp_path / "in.png").read_bytes()
+    (tmp_path / "in.png").write_bytes(insert_chunks(content, *texts, *profiles))
+    calls = []
+    original = zlib.decompressobj
+    monkeypatch.setattr(zlib, "decompressobj", lambda: calls.append(1) or original())
+    image = read_image(tmp_path / "in.png")
+    assert (image.metadata.xmp, image.icc_profile, len(calls)) == (b"<x49/>", b"profile 49", 2)
