@@ -136,6 +136,7 @@ class _Reader:
         self.left_bytes = 2 * len(content)  # to read: a hostile file may refer to all of itself time and again
 
     def first_directory(self) -> Directory:
+        """Return the first directory, with those within it. Raises struct.error where it is beyond the end."""
         return self._directory(self._integer(8, 8) if self.is_big else self._integer(4, 4), None)
 
     def _directory(self, start: int, name: int | None) -> Directory:
