@@ -1,4 +1,4 @@
-"""Small real things that tests share; test images come from TRINAS_DATA, or are generated."""
+"""Fixtures that tests share. Test images come from TRINAS_DATA, or are generated."""
 
 import errno
 import os
@@ -61,7 +61,7 @@ def tiny_spec() -> ArchSpec:
 
 @pytest.fixture
 def tiny_model_dir(tiny_spec: ArchSpec, tmp_path: Path) -> Path:
-    """A really saved model whose output is not just its image skip."""
+    """A model folder whose network adds something to its image skip."""
     folder = tmp_path / "tiny-model"
     save_model(folder, faithful_network(tiny_spec), ModelConfig("tiny-model", tiny_spec, "Apache-2.0"))
     return folder

@@ -21,7 +21,7 @@ def upscaler_of(name=None):
     return CascadeUpscaler(name, "cpu", "fp32")
 
 
-def smooth(channels, height, width):
+def random_image(channels, height, width):
     return Image(
         torch.nn.functional.interpolate(torch.rand(1, channels, 4, 4), (height, width), mode="bicubic")[0].clamp(0, 1)
     )
@@ -35,7 +35,7 @@ def models_of(upscaler, factor, jpeg_quality=None):
 
 def test_networks_follow_each_other_and_one_resize_comes_last():
     upscaler = upscaler_of()
-    image = smooth(3, 20, 30)
+    image = random_image(3, 20, 30)
     twice = upscaler.load_upscaler("trinas-xs-x3")(upscaler.load_upscaler("trinas-xs-x2")(image))
     expected = resize(twice.pixels, 100, 150)
     assert models_of(upscaler, 5) == ["trinas-xs-x2", "trinas-xs-x3"]
@@ -44,7 +44,7 @@ def test_networks_follow_each_other_and_one_resize_comes_last():
 
 def test_a_native_scale_is_left_as_the_network_made_it():
     upscaler = upscaler_of("trinas-xs-x4")
-    image = smooth(4, 20, 30)
+    image = random_image(4, 20, 30)
     torch.testing.assert_close(upscaler(image, (120, 80)).pixels, upscaler.load_upscaler("trinas-xs-x4")(image).pixels)
 
 
@@ -78,7 +78,7 @@ def test_a_jpeg_that_is_hardly_compressed_is_like_any_other_image(factor, qualit
 
 @pytest.mark.parametrize("name", ["trinas-xs-x4", "trinas-s-photo-x4"])
 def test_a_model_that_is_named_is_the_only_one(name):
-    image = replace(smooth(3, 20, 30), jpeg_quality=1)
+    image = replace(random_image(3, 20, 30), jpeg_quality=1)
     upscaler = upscaler_of(name)
     (step,) = upscaler.choose_passes(30, 20, (90, 60), 1)
     assert (step.model, step.restores) == (name, False)
@@ -88,7 +88,7 @@ def test_a_model_that_is_named_is_the_only_one(name):
 
 
 def test_the_jpeg_quality_decides_and_no_result_has_one():
-    image = smooth(3, 20, 30)
+    image = random_image(3, 20, 30)
     upscaler = upscaler_of()
     compressed = upscaler(replace(image, jpeg_quality=1), (120, 80))
     expected = upscaler.load_upscaler("trinas-s-photo-x4")(image)
@@ -115,7 +115,7 @@ def test_a_pattern_that_is_taken_for_compression_is_upscaled_by_the_usual_model(
 
 def test_memory_shortage_in_a_restoration_model_is_reported(monkeypatch):
     """Only a failed check may fall back to the usual models: they would give a worse result and a false note."""
-    image = replace(smooth(3, 20, 30), jpeg_quality=1)
+    image = replace(random_image(3, 20, 30), jpeg_quality=1)
     upscaler = upscaler_of()
     restoration = upscaler.load_upscaler("trinas-s-photo-x4")
 
@@ -129,7 +129,7 @@ def test_memory_shortage_in_a_restoration_model_is_reported(monkeypatch):
 
 def test_options_of_a_call_leave_loaded_networks_alone(monkeypatch):
     upscaler = upscaler_of()
-    image = smooth(3, 20, 30)
+    image = random_image(3, 20, 30)
     plain = upscaler(image, (120, 80)).pixels
     loaded = upscaler.load_upscaler("trinas-xs-x4")
     monkeypatch.setattr("trinas.inference.cascade.load_model", None)
@@ -147,17 +147,17 @@ def test_each_network_is_loaded_once(monkeypatch):
     upscaler = upscaler_of()
     for _ in range(2):
         for quality in (1, 100, None):
-            upscaler(replace(smooth(3, 8, 8), jpeg_quality=quality), (64, 64))
+            upscaler(replace(random_image(3, 8, 8), jpeg_quality=quality), (64, 64))
     assert sorted(loaded) == ["trinas-s-photo-x2", "trinas-xs-x2", "trinas-xs-x4"]
 
 
 def test_its_own_size_leaves_an_image_as_it_is():
-    image = smooth(3, 20, 30)
+    image = random_image(3, 20, 30)
     assert upscaler_of()(image, (30, 20)) is image
 
 
 def test_a_smaller_size_needs_no_network():
-    image = smooth(3, 20, 30)
+    image = random_image(3, 20, 30)
     torch.testing.assert_close(upscaler_of()(image, (15, 10)).pixels, resize(image.pixels, 10, 15))
 
 
@@ -181,11 +181,11 @@ def test_too_little_memory_is_one_clear_error(monkeypatch, error):
 
     monkeypatch.setattr("trinas.inference.tiled.tile_grid", failing)
     with pytest.raises(UpscaleError, match="memory is too small for this image; a smaller --tile or -s takes less"):
-        upscaler_of()(smooth(3, 20, 30), (60, 40))
+        upscaler_of()(random_image(3, 20, 30), (60, 40))
 
 
 def test_progress_counts_the_tiles_of_all_passes():
     seen = []
-    upscaler_of()(smooth(3, 20, 30), (150, 100), SMALL_TILES, lambda done, total: seen.append((done, total)))
+    upscaler_of()(random_image(3, 20, 30), (150, 100), SMALL_TILES, lambda done, total: seen.append((done, total)))
     count = 2 * 2 + 3 * 4
     assert seen == [(number, count) for number in range(1, count + 1)]

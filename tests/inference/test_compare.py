@@ -15,8 +15,8 @@ from trinas.zoo.folder import Model, ModelConfig
 
 
 def opened(content):
-    with PillowImage.open(io.BytesIO(content)) as picture:
-        return np.asarray(picture).astype(int)
+    with PillowImage.open(io.BytesIO(content)) as image:
+        return np.asarray(image).astype(int)
 
 
 def test_the_places_with_most_detail_are_shown():

@@ -309,7 +309,7 @@ def test_the_self_ensemble_is_the_mean_of_eight_views(tiny_spec):
             views.append(upscaler.run_network(turned, "fp32").flip(flip).rot90(-turns, (1, 2)))
     expected = clamp_to_neighbourhood(torch.stack(views).mean(dim=0).detach(), image.pixels)
     torch.testing.assert_close(ensemble(image).pixels, expected)
-    # So turning the picture turns the result, which a network alone does not promise.
+    # So turning the image turns the result, which a network alone does not promise.
     turned = ensemble(replace(image, pixels=image.pixels.rot90(1, (1, 2)))).pixels
     torch.testing.assert_close(turned, ensemble(image).pixels.rot90(1, (1, 2)))
 

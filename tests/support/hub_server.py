@@ -1,4 +1,4 @@
-"""A Hugging Face Hub on this machine: what huggingface_hub asks of the real one for small files, and no more."""
+"""A Hugging Face Hub on this machine. It answers only the requests that huggingface_hub makes for small files."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 LICENCES = ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "unknown", "other")
-"""Some of those that a card's front matter may name; the real Hub refuses others too."""
+"""Some of the licences that a card's front matter may name. Like the real Hub, others are refused."""
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -30,9 +30,9 @@ class HubServer:
     gated: set[str] = field(default_factory=set)
     requests: list[str] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
-    """Tokens that writing was tried with."""
+    """Tokens of all requests to write."""
     readers: set[str] = field(default_factory=set)
-    """Tokens that reading was tried with."""
+    """Tokens of all requests to read."""
     breaks_after: dict[str, int] = field(default_factory=dict)
     """File -> bytes after which the next connection that sends it breaks."""
     ranges: list[str] = field(default_factory=list)

@@ -24,7 +24,7 @@ from trinas.training.loop import (
     validation_psnr,
 )
 from trinas.training.muon import Muon
-from trinas.zoo.folder import Model, ModelConfig, load_model, save_model
+from trinas.zoo.folder import Model, ModelConfig, TrainingRecord, load_model, save_model
 
 CONFIG = TrainConfig(
     steps=12,
@@ -63,7 +63,7 @@ def test_resuming_is_the_same_as_never_stopping(tiny_spec, photographs, tmp_path
 
 
 def model_of(network):
-    return Model(ModelConfig("start", network.spec, "Apache-2.0", {"steps": 7}), network)
+    return Model(ModelConfig("start", network.spec, "Apache-2.0", TrainingRecord(steps=7)), network)
 
 
 def test_training_learns_and_leaves_a_usable_model(tiny_spec, photographs, tmp_path):

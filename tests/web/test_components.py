@@ -75,7 +75,7 @@ def test_every_model_is_in_the_list_and_those_measured_are_in_the_drawing(offers
     assert "parameters" in trade_off(offers, {}), "until the speeds are known"
     strangers = {"<i>x": Offer(replace(offers["trinas-xs-x4"].config, name="<i>x"), "folder")}
     assert "<i>" not in trade_off(strangers, {}) + models_list(strangers, {})
-    assert trade_off({"x": Offer(replace(offers["trinas-xs-x4"].config, figures={}), "Hub")}, {}) == ""
+    assert trade_off({"x": Offer(replace(offers["trinas-xs-x4"].config, metrics={}), "Hub")}, {}) == ""
 
 
 def test_points_of_a_drawing_are_inside_of_it(offers):

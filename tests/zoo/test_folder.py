@@ -19,7 +19,6 @@ from trinas.zoo.folder import (
     TrainingRecord,
     load_config,
     load_model,
-    save_config,
     save_model,
 )
 
@@ -105,15 +104,6 @@ def test_a_record_leaves_out_what_is_not_known():
     record = TrainingRecord(steps=3, taught_by={}, started_from=None, config={"shortened": ((1, 2),)}, weather="fair")
     assert record.to_dict() == {"steps": 3, "config": {"shortened": [[1, 2]]}, "weather": "fair"}
     assert TrainingRecord.model_validate(record.to_dict()) == record
-
-
-def test_a_folder_that_cannot_be_written_is_one_clear_error(tiny_model_dir, tmp_path):
-    model = load_model(str(tiny_model_dir))
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ModelError, match=r"file/model: cannot be written \(Not a directory\)"):
-        save_model(tmp_path / "file" / "model", model.network, model.config)
-    with pytest.raises(ModelError, match=r"missing: cannot be written \(No such file or directory\)"):
-        save_config(tmp_path / "missing", model.config)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000])

@@ -87,9 +87,9 @@ def test_a_login_of_this_machine_can_be_left_out(run, hub):
 
 
 def test_the_command_line_takes_a_hub_id(run, tmp_path):
-    picture = tmp_path / "cat.png"
-    PillowImage.fromarray(generated_photograph(20, 24)).save(picture)
-    ended = run(CLI, str(picture), "--model", "ann/tiny", "-o", str(tmp_path / "out"))
+    image = tmp_path / "cat.png"
+    PillowImage.fromarray(generated_photograph(20, 24)).save(image)
+    ended = run(CLI, str(image), "--model", "ann/tiny", "-o", str(tmp_path / "out"))
     assert ended.returncode == 0, ended.stderr
     with PillowImage.open(tmp_path / "out" / "cat_x2.png") as result:
         assert result.size == (48, 40)

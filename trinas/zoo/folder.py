@@ -119,12 +119,11 @@ def save_model(folder: Path, network: Network, config: ModelConfig) -> None:
     """Write a model folder. Open branches are collapsed in the file, not in `network`.
 
     Raises:
-        ModelError: the folder cannot be written; each file is either whole or as it was.
+        OSError: the folder cannot be written; each file is either whole or as it was.
     """
     weights = {name: tensor.contiguous() for name, tensor in collapsed_weights(network).items()}
-    with translate_os_errors(ModelError, folder, "written"):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / WEIGHTS_FILE, save_tensors(weights))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / WEIGHTS_FILE, save_tensors(weights))
     save_config(folder, config)
 
 
@@ -136,12 +135,11 @@ def save_config(folder: Path, config: ModelConfig, called: str | None = None) ->
         config: what to write.
         called: what `--model` takes; None: the model's name.
     Raises:
-        ModelError: the folder cannot be written; each file is either whole or as it was.
+        OSError: the folder cannot be written; each file is either whole or as it was.
     """
-    with translate_os_errors(ModelError, folder, "written"):
-        write_atomically(folder / CONFIG_FILE, (config.to_json() + "\n").encode())
-        example = EXAMPLE_FILE if (folder / EXAMPLE_FILE).is_file() else None
-        write_atomically(folder / CARD_FILE, model_card(config, called, example).encode())
+    write_atomically(folder / CONFIG_FILE, (config.to_json() + "\n").encode())
+    example = EXAMPLE_FILE if (folder / EXAMPLE_FILE).is_file() else None
+    write_atomically(folder / CARD_FILE, model_card(config, called, example).encode())
 
 
 def collapsed_weights(network: Network) -> dict[str, Tensor]:
@@ -170,7 +168,7 @@ def pull_model(hub_id: str, folder: Path) -> None:
         folder.mkdir(parents=True)
         for file in (WEIGHTS_FILE, CONFIG_FILE):  # config.json last: with it the folder is a model
             write_atomically(folder / file, (source / file).read_bytes())
-    save_config(folder, read_config(folder))
+        save_config(folder, read_config(folder))
 
 
 def push_model(folder: Path, repo: str, token: str | None = None) -> str:
@@ -188,11 +186,10 @@ def push_model(folder: Path, repo: str, token: str | None = None) -> str:
         ModelError: the folder holds no sound model, the Hub refuses it, or cannot be reached.
     """
     config = load_model(str(folder)).config
-    with tempfile.TemporaryDirectory() as name:
+    with translate_os_errors(ModelError, folder, "copied"), tempfile.TemporaryDirectory() as name:
         copy = Path(name)
-        with translate_os_errors(ModelError, folder, "read"):
-            for file in (WEIGHTS_FILE, EXAMPLE_FILE):
-                if (folder / file).is_file():
-                    write_atomically(copy / file, (folder / file).read_bytes())
+        for file in (WEIGHTS_FILE, EXAMPLE_FILE):
+            if (folder / file).is_file():
+                write_atomically(copy / file, (folder / file).read_bytes())
         save_config(copy, config, called=repo)
         return upload_files(copy, repo, (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, EXAMPLE_FILE), token)
