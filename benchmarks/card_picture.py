@@ -13,7 +13,7 @@ from skimage import data
 from trinas.config import UpscaleConfig
 from trinas.files import write_atomically
 from trinas.inference.tiled import Upscaler
-from trinas.training.degrade import crop_to_multiple, downscale, jpeg_compressed
+from trinas.training.degrade import compress_jpeg, crop_to_multiple, downscale
 from trinas.training.metrics import upscale_bicubic
 from trinas.zoo.folder import PICTURE_FILE, load_model
 
@@ -34,7 +34,7 @@ def write_picture(folder: Path) -> None:
     low = downscale(high, model.scale)
     how = f"reduced {model.scale} times"
     if model.config.restores:
-        low = jpeg_compressed(low, JPEG_QUALITY)
+        low = compress_jpeg(low, JPEG_QUALITY)
         how += f" and saved as JPEG of quality {JPEG_QUALITY}"
     upscaler = Upscaler(model, UpscaleConfig(device="cpu", precision="fp32"))
     columns = {"bicubic": upscale_bicubic(low, model.scale), folder.name: upscaler.rgb8(low), "original": high}

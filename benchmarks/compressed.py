@@ -15,7 +15,7 @@ from PIL import Image
 from trinas.config import UpscaleConfig
 from trinas.images.read_write import read_rgb8
 from trinas.inference.tiled import Upscaler
-from trinas.training.degrade import crop_to_multiple, downscale, jpeg_compressed
+from trinas.training.degrade import compress_jpeg, crop_to_multiple, downscale
 from trinas.training.metrics import Pixels, evaluate_model, upscale_bicubic
 from trinas.zoo.folder import load_model
 
@@ -55,7 +55,7 @@ def measure(enlarge: Callable[[Pixels], Pixels], data: Path, scale: int, quality
     """PSNR and SSIM on Y for each test set."""
 
     def from_jpeg(low: Pixels) -> Pixels:
-        return enlarge(jpeg_compressed(low, quality) if quality else low)
+        return enlarge(compress_jpeg(low, quality) if quality else low)
 
     folders = ("Set5/HR", f"Set14/HR_x{scale}", "BSD100")
     found = [evaluate_model(from_jpeg, data / "benchmarks" / folder, scale) for folder in folders]
@@ -67,7 +67,7 @@ def write_crops(benchmarks: Path, scale: int, path: Path) -> None:
     rows = []
     for name, (left, top) in CROPS.items():
         high = crop_to_multiple(read_rgb8(benchmarks / name), scale)
-        low = jpeg_compressed(downscale(high, scale), SHOWN_QUALITY)
+        low = compress_jpeg(downscale(high, scale), SHOWN_QUALITY)
         results = [*(enlarge(low) for enlarge in enlargers(scale).values()), high]
         rows.append(np.concatenate([result[top : top + CROP_PX, left : left + CROP_PX] for result in results], axis=1))
     shown = Image.fromarray(np.concatenate(rows, axis=0))

@@ -20,6 +20,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trinas.config import UpscaleConfig
-from trinas.device import has_native_bf16
+from trinas.device import autocast, has_native_bf16
 from trinas.files import write_atomically
 from trinas.inference.tiled import Upscaler
 from trinas.networks.cost import spec_cost
-from trinas.training.metrics import Figures, Pixels, evaluate_model, upscale_bicubic
+from trinas.training.metrics import Metrics, Pixels, evaluate_model, upscale_bicubic
 from trinas.zoo.folder import bundled_models, find_model, load_config, load_model, save_config
 
 INPUT_WIDTH, INPUT_HEIGHT = 320, 180
@@ -73,13 +74,13 @@ def main() -> None:
 def measure_quality(names: list[str], data: Path, write: bool) -> None:
     """PSNR and SSIM of baselines and models, printed and, if wanted, stored one by one."""
     for name, scale, enlarger in enlargers(names):
-        figures = figures_of(enlarger, data, scale)
-        cells = (f"{test_set} {found.psnr:.2f} / {found.ssim:.4f}" for test_set, found in figures.items())
+        metrics = measure_metrics(enlarger, data, scale)
+        cells = (f"{test_set} {found.psnr:.2f} / {found.ssim:.4f}" for test_set, found in metrics.items())
         print(f"{name} x{scale}: {', '.join(cells)}", flush=True)
         if write and name in names:
-            store_figures(name, figures)
+            store_metrics(name, metrics)
         elif write:
-            quality = {test_set: [round(found.psnr, 3), round(found.ssim, 4)] for test_set, found in figures.items()}
+            quality = {test_set: [round(found.psnr, 3), round(found.ssim, 4)] for test_set, found in metrics.items()}
             stored = load_figures()
             stored["baselines"][f"{name} x{scale}"] = quality
             save_figures(stored)
@@ -102,14 +103,14 @@ def upscale_lanczos(low: Pixels, scale: int) -> Pixels:
     return np.asarray(Image.fromarray(low).resize(size, Image.Resampling.LANCZOS))
 
 
-def figures_of(enlarger: Callable[[Pixels], Pixels], data: Path, scale: int) -> dict[str, Figures]:
+def measure_metrics(enlarger: Callable[[Pixels], Pixels], data: Path, scale: int) -> dict[str, Metrics]:
     folders = {"Set5": "Set5/HR", "Set14": f"Set14/HR_x{scale}", "BSD100": "BSD100"}
     return {
         test_set: evaluate_model(enlarger, data / "benchmarks" / folder, scale) for test_set, folder in folders.items()
     }
 
 
-def store_figures(name: str, quality: dict[str, Figures]) -> None:
+def store_metrics(name: str, quality: dict[str, Metrics]) -> None:
     figures = {
         test_set: {"psnr": round(measured.psnr, 3), "ssim": round(measured.ssim, 4)}
         for test_set, measured in quality.items()
@@ -173,10 +174,10 @@ def chain_tasks(low: Pixels) -> Tasks:
     for shape in json.loads(PEERS.read_text(encoding="utf-8"))["chains"]:
         name = chain_name(shape["width"], shape["convs"])
         chain = PlainChain(shape["width"], shape["convs"]).eval()
-        tasks[name, CHAIN_SCALE, "fp32"] = lambda chain=chain: chain_pass(chain, batch, "fp32")
+        tasks[name, CHAIN_SCALE, "fp32"] = lambda chain=chain: run_network(chain, batch, "fp32")
         last = PlainChain(shape["width"], shape["convs"]).eval().to(memory_format=torch.channels_last)
         batch_last = batch.contiguous(memory_format=torch.channels_last)
-        tasks[name, CHAIN_SCALE, "bf16"] = lambda chain=last, batch=batch_last: chain_pass(chain, batch, "bf16")
+        tasks[name, CHAIN_SCALE, "bf16"] = lambda chain=last, batch=batch_last: run_network(chain, batch, "bf16")
     return tasks
 
 
@@ -196,9 +197,10 @@ class PlainChain(nn.Module):
 
 
 @torch.inference_mode()
-def chain_pass(chain: nn.Module, batch: Tensor, precision: str) -> Tensor:
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
-        output: Tensor = chain(batch)
+def run_network(network: nn.Module, batch: Tensor, precision: str) -> Tensor:
+    """Run a network alone, on one tile as large as the image."""
+    with autocast(torch.device("cpu"), precision):
+        output: Tensor = network(batch)
     return output
 
 
@@ -215,21 +217,15 @@ def baseline_tasks(names: list[str], low: Pixels) -> Tasks:
 def model_tasks(names: list[str], low: Pixels) -> Tasks:
     """The network alone in both precisions, and `picture`: all that `Upscaler` does, in the precision it picks."""
     tasks: Tasks = {}
-    batch = torch.from_numpy(low).permute(2, 0, 1).float().div(255)
+    batch = torch.from_numpy(low).permute(2, 0, 1)[None].float().div(255).contiguous(memory_format=torch.channels_last)
     for name in names:
         model = load_model(name)
+        network = load_model(name).network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for precision in ("fp32", "bf16"):
-            upscaler = Upscaler(model, UpscaleConfig(device="cpu", precision=precision))
-            tasks[name, model.scale, precision] = lambda upscaler=upscaler: network_pass(upscaler, batch)
+            tasks[name, model.scale, precision] = partial(run_network, network, batch, precision)
         upscaler = Upscaler(model, UpscaleConfig(device="cpu"))
         tasks[name, model.scale, "picture"] = lambda upscaler=upscaler: upscaler.rgb8(low)
     return tasks
-
-
-@torch.inference_mode()
-def network_pass(upscaler: Upscaler, batch: Tensor) -> Tensor:
-    """The network alone, on one tile as large as the picture."""
-    return upscaler._network_on(batch, upscaler.precision)
 
 
 if __name__ == "__main__":

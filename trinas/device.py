@@ -103,6 +103,17 @@ def list_devices() -> list[DeviceInfo]:
 
 
 @contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Run the block with `count` threads in torch, then restore the previous number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def memory_shortage_named(
     kind: type[TrinasError] = UpscaleError, words: str = "for this picture; a smaller --tile or -s takes less"
 ) -> Iterator[None]:

@@ -23,7 +23,7 @@ from typer.core import TyperGroup
 
 from trinas.config import (
     DEFAULT_SCALE,
-    GOING_ON_RATE,
+    FINETUNE_LEARNING_RATE,
     MAX_INPUT_PX,
     MAX_OUTPUT_PX,
     TEST_SETS,
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from trinas.networks.network import Network
     from trinas.networks.space import ArchSpec, SearchSpace
     from trinas.search.record import Event
-    from trinas.training.data import Photograph
-    from trinas.training.loop import Progress
-    from trinas.training.metrics import Figures, ImageFigures
+    from trinas.training.data import TrainingImage
+    from trinas.training.metrics import ImageMetrics, Metrics
+    from trinas.training.run import TrainingProgress
     from trinas.zoo.folder import Model
 
 
@@ -436,7 +436,7 @@ def train(
         float | None,
         typer.Option(
             help=f"Peak rate of the optimiser. [default: {TrainConfig.learning_rate:g}; "
-            f"with --from, at the same scale, {GOING_ON_RATE:g}]"
+            f"with --from, at the same scale, {FINETUNE_LEARNING_RATE:g}]"
         ),
     ] = None,
     l2_share: Annotated[
@@ -474,28 +474,30 @@ def train(
     _check_resumed(ctx, resume)
     if resume is None and (output is None or (steps is None) == (minutes is None)):
         raise typer.BadParameter("a new run needs --output, and exactly one of --steps and --minutes")
+    from trinas.reports.charts import write_training_curve
     from trinas.training.data import load_photographs
-    from trinas.training.loop import check_new_run, resume_training, train_network
+    from trinas.training.loop import resume_training, train_network
+    from trinas.training.state import check_new_run, check_training_resumable
     from trinas.zoo.folder import load_model
 
     stop = _stop_on_signals()
     run_dir = resume or output
     assert run_dir is not None
-    finished = False
 
-    def on_progress(progress: "Progress") -> None:
-        nonlocal finished
-        finished = progress.step == progress.steps
+    def on_progress(progress: "TrainingProgress") -> None:
+        if progress.validated:
+            write_training_curve(run_dir)
         _print_training(progress)
 
     if resume is not None:
-        resume_training(resume, load_photographs(data), on_progress=on_progress, stop=stop)
+        check_training_resumable(resume)
+        result = resume_training(resume, load_photographs(data), on_progress=on_progress, stop=stop)
     else:
         model = load_model(start) if start else None
         spec = _rescaled(model, scale) if model else _named_or_read(arch)
         if learning_rate is None:
             goes_on = model is not None and spec.scale == model.scale
-            learning_rate = GOING_ON_RATE if goes_on else TrainConfig.learning_rate
+            learning_rate = FINETUNE_LEARNING_RATE if goes_on else TrainConfig.learning_rate
         try:
             config = TrainConfig(
                 steps=steps,
@@ -517,10 +519,10 @@ def train(
         check_new_run(run_dir)
         photographs = load_photographs(data)
         _announce_teacher(teacher, "the first step")
-        train_network(spec, photographs, config, run_dir, start=model, on_progress=on_progress, stop=stop)
+        result = train_network(spec, photographs, config, run_dir, start=model, on_progress=on_progress, stop=stop)
     if sys.stderr.isatty():
         typer.echo("", err=True)
-    if not finished:
+    if not result.finished:
         _end_stopped("train", run_dir, data)
     if (psnr := _psnr_if_start_is_best(run_dir)) is not None:
         typer.echo(
@@ -533,11 +535,10 @@ def train(
 
 def _psnr_if_start_is_best(run_dir: Path) -> float | None:
     """Validation PSNR in dB of the model that a run went on from, where no step of it was better."""
-    from trinas.training.loop import METRICS_FILE
+    from trinas.training.run import read_validations
 
-    metrics = [json.loads(line) for line in (run_dir / METRICS_FILE).read_text(encoding="utf-8").splitlines()]
-    best = max(metrics, key=lambda line: line["psnr"])
-    return best["psnr"] if best["step"] == 0 else None
+    best = max(read_validations(run_dir), key=lambda validation: validation.psnr)
+    return best.psnr if best.step == 0 else None
 
 
 @cli.command()
@@ -626,7 +627,8 @@ def search(
         raise typer.BadParameter("give a budget: --max-params, --max-macs or --max-ms-per-mp")
     from trinas.config import Budgets, SearchConfig
     from trinas.search.loop import check_resumable, resume_search, search_network
-    from trinas.training.loop import check_new_run
+    from trinas.search.record import EVENTS_FILE
+    from trinas.training.state import check_new_run
 
     stop = _stop_on_signals()
     if resume is not None:
@@ -655,7 +657,7 @@ def search(
             str(limit) for limit in (max_params, max_macs, max_ms_per_mp and f"{max_ms_per_mp:g}ms") if limit
         )
         run_dir = output or Path(f"searched-x{scale}-{wished}")
-        check_new_run(run_dir)
+        check_new_run(run_dir, allowed_files=(EVENTS_FILE,))
         chosen = _search_space(space.value, scale, config, trunk_width, cells, slots)
         photographs = _search_images(data)
         _announce_teacher(teacher, "fine-tuning")
@@ -830,11 +832,12 @@ def reproduce(
     from trinas.errors import RunError
     from trinas.networks.space import ArchSpec
     from trinas.search.loop import REPORT_FILE, read_report, repeat_search
-    from trinas.training.loop import check_new_run
+    from trinas.search.record import EVENTS_FILE
+    from trinas.training.state import check_new_run
 
     found = read_report(report)
     run_dir = output or Path(f"{report.resolve().parent.name}-again")
-    check_new_run(run_dir)
+    check_new_run(run_dir, allowed_files=(EVENTS_FILE,))
     stop = _stop_on_signals()
     network = repeat_search(found, _search_images(data), run_dir, on_event=_print_search, stop=stop)
     _end_search(network, run_dir, data)
@@ -848,10 +851,13 @@ def reproduce(
 
 def _end_search(network: "Network | None", run_dir: Path, data: list[Path] | None) -> None:
     """Say how a search ended; a stopped one ends the program with exit code 130."""
+    from trinas.reports.charts import write_training_curve
+
     if sys.stderr.isatty():
         typer.echo("", err=True)
     if network is None:
         _end_stopped("search", run_dir, data)
+    write_training_curve(run_dir)
     typer.echo(f"Done; use it with --model {run_dir}, read about it in {run_dir / 'report.html'}", err=True)
 
 
@@ -1126,13 +1132,13 @@ def _search_space(
     return space
 
 
-def _search_images(folders: list[Path] | None) -> "list[Photograph]":
-    from trinas.training.data import default_images, load_photographs
+def _search_images(folders: list[Path] | None) -> "list[TrainingImage]":
+    from trinas.training.data import generate_default_images, load_photographs
 
     if folders:
         return load_photographs(folders)
     typer.echo("Learning from generated images, as no --data is given: your own photographs are better.", err=True)
-    return default_images()
+    return generate_default_images()
 
 
 def _print_search(event: "Event") -> None:
@@ -1195,7 +1201,7 @@ class _PrintSteps:
         self._shown = line
 
 
-def _print_training(progress: "Progress") -> None:
+def _print_training(progress: "TrainingProgress") -> None:
     """One line that is renewed on a terminal; elsewhere a line per validation."""
     on_terminal = sys.stderr.isatty()
     if not (on_terminal or progress.validated) or isnan(progress.steps_per_second):
@@ -1248,7 +1254,7 @@ def _print_table(rows: list[list[str]], numbers: Container[int] = ()) -> None:
         typer.echo("  ".join(cells).rstrip())
 
 
-def _json_figures(figures: "Figures | ImageFigures") -> dict[str, float | None]:
+def _json_figures(figures: "Metrics | ImageMetrics") -> dict[str, float | None]:
     """An exact result has an infinite PSNR, which JSON cannot say: null."""
     return {"psnr": figures.psnr if isfinite(figures.psnr) else None, "ssim": figures.ssim}
 

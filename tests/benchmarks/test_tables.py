@@ -75,9 +75,9 @@ def test_labels_hide_nothing():
     )
     frame = scatter.Box(0, 0, scatter.PANEL_WIDTH, scatter.PANEL_HEIGHT)
     places = [(200 + 12.0 * number, 100 - 6.0 * number) for number in range(7)]
-    labels = scatter._labels(points, places, frame)
+    labels = scatter.place_labels(points, places, frame)
     for first, second in itertools.combinations(labels, 2):
         assert not first.box.overlaps(second.box)
     for label in labels:
         assert label.box.inside(frame)
-        assert not any(label.box.overlaps(scatter._square(place, scatter.RADIUS)) for place in places)
+        assert not any(label.box.overlaps(scatter.square_around(place, scatter.RADIUS)) for place in places)

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import trinas.search.loop
 import trinas.training.data
 from support.images import generated_photograph
-from trinas.config import GOING_ON_RATE, TrainConfig
+from trinas.config import FINETUNE_LEARNING_RATE, TrainConfig
 from trinas.errors import TrinasError
 from trinas.images.formats import FORMAT_NAMES
 from trinas.zoo.folder import DEFAULT_MODELS, load_model
@@ -735,6 +735,14 @@ def test_training_that_gains_nothing_says_so(tmp_path):
     assert result.exit_code == 0, result.output
     assert "Nothing was better than the start" in result.stderr
     assert "Done; use it with --model" in result.stderr
+    assert (tmp_path / "run/curve.png").is_file()
+
+
+def test_a_mistyped_run_folder_is_named_before_images_are_read(tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"")
+    arguments = ["train", "--data", str(tmp_path), "--resume", str(tmp_path / "typo")]
+    with pytest.raises(TrinasError, match="typo: no training was stopped here"):
+        CliRunner().invoke(cli, arguments, catch_exceptions=False)
 
 
 def test_a_teacher_is_announced_and_a_training_stopped_meanwhile_can_go_on(tmp_path, monkeypatch):
@@ -770,8 +778,8 @@ def test_a_wish_to_stop_in_the_last_step_comes_too_late(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "rate"),
     [
-        (["--from", "trinas-xs-x2"], GOING_ON_RATE),
-        (["--from", "trinas-xs-x2", "-s", "2"], GOING_ON_RATE),
+        (["--from", "trinas-xs-x2"], FINETUNE_LEARNING_RATE),
+        (["--from", "trinas-xs-x2", "-s", "2"], FINETUNE_LEARNING_RATE),
         (["--from", "trinas-xs-x2", "-s", "3"], TrainConfig.learning_rate),
         (["--from", "trinas-xs-x2", "--learning-rate", "0.001"], 0.001),
     ],

@@ -16,7 +16,7 @@ from trinas.errors import ModelError, SpecError
 from trinas.files import write_atomically
 from trinas.networks.network import Network
 from trinas.networks.space import ArchSpec
-from trinas.zoo.card import learnt_to_restore, model_card
+from trinas.zoo.card import UNSPECIFIED, learnt_to_restore, model_card
 from trinas.zoo.hub import download_model, is_hub_id, upload_files
 
 SCHEMA = 1
@@ -31,6 +31,9 @@ PHOTO_MODELS = {2: "trinas-s-photo-x2", 4: "trinas-s-photo-x4"}
 PHOTO_MAX_JPEG_QUALITY = 80
 """JPEGs up to this quality count as compressed: measured at 30 to 80, `PHOTO_MODELS` have more SSIM than networks for
 clean input, and more PSNR but on Set14 at x4 and 80; at 90 they have less PSNR (docs/benchmarks.md, docs/LOG.md)."""
+
+UNSPECIFIED_LICENCE = UNSPECIFIED
+"""The licence of newly trained weights: only their owner knows what the images allow."""
 
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
 PICTURE_FILE = "example.webp"
@@ -51,7 +54,7 @@ class ModelConfig:
 
     @property
     def restores(self) -> bool:
-        """Whether it has learnt from `degrade.degraded` input to remove noise and compression."""
+        """Whether it has learnt from `degrade.degrade_image` input to remove noise and compression."""
         return learnt_to_restore(self.training)
 
     def to_json(self) -> str:
