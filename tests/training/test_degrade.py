@@ -1,7 +1,10 @@
 import hashlib
+import io
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from support.images import generated_photograph
 from trinas.images.formats import image_files
@@ -77,6 +80,22 @@ def test_degraded_input_is_another_one_each_time_and_a_function_of_its_generator
     errors = sorted(float(np.square(low - clean.astype(float)).mean() ** 0.5) for low in lows)
     assert errors[0] < errors[-1] / 3, "weak faults and strong ones"
     assert errors[-1] < 40, "still the same picture"
+
+
+@pytest.mark.parametrize("quality", [30, 80, 95])
+def test_compression_is_that_of_pillow(quality):
+    """Both use libjpeg-turbo: the colours keep their order, and are at half resolution."""
+    image, file = generated_photograph(33, 50), io.BytesIO()
+    PillowImage.fromarray(image).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    with PillowImage.open(file) as compressed:
+        difference = np.asarray(compressed).astype(int) - compress_jpeg(image, quality)
+    assert np.abs(difference).max() <= 1
+
+
+def test_degrading_leaves_opencv_s_threads_alone():
+    before = cv2.getNumThreads()
+    degrade_image(generated_photograph(32, 32), 2, np.random.default_rng(0))
+    assert cv2.getNumThreads() == before
 
 
 def test_compression_hurts_more_at_a_lower_quality():
