@@ -117,10 +117,10 @@ def torch_threads(count: int) -> Iterator[None]:
 def memory_shortage_named(
     kind: type[TrinasError] = UpscaleError, words: str = "for this picture; a smaller --tile or -s takes less"
 ) -> Iterator[None]:
-    """Torch's error for too little memory, on the CPU and on GPUs, as one of ours."""
+    """Turn the errors of torch and NumPy for too little memory, on CPUs and GPUs, into one of ours."""
     try:
         yield
-    except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error):
             raise kind(f"memory is too small {words}") from None
         raise

@@ -264,6 +264,12 @@ def test_too_little_memory_is_said_with_advice(tiny_spec, images, tmp_path, monk
         train()
 
 
+def test_a_batch_that_no_memory_holds_is_refused_with_advice(tiny_spec, images, tmp_path):
+    config = dataclasses.replace(CONFIG, batch_size=10**12)
+    with pytest.raises(RunError, match="memory is too small for this training; a smaller --batch-size or --patch"):
+        train_network(tiny_spec, images, config, tmp_path / "run")
+
+
 def test_resuming_uses_the_run_s_threads_and_gives_back_the_caller_s(tiny_spec, images, tmp_path):
     before, seen = torch.get_num_threads(), []
     train_network(tiny_spec, images, dataclasses.replace(CONFIG, steps=1), tmp_path / "run")
