@@ -3,8 +3,8 @@
     python benchmarks/bundle.py DATA RUN NAME
 
 DATA is laid out as docs/data.md says. Both networks are measured on the validation images of the run. The data
-folders that the run names are replaced by a description with their licence. Figures on the test sets and the card's
-picture are left out: `benchmarks/quality.py DATA --write` makes them anew. The run's curve and metrics stay in RUN.
+folders that the run names are replaced by a description with their licence. Metrics on the test sets and the card's
+image are left out: `benchmarks/quality.py DATA --write` makes new ones. The run's curve and metrics stay in RUN.
 """
 
 import argparse

@@ -63,7 +63,7 @@ def main() -> None:
         run = measure_times(names, arguments.rounds)
         if arguments.write:
             stored = load_figures()
-            save_figures(stored | {"times": with_run(stored["times"], run, names)})
+            save_figures(stored | {"times": merge_run(stored["times"], run, names)})
     if arguments.render or arguments.write:
         for name in bundled_models():
             write_picture(find_model(name))
@@ -72,9 +72,9 @@ def main() -> None:
 
 
 def measure_quality(names: list[str], data: Path, write: bool) -> None:
-    """PSNR and SSIM of baselines and models, printed and, if wanted, stored one by one."""
-    for name, scale, enlarger in enlargers(names):
-        metrics = measure_metrics(enlarger, data, scale)
+    """Print PSNR and SSIM of baselines and models and, if `write` is set, store them one by one."""
+    for name, scale, upscale in list_upscalers(names):
+        metrics = measure_metrics(upscale, data, scale)
         cells = (f"{test_set} {found.psnr:.2f} / {found.ssim:.4f}" for test_set, found in metrics.items())
         print(f"{name} x{scale}: {', '.join(cells)}", flush=True)
         if write and name in names:
@@ -86,8 +86,8 @@ def measure_quality(names: list[str], data: Path, write: bool) -> None:
             save_figures(stored)
 
 
-def enlargers(names: list[str]) -> list[tuple[str, int, Callable[[Pixels], Pixels]]]:
-    """(name, scale, function from low to high) of the baselines and all models, in fp32."""
+def list_upscalers(names: list[str]) -> list[tuple[str, int, Callable[[Pixels], Pixels]]]:
+    """Return (name, scale, function from low to high) of the baselines and all models, in fp32."""
     rows: list[tuple[str, int, Callable[[Pixels], Pixels]]] = []
     for scale in sorted({load_config(name).spec.scale for name in names}):
         rows.append(("bicubic", scale, lambda low, scale=scale: upscale_bicubic(low, scale)))
@@ -99,18 +99,21 @@ def enlargers(names: list[str]) -> list[tuple[str, int, Callable[[Pixels], Pixel
 
 
 def upscale_lanczos(low: Pixels, scale: int) -> Pixels:
+    """Upscale (H, W, 3) by Pillow's Lanczos interpolation."""
     size = (low.shape[1] * scale, low.shape[0] * scale)
     return np.asarray(Image.fromarray(low).resize(size, Image.Resampling.LANCZOS))
 
 
-def measure_metrics(enlarger: Callable[[Pixels], Pixels], data: Path, scale: int) -> dict[str, Metrics]:
+def measure_metrics(upscale: Callable[[Pixels], Pixels], data: Path, scale: int) -> dict[str, Metrics]:
+    """Measure a function on the test sets, in fp32."""
     folders = {"Set5": "Set5/HR", "Set14": f"Set14/HR_x{scale}", "BSD100": "BSD100"}
     return {
-        test_set: evaluate_model(enlarger, data / "benchmarks" / folder, scale) for test_set, folder in folders.items()
+        test_set: evaluate_model(upscale, data / "benchmarks" / folder, scale) for test_set, folder in folders.items()
     }
 
 
 def store_metrics(name: str, quality: dict[str, Metrics]) -> None:
+    """Write the metrics into the config.json of a bundled model."""
     figures = {
         test_set: {"psnr": round(measured.psnr, 3), "ssim": round(measured.ssim, 4)}
         for test_set, measured in quality.items()
@@ -119,11 +122,12 @@ def store_metrics(name: str, quality: dict[str, Metrics]) -> None:
 
 
 def save_figures(figures: dict[str, Any]) -> None:
+    """Write figures.json."""
     write_atomically(FIGURES, (json.dumps(figures, indent=2) + "\n").encode())
 
 
 def measure_times(names: list[str], rounds: int) -> dict[str, Any]:
-    """Milliseconds per megapixel of output, everything in turn, medians over rounds; printed."""
+    """Measure and print milliseconds per megapixel of output: everything in turn, medians over rounds."""
     low = np.random.default_rng(0).integers(0, 256, (INPUT_HEIGHT, INPUT_WIDTH, 3)).astype(np.uint8)
     every = {**chain_tasks(low), **model_tasks(names, low)}
     if names == bundled_models():
@@ -132,7 +136,7 @@ def measure_times(names: list[str], rounds: int) -> dict[str, Any]:
     seconds: dict[tuple[str, int, str], list[float]] = {key: [] for key in tasks}
     for _ in range(rounds):
         for key, task in tasks.items():
-            task()  # kernels and caches as they are in the middle of a batch
+            task()  # untimed: caches are then as in the middle of a batch
             start = time.perf_counter()
             task()
             seconds[key].append(time.perf_counter() - start)
@@ -153,8 +157,8 @@ def measure_times(names: list[str], rounds: int) -> dict[str, Any]:
     }
 
 
-def with_run(runs: list[dict[str, Any]], run: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
-    """The stored runs and a new one, which has the times of `names` from now on; runs with none left are dropped."""
+def merge_run(runs: list[dict[str, Any]], run: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
+    """Return the stored runs and a new one that replaces the times of `names`; runs without times left are dropped."""
     kept = []
     for old in runs:
         ms_per_mp = {name: times for name, times in old["ms_per_mp"].items() if name not in names}
@@ -164,11 +168,11 @@ def with_run(runs: list[dict[str, Any]], run: dict[str, Any], names: list[str]) 
 
 
 Tasks = dict[tuple[str, int, str], Callable[[], object]]
-"""(name, scale, kind of time) -> what takes it."""
+"""(name, scale, kind of time) -> the function that is timed."""
 
 
 def chain_tasks(low: Pixels) -> Tasks:
-    """The plain chains, each as the peers were run: fp32, and bf16 by autocast in channels_last."""
+    """Return tasks that run the plain chains as the peers were run: fp32, and bf16 by autocast in channels_last."""
     tasks: Tasks = {}
     batch = torch.from_numpy(low).permute(2, 0, 1)[None].float().div(255).contiguous()
     for shape in json.loads(PEERS.read_text(encoding="utf-8"))["chains"]:
@@ -182,7 +186,7 @@ def chain_tasks(low: Pixels) -> Tasks:
 
 
 class PlainChain(nn.Module):
-    """Head, 3x3 convolutions of one width and a tail, with torch's own PReLU between; the enlarged input is added."""
+    """Head, 3x3 convolutions of one width and a tail, with torch's own PReLU between. The upscaled input is added."""
 
     def __init__(self, width: int, convs: int) -> None:
         super().__init__()
@@ -205,6 +209,7 @@ def run_network(network: nn.Module, batch: Tensor, precision: str) -> Tensor:
 
 
 def baseline_tasks(names: list[str], low: Pixels) -> Tasks:
+    """Return tasks that upscale the image by Pillow\'s bicubic and Lanczos interpolation."""
     tasks: Tasks = {}
     picture = Image.fromarray(low)
     for scale in sorted({load_config(name).spec.scale for name in names}):
@@ -215,7 +220,7 @@ def baseline_tasks(names: list[str], low: Pixels) -> Tasks:
 
 
 def model_tasks(names: list[str], low: Pixels) -> Tasks:
-    """The network alone in both precisions, and `picture`: all that `Upscaler` does, in the precision it picks."""
+    """Return tasks that run each network alone in both precisions, and `picture`: a whole upscaling."""
     tasks: Tasks = {}
     batch = torch.from_numpy(low).permute(2, 0, 1)[None].float().div(255).contiguous(memory_format=torch.channels_last)
     for name in names:

@@ -57,6 +57,7 @@ class Box:
     bottom: float
 
     def overlaps(self, other: "Box") -> bool:
+        """Return whether two boxes share any area."""
         return (
             self.left < other.right
             and other.left < self.right
@@ -65,6 +66,7 @@ class Box:
         )  # fmt: skip
 
     def inside(self, other: "Box") -> bool:
+        """Return whether this box lies within `other`."""
         return (
             self.left >= other.left
             and self.right <= other.right
@@ -227,6 +229,7 @@ def _along(start: tuple[float, float], end: tuple[float, float]) -> list[tuple[f
 
 
 def square_around(place: tuple[float, float], radius: float) -> Box:
+    """Return the square of half side `radius` around a position."""
     return Box(place[0] - radius, place[1] - radius, place[0] + radius, place[1] + radius)
 
 

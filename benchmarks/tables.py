@@ -61,6 +61,7 @@ def render() -> None:
 
 
 def load_figures() -> dict[str, Any]:
+    """Read figures.json."""
     return json.loads(FIGURES.read_text(encoding="utf-8"))
 
 
@@ -73,6 +74,7 @@ def replace_between(path: Path, name: str, content: str) -> None:
 
 
 def baseline_rows(figures: dict[str, Any]) -> list[Row]:
+    """Return bicubic and Lanczos."""
     rows = []
     for key, quality in figures["baselines"].items():
         name, scale = key.split(" x")
@@ -108,6 +110,7 @@ def our_rows(figures: dict[str, Any]) -> list[Row]:
 
 
 def peer_rows(peers: dict[str, Any]) -> list[Row]:
+    """Return the networks of others."""
     chains = {(chain["width"], chain["convs"]): chain["ms_per_mp"] for chain in peers["chains"]}
     reference = chains[REFERENCE_CHAIN]
     rows = []

@@ -139,7 +139,7 @@ def work_through(
     spawning = multiprocessing.get_context("spawn")
     waiting, running, failed = list(tasks), dict[str, SpawnProcess](), []
     while running or (waiting and not stop.is_set()):
-        for task in [] if stop.is_set() else ready(waiting, running)[: jobs - len(running)]:
+        for task in [] if stop.is_set() else list_ready(waiting, running)[: jobs - len(running)]:
             waiting.remove(task)
             process = spawning.Process(target=work, args=(task, data, runs, threads, models), daemon=True)
             process.start()
@@ -156,7 +156,7 @@ def work_through(
     return failed
 
 
-def ready(waiting: Sequence[Task], running: Collection[str]) -> list[Task]:
+def list_ready(waiting: Sequence[Task], running: Collection[str]) -> list[Task]:
     """Return the tasks that may begin: no task before them trains the model that they start from, or their teacher."""
     found, ahead = [], set(running)
     for task in waiting:

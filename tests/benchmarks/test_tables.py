@@ -45,12 +45,12 @@ def test_a_network_that_has_changed_since_has_no_times(rows):
     assert [row.name for row in found if not row.ms_per_mp] == [first.name]
     again = {"ms_per_mp": {next(iter(reference)): {"fp32": 3.0}, first.name: {"params": first.params, "fp32": 1.0}}}
     for _ in range(2):  # the second time in place of the first
-        runs = quality.with_run([run], again, [first.name])
+        runs = quality.merge_run([run], again, [first.name])
         assert len(runs) == 2
         ratios = {row.name: row.ratios["fp32"] for row in tables.our_rows({"times": runs})}
         assert ratios == {row.name: 1 / 2 for row in (second, *others)} | {first.name: 1 / 3}, "by its own run's chain"
         run = runs[0]
-    assert quality.with_run(runs, run, [row.name for row in (first, second, *others)]) == [run]
+    assert quality.merge_run(runs, run, [row.name for row in (first, second, *others)]) == [run]
 
 
 def test_the_best_of_the_others_of_a_size_stands_beside_ours():

@@ -149,12 +149,12 @@ def test_only_what_validates_better_is_bundled_and_its_data_are_described(data, 
 
 def test_a_task_waits_for_the_model_that_it_starts_from():
     tasks = [replace(TASK, name="a", start="b"), replace(TASK, name="b", start="b"), replace(TASK, name="c", start="a")]
-    assert [task.name for task in train_zoo.ready(tasks, [])] == ["a", "b"]
-    assert [task.name for task in train_zoo.ready(tasks[2:], ["a"])] == []
-    assert [task.name for task in train_zoo.ready(tasks[2:], ["b"])] == ["c"]
+    assert [task.name for task in train_zoo.list_ready(tasks, [])] == ["a", "b"]
+    assert [task.name for task in train_zoo.list_ready(tasks[2:], ["a"])] == []
+    assert [task.name for task in train_zoo.list_ready(tasks[2:], ["b"])] == ["c"]
     taught = replace(TASK, name="d", stages=(replace(TASK.stages[0], teacher="a"),))
-    assert [task.name for task in train_zoo.ready([taught], ["a"])] == []
-    assert [task.name for task in train_zoo.ready([replace(taught, name="a")], ["b"])] == ["a"]
+    assert [task.name for task in train_zoo.list_ready([taught], ["a"])] == []
+    assert [task.name for task in train_zoo.list_ready([replace(taught, name="a")], ["b"])] == ["a"]
 
 
 def test_no_image_is_too_small_for_the_queue_s_patches(data_dir):
@@ -182,4 +182,4 @@ def test_a_teacher_is_done_before_its_pupil_begins():
         teachers = {stage.teacher for stage in task.stages} - {None, task.name}
         before = [other for other in train_zoo.QUEUE if other.name in teachers]
         assert all(train_zoo.QUEUE.index(other) < train_zoo.QUEUE.index(task) for other in before)
-        assert train_zoo.ready([*before, task], []) == (before or [task])
+        assert train_zoo.list_ready([*before, task], []) == (before or [task])

@@ -119,7 +119,7 @@ def psnr_y(image: Pixels, reference: Pixels, border: int) -> float:
     Raises:
         ValueError: the sizes differ, or nothing is left inside the border.
     """
-    first, second = _cropped_luma(image, reference, border)
+    first, second = _crop_luma(image, reference, border)
     error = np.mean((first - second) ** 2)
     return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
@@ -131,16 +131,16 @@ def ssim_y(image: Pixels, reference: Pixels, border: int) -> float:
 
     Source: Wang et al., IEEE TIP 2004.
     """
-    first, second = (torch.from_numpy(y) for y in _cropped_luma(image, reference, border))
+    first, second = (torch.from_numpy(y) for y in _crop_luma(image, reference, border))
     if min(first.shape) < SSIM_WINDOW_PX:
         raise ValueError(f"SSIM needs {SSIM_WINDOW_PX} pixels a side inside the border, got {tuple(first.shape)}")
     overlap = SSIM_WINDOW_PX - 1
     rows, columns = (side - overlap for side in first.shape)  # of windows
     strips = [slice(top, min(top + _SSIM_STRIP_ROWS, rows) + overlap) for top in range(0, rows, _SSIM_STRIP_ROWS)]
-    return sum(float(_similarity(first[strip], second[strip]).sum()) for strip in strips) / (rows * columns)
+    return sum(float(_compare_windows(first[strip], second[strip]).sum()) for strip in strips) / (rows * columns)
 
 
-def _similarity(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+def _compare_windows(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Return SSIM of each window of two (H, W) planes."""
     mean = _window_means(torch.stack([first, second, first * first, second * second, first * second]))
     mean_1, mean_2, square_1, square_2, product = mean
@@ -160,7 +160,8 @@ def _window_means(planes: torch.Tensor) -> Sequence[torch.Tensor]:
     return F.conv2d(rows, window[None, None, None, :])[:, 0].unbind()
 
 
-def _cropped_luma(image: Pixels, reference: Pixels, border: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _crop_luma(image: Pixels, reference: Pixels, border: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return Y of both images inside the border."""
     if image.shape != reference.shape:
         raise ValueError(f"images differ in size: {image.shape} and {reference.shape}")
     height, width = image.shape[:2]
