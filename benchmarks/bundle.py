@@ -23,7 +23,15 @@ from trinas.training.data import (
     split,
 )
 from trinas.training.metrics import validation_psnr
-from trinas.zoo.folder import CONFIG_FILE, PICTURE_FILE, ModelConfig, load_config, load_model, save_model
+from trinas.zoo.folder import (
+    CONFIG_FILE,
+    EXAMPLE_FILE,
+    ModelConfig,
+    TrainingRecord,
+    load_config,
+    load_model,
+    save_model,
+)
 
 MODELS = Path(__file__).parent.parent / "models"
 LICENCE = "Apache-2.0"
@@ -44,7 +52,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
     arguments = parser.parse_args()
-    images = load_images(arguments.data, load_config(str(arguments.run)).training["data"])
+    images = load_images(arguments.data, load_config(str(arguments.run)).training.data)
     better, words = bundle(arguments.run, arguments.name, images)
     if not better:
         sys.exit(words)
@@ -70,9 +78,8 @@ def bundle(run: Path, name: str, images: Sequence[TrainingImage], models: Path =
         ModelError: the licence of the run's data is not in `DATA_SETS`.
     """
     model = load_model(str(run))
-    training = describe_data(model.config.training, run)
-    degraded = min(training["config"].get("variants", 0), 1)
-    pairs = make_pairs(split(images)[1], model.scale, degraded)
+    training = TrainingRecord.model_validate(describe_data(model.config.training.to_dict(), run))
+    pairs = make_pairs(split(images)[1], model.scale, variants=int(training.restores))
     ours = validation_psnr(model.network, pairs)
     words = f"{name}: validation {ours:.4f} dB"
     if (models / name / CONFIG_FILE).is_file():
@@ -80,7 +87,7 @@ def bundle(run: Path, name: str, images: Sequence[TrainingImage], models: Path =
         if ours <= theirs:
             return False, f"{words} does not beat the bundled {theirs:.4f} dB"
         words += f" in place of {theirs:.4f} dB"
-    (models / name / PICTURE_FILE).unlink(missing_ok=True)  # it shows results of the model before
+    (models / name / EXAMPLE_FILE).unlink(missing_ok=True)  # it shows results of the model before
     save_model(models / name, model.network, ModelConfig(name, model.config.spec, LICENCE, training))
     return True, words
 

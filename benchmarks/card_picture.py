@@ -10,12 +10,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
-from trinas.config import UpscaleConfig
 from trinas.files import write_atomically
-from trinas.inference.tiled import Upscaler
+from trinas.inference.tiled import TiledUpscaler
 from trinas.training.degrade import compress_jpeg, crop_to_multiple, downscale
 from trinas.training.metrics import upscale_bicubic
-from trinas.zoo.folder import PICTURE_FILE, load_model
+from trinas.zoo.folder import EXAMPLE_FILE, load_model
 
 CREDIT = "Chelsea, by Stefan van der Walt, CC0"
 LEFT, TOP, WIDTH, HEIGHT = 120, 62, 132, 96
@@ -36,11 +35,11 @@ def write_picture(folder: Path) -> None:
     if model.config.restores:
         low = compress_jpeg(low, JPEG_QUALITY)
         how += f" and saved as JPEG of quality {JPEG_QUALITY}"
-    upscaler = Upscaler(model, UpscaleConfig(device="cpu", precision="fp32"))
-    columns = {"bicubic": upscale_bicubic(low, model.scale), folder.name: upscaler.rgb8(low), "original": high}
+    upscaler = TiledUpscaler(model, "cpu", "fp32")
+    columns = {"bicubic": upscale_bicubic(low, model.scale), folder.name: upscaler.upscale_rgb8(low), "original": high}
     buffer = io.BytesIO()
     sheet(columns, f"{CREDIT}; the input was {how}.").save(buffer, "WEBP", quality=90, method=6)
-    write_atomically(folder / PICTURE_FILE, buffer.getvalue())
+    write_atomically(folder / EXAMPLE_FILE, buffer.getvalue())
 
 
 def sheet(columns: dict[str, np.ndarray], words: str) -> Image.Image:

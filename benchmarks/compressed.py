@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trinas.config import UpscaleConfig
 from trinas.images.read_write import read_rgb8
-from trinas.inference.tiled import Upscaler
+from trinas.inference.tiled import TiledUpscaler
 from trinas.training.degrade import compress_jpeg, crop_to_multiple, downscale
 from trinas.training.metrics import Pixels, evaluate_model, upscale_bicubic
 from trinas.zoo.folder import load_model
@@ -48,7 +47,7 @@ def main() -> None:
 def list_upscalers(scale: int) -> dict[str, Callable[[Pixels], Pixels]]:
     """Return bicubic and the networks that are compared, as functions from low to high."""
     names = [f"trinas-{tier}-x{scale}" for tier in ("xs", "s", "s-photo")]
-    networks = {name: Upscaler(load_model(name), UpscaleConfig(device="cpu", precision="fp32")).rgb8 for name in names}
+    networks = {name: TiledUpscaler(load_model(name), "cpu", "fp32").upscale_rgb8 for name in names}
     return {"bicubic": lambda low: upscale_bicubic(low, scale), **networks}
 
 

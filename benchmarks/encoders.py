@@ -15,7 +15,7 @@ from unittest import mock
 from trinas.images import read_write as images
 from trinas.images.formats import image_files
 from trinas.images.read_write import Image, read_image, write_image
-from trinas.inference.cascade import Enlarger
+from trinas.inference.cascade import CascadeUpscaler
 
 PHOTOS, ROUNDS, SCALE = 8, 3, 4
 SETTINGS = {
@@ -27,7 +27,7 @@ SETTINGS = {
 
 def main() -> None:
     pictures = [read_image(path) for path in image_files(Path(sys.argv[1]))[:PHOTOS]]
-    enlarge = Enlarger()
+    enlarge = CascadeUpscaler()
     results = [enlarge(picture, (SCALE * picture.size[0], SCALE * picture.size[1])) for picture in pictures]
     megapixels = sum(result.size[0] * result.size[1] for result in results) / 1e6
     print("| format | setting | s/MP | MB/MP |")

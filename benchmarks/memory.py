@@ -35,16 +35,16 @@ def measure(name: str, side: int, tile_px: int) -> None:
     """Print, in MiB, the size of both arrays, and by how much the peak exceeded them and the loaded program."""
     import torch
 
-    from trinas.config import UpscaleConfig
+    from trinas.config import UpscaleOptions
     from trinas.images.read_write import Image
-    from trinas.inference.tiled import Upscaler
+    from trinas.inference.tiled import TiledUpscaler
     from trinas.zoo.folder import load_model
 
-    upscaler = Upscaler(load_model(name), UpscaleConfig(tile_px, device="cpu", precision="fp32"))
+    upscaler = TiledUpscaler(load_model(name), "cpu", "fp32")
     upscaler(Image(torch.rand(3, 16, 16)))  # kernels and libraries are loaded once, whatever the picture
     before = peak_mib()
     picture = Image(torch.rand(3, side, side))
-    result = upscaler(picture)
+    result = upscaler(picture, UpscaleOptions(tile_px=tile_px))
     arrays = (picture.pixels.nbytes + result.pixels.nbytes) / MIB
     print(arrays, peak_mib() - before - arrays)
 

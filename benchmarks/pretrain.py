@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from train_zoo import ALL_PHOTOGRAPHS
 
-from trinas.device import autocast, training_precision
+from trinas.device import autocast, resolve_training_precision
 from trinas.files import write_atomically
 from trinas.networks.network import Network
 from trinas.networks.space import ArchSpec, SearchSpace
@@ -38,7 +38,7 @@ from trinas.training.data import Pair, Patches, fingerprint, make_pairs, split
 from trinas.training.metrics import validation_psnr
 from trinas.training.muon import Muon
 from trinas.training.state import load_state, save_state
-from trinas.zoo.folder import bundle_dir
+from trinas.zoo.bundled import bundle_dir
 
 TRUNK_WIDTH, CELLS, SLOTS = 48, 4, 3
 BLOCK = 8
@@ -91,7 +91,7 @@ def pretrain(arguments: argparse.Namespace) -> None:
     photographs = load_images(arguments.data, ALL_PHOTOGRAPHS)
     learning, held_out = split(photographs)
     device = torch.device("cpu")
-    precision = training_precision("auto", device)
+    precision = resolve_training_precision("auto", device)
     patches = Patches(learning, run.scale, PATCH_PX, device)
     validation = make_pairs(held_out, run.scale)
 

@@ -32,13 +32,13 @@ from tables import FIGURES, PEERS, chain_name, load_figures, render
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trinas.config import UpscaleConfig
 from trinas.device import autocast, has_native_bf16
 from trinas.files import write_atomically
-from trinas.inference.tiled import Upscaler
+from trinas.inference.tiled import TiledUpscaler
 from trinas.networks.cost import spec_cost
-from trinas.training.metrics import Metrics, Pixels, evaluate_model, upscale_bicubic
-from trinas.zoo.folder import bundled_models, find_model, load_config, load_model, save_config
+from trinas.training.metrics import FolderMetrics, Pixels, evaluate_model, upscale_bicubic
+from trinas.zoo.bundled import bundled_models, find_model
+from trinas.zoo.folder import Metrics, load_config, load_model, save_config
 
 INPUT_WIDTH, INPUT_HEIGHT = 320, 180
 ROUNDS = 15
@@ -94,7 +94,7 @@ def list_upscalers(names: list[str]) -> list[tuple[str, int, Callable[[Pixels], 
         rows.append(("Lanczos", scale, lambda low, scale=scale: upscale_lanczos(low, scale)))
     for name in names:
         model = load_model(name)
-        rows.append((name, model.scale, Upscaler(model, UpscaleConfig(device="cpu", precision="fp32")).rgb8))
+        rows.append((name, model.scale, TiledUpscaler(model, "cpu", "fp32").upscale_rgb8))
     return rows
 
 
@@ -104,7 +104,7 @@ def upscale_lanczos(low: Pixels, scale: int) -> Pixels:
     return np.asarray(Image.fromarray(low).resize(size, Image.Resampling.LANCZOS))
 
 
-def measure_metrics(upscale: Callable[[Pixels], Pixels], data: Path, scale: int) -> dict[str, Metrics]:
+def measure_metrics(upscale: Callable[[Pixels], Pixels], data: Path, scale: int) -> dict[str, FolderMetrics]:
     """Measure a function on the test sets, in fp32."""
     folders = {"Set5": "Set5/HR", "Set14": f"Set14/HR_x{scale}", "BSD100": "BSD100"}
     return {
@@ -112,13 +112,13 @@ def measure_metrics(upscale: Callable[[Pixels], Pixels], data: Path, scale: int)
     }
 
 
-def store_metrics(name: str, quality: dict[str, Metrics]) -> None:
+def store_metrics(name: str, quality: dict[str, FolderMetrics]) -> None:
     """Write the metrics into the config.json of a bundled model."""
-    figures = {
-        test_set: {"psnr": round(measured.psnr, 3), "ssim": round(measured.ssim, 4)}
+    metrics = {
+        test_set: Metrics(psnr=round(measured.psnr, 3), ssim=round(measured.ssim, 4))
         for test_set, measured in quality.items()
     }
-    save_config(find_model(name), dataclasses.replace(load_config(name), figures=figures))
+    save_config(find_model(name), dataclasses.replace(load_config(name), metrics=metrics))
 
 
 def save_figures(figures: dict[str, Any]) -> None:
@@ -228,8 +228,8 @@ def model_tasks(names: list[str], low: Pixels) -> Tasks:
         network = load_model(name).network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for precision in ("fp32", "bf16"):
             tasks[name, model.scale, precision] = partial(run_network, network, batch, precision)
-        upscaler = Upscaler(model, UpscaleConfig(device="cpu"))
-        tasks[name, model.scale, "picture"] = lambda upscaler=upscaler: upscaler.rgb8(low)
+        upscaler = TiledUpscaler(model, "cpu")
+        tasks[name, model.scale, "picture"] = lambda upscaler=upscaler: upscaler.upscale_rgb8(low)
     return tasks
 
 

@@ -44,9 +44,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trinas.config import Budgets, SearchConfig, TrainConfig, UpscaleConfig
-from trinas.device import chosen_precision
-from trinas.inference.tiled import Upscaler
+from trinas.config import Budgets, SearchConfig, TrainConfig
+from trinas.device import resolve_precision
+from trinas.inference.tiled import TiledUpscaler
 from trinas.networks.cost import spec_cost
 from trinas.networks.latency import network_ms_per_mp, spec_ms_per_mp
 from trinas.networks.space import SPACES, ArchSpec, CellSpec, Choice, SearchSpace, SlotSpec
@@ -203,7 +203,7 @@ def run_entry(entry: str, budget: str, seed: int, minutes: float, sizes: str, da
 
 
 def ms_per_mp(spec: ArchSpec) -> float:
-    return spec_ms_per_mp(spec, CPU, chosen_precision("auto", CPU, spec.trunk_width))
+    return spec_ms_per_mp(spec, CPU, resolve_precision("auto", CPU, spec.trunk_width))
 
 
 def use(spec: ArchSpec, limits: Budgets) -> float:
@@ -345,14 +345,15 @@ def measured(folder: Path, data: Path) -> dict[str, float]:
     path = folder / "measured.json"
     if not path.exists():
         model = load_model(str(folder))
-        upscaler = Upscaler(model, UpscaleConfig(device="cpu", precision="fp32"))
+        upscaler = TiledUpscaler(model, "cpu", "fp32")
         sets = {"Set14": f"Set14/HR_x{SCALE}", "BSD100": "BSD100"}
         figures: dict[str, float] = {
-            name: evaluate_model(upscaler.rgb8, data / "benchmarks" / where, SCALE).psnr for name, where in sets.items()
+            name: evaluate_model(upscaler.upscale_rgb8, data / "benchmarks" / where, SCALE).psnr
+            for name, where in sets.items()
         }
         torch.set_num_threads(1)
         spec = model.config.spec
-        figures["ms_per_mp"] = network_ms_per_mp(model.network, CPU, chosen_precision("auto", CPU, spec.trunk_width))
+        figures["ms_per_mp"] = network_ms_per_mp(model.network, CPU, resolve_precision("auto", CPU, spec.trunk_width))
         figures["params"] = spec_cost(spec).params
         path.write_text(json.dumps(figures))
     return json.loads(path.read_text())

@@ -29,7 +29,7 @@ def measure(t: float, name: str, scale: int, trunk_width: int, cells: int, slots
     import torch
 
     from trinas.config import Budgets, SearchConfig
-    from trinas.device import training_precision
+    from trinas.device import resolve_training_precision
     from trinas.networks.space import SearchSpace
     from trinas.search.budgets import CostModel
     from trinas.search.step import Learner
@@ -41,7 +41,7 @@ def measure(t: float, name: str, scale: int, trunk_width: int, cells: int, slots
     for scores in supernet.arch_parameters():
         torch.nn.init.normal_(scores, std=0.05)
     config = SearchConfig(Budgets(params=1e9), steps=1)
-    precision = training_precision("auto", torch.device("cpu"))
+    precision = resolve_training_precision("auto", torch.device("cpu"))
     learner = Learner(supernet, config, CostModel(space), precision)
     side = config.patch_px
     low, high = torch.rand(batch_size, 3, side, side), torch.rand(batch_size, 3, scale * side, scale * side)

@@ -17,7 +17,8 @@ from scatter import Panel, Point, scatter_svg
 from trinas.config import TEST_SETS
 from trinas.files import write_atomically
 from trinas.networks.cost import spec_cost
-from trinas.zoo.folder import bundled_models, load_config
+from trinas.zoo.bundled import bundled_models
+from trinas.zoo.folder import load_config
 
 ROOT = Path(__file__).parent.parent
 README, DOCS, DRAWING = ROOT / "README.md", ROOT / "docs/benchmarks.md", ROOT / "docs/models.svg"
@@ -99,7 +100,7 @@ def our_rows(figures: dict[str, Any]) -> list[Row]:
         config = load_config(name)
         cost = spec_cost(config.spec)
         ms, reference = _timed(figures, name, cost.params)
-        quality = {test_set: (values["psnr"], values["ssim"]) for test_set, values in config.figures.items()}
+        quality = {test_set: (metrics.psnr, metrics.ssim) for test_set, metrics in config.metrics.items()}
         rows.append(
             Row(
                 name, config.spec.scale, cost.params, cost.macs, quality, ms, ratios_to(reference, ms),

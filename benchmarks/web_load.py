@@ -25,8 +25,9 @@ from gradio_client import Client, handle_file
 from PIL import Image as PillowImage
 
 from trinas.config import SaveConfig, SizeConfig
-from trinas.inference.batch import plan_jobs, run_jobs
-from trinas.inference.cascade import Enlarger
+from trinas.inference.batch import run_jobs
+from trinas.inference.cascade import CascadeUpscaler
+from trinas.inference.plan import plan_jobs
 
 SIZE = SizeConfig(scale=4)
 LAPS = 9
@@ -79,7 +80,7 @@ def reduced(pictures: list[Path], folder: Path) -> list[Path]:
 
 def enlarged(pictures: list[Path], folder: Path) -> dict[str, bytes]:
     """What the command line writes, by the picture's name."""
-    enlarger, save = Enlarger(), SaveConfig()
+    enlarger, save = CascadeUpscaler(), SaveConfig()
     outcomes = run_jobs(plan_jobs(pictures, folder, SIZE, save).jobs, enlarger, SIZE, save)
     return {outcome.job.source.name: outcome.job.result.read_bytes() for outcome in outcomes}
 
@@ -136,7 +137,7 @@ def overhead(url: str, picture: Path, folder: Path) -> None:
     """A result of 1 megapixel, by the server and in Python, in turns."""
     side = folder / "side.png"
     PillowImage.open(picture).convert("RGB").resize((250, 250)).save(side)
-    client, enlarger, save = Client(url, verbose=False, download_files=str(folder)), Enlarger(), SaveConfig()
+    client, enlarger, save = Client(url, verbose=False, download_files=str(folder)), CascadeUpscaler(), SaveConfig()
     laps: dict[str, list[float]] = {"page": [], "Python": []}
     for lap in range(LAPS + 1):
         start = time.perf_counter()

@@ -18,7 +18,7 @@ from skimage import data
 from trinas_app.web.tab_compare import MOST_MODELS
 from web_load import started
 
-from trinas.zoo.folder import models_of_scale
+from trinas.zoo.bundled import models_of_scale
 
 WIDTH, HEIGHT, PHONE = 1280, 900, (390, 844)
 MINUTES = 2

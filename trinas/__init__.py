@@ -1,8 +1,8 @@
-"""TriNAS: enlarge photographs with tiny super-resolution networks.
+"""TriNAS: upscale photographs with tiny super-resolution networks.
 
-    picture = trinas.read_image("cat.png")
-    width, height = picture.size
-    trinas.write_image("large.png", trinas.Enlarger()(picture, (3 * width, 3 * height)))
+    image = trinas.read_image("cat.png")
+    width, height = image.size
+    trinas.write_image("large.png", trinas.CascadeUpscaler()(image, (3 * width, 3 * height)))
 
 Names are imported when first used, because importing torch takes seconds.
 """
@@ -11,11 +11,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trinas.config import Budgets, SaveConfig, SearchConfig, TrainConfig, UpscaleConfig
+    from trinas.config import Budgets, SaveConfig, SearchConfig, TrainConfig, UpscaleOptions
+    from trinas.config import UpscaleOptions as UpscaleConfig
     from trinas.errors import TrinasError
     from trinas.images.read_write import Image, read_image, write_image
-    from trinas.inference.cascade import Enlarger
-    from trinas.inference.tiled import Upscaler
+    from trinas.inference.cascade import CascadeUpscaler
+    from trinas.inference.cascade import CascadeUpscaler as Enlarger
+    from trinas.inference.tiled import TiledUpscaler
+    from trinas.inference.tiled import TiledUpscaler as Upscaler
     from trinas.networks.network import Network
     from trinas.networks.space import ArchSpec, SearchSpace
     from trinas.search.budgets import space_for
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArchSpec",
     "Budgets",
+    "CascadeUpscaler",
     "Enlarger",
     "Image",
     "Model",
@@ -35,9 +39,11 @@ __all__ = [
     "SaveConfig",
     "SearchConfig",
     "SearchSpace",
+    "TiledUpscaler",
     "TrainConfig",
     "TrinasError",
     "UpscaleConfig",
+    "UpscaleOptions",
     "Upscaler",
     "evaluate_model",
     "load_model",
@@ -55,17 +61,17 @@ __all__ = [
 _HOME = {
     "ArchSpec": "networks.space",
     "Budgets": "config",
-    "Enlarger": "inference.cascade",
+    "CascadeUpscaler": "inference.cascade",
     "Image": "images.read_write",
     "Model": "zoo.folder",
     "Network": "networks.network",
     "SaveConfig": "config",
     "SearchConfig": "config",
     "SearchSpace": "networks.space",
+    "TiledUpscaler": "inference.tiled",
     "TrainConfig": "config",
     "TrinasError": "errors",
-    "UpscaleConfig": "config",
-    "Upscaler": "inference.tiled",
+    "UpscaleOptions": "config",
     "evaluate_model": "training.metrics",
     "load_model": "zoo.folder",
     "load_photographs": "training.data",
@@ -79,8 +85,12 @@ _HOME = {
     "write_image": "images.read_write",
 }
 
+_ALIASES = {"Enlarger": "CascadeUpscaler", "UpscaleConfig": "UpscaleOptions", "Upscaler": "TiledUpscaler"}
+"""Older public names."""
+
 
 def __getattr__(name: str) -> Any:
+    name = _ALIASES.get(name, name)
     if name in _HOME:
         return getattr(importlib.import_module(f"trinas.{_HOME[name]}"), name)
     raise AttributeError(f"module 'trinas' has no attribute {name!r}")

@@ -1,64 +1,63 @@
-"""Every knob, with its default and unit. The command line takes its defaults from here."""
+"""Every setting, with its default and unit. The command line takes its defaults from here."""
 
 from dataclasses import dataclass
 from math import inf
 
 MAX_INPUT_PX = 100_000_000
-"""Larger pictures are refused before they are decoded, unless the limit is raised."""
+"""Larger images are refused before they are decoded, unless the limit is raised."""
 
 MAX_OUTPUT_PX = 800_000_000
 """Larger results are refused before they are computed; this many take about 16 GB of memory."""
 
 DEFAULT_SCALE = 4
-"""How much a picture is enlarged where nothing else is asked for."""
+"""The scale of results where none is given."""
 
 MAX_SCALE = 16
-"""The most that a picture is enlarged."""
+"""The largest scale of results."""
 
 TEST_SETS = ("Set5", "Set14", "BSD100")
-"""The field's test sets that models have figures on, in the order in which these are shown."""
+"""The field's test sets that models are measured on, in the order in which metrics are shown."""
 
 DEFAULT_QUALITY = 95
-"""Of JPEG and AVIF (both with full colour resolution) and of lossy WebP."""
+"""Quality of JPEG and AVIF (both with full colour resolution) and of lossy WebP."""
+
+DEFAULT_DEVICE, DEFAULT_PRECISION = "auto", "auto"
+"""Where and in what precision networks run where nothing is given: the first GPU or else the CPU, and bf16 where it is
+faster (`device.pick_precision`)."""
 
 
 @dataclass(frozen=True)
-class UpscaleConfig:
-    """How an image is enlarged."""
+class UpscaleOptions:
+    """How one image is upscaled. None of it changes the loaded networks."""
 
+    strength: float = 1.0
+    """Share of the network's result in the output: 0 is bicubic, 1 is the network's result."""
+    self_ensemble: bool = False
+    """Mean over the image's 8 turns and flips: a little better, 8 times slower."""
     tile_px: int = 256
     """Longest side of a tile, in input pixels. Smaller tiles take less memory and a little more time."""
-    strength: float = 1.0
-    """How much of the network's work is kept: 0 is bicubic, 1 is the network's result."""
-    tta: bool = False
-    """Mean over the picture's 8 turns and flips (self-ensemble): a little better, 8 times slower."""
-    device: str = "auto"
-    """auto, cpu, cuda (or cuda:1) or mps."""
-    precision: str = "auto"
-    """auto, fp32 or bf16; auto takes bf16 for wide networks where the hardware has it."""
 
     def __post_init__(self) -> None:
         if self.tile_px < 1:
             raise ValueError(f"tile_px must be at least 1, got {self.tile_px}")
         if not 0 <= self.strength <= 1:
             raise ValueError(f"strength must be between 0 and 1, got {self.strength:g}")
-        _check_precision(self.precision)
 
 
 @dataclass(frozen=True)
 class SizeConfig:
-    """How large results get: a scale, or sizes in pixels. Nothing given means a scale of 4."""
+    """How large results are: a scale, or sizes in pixels. Without any of them, the scale is 4."""
 
     scale: float | None = None
     """Output pixels per input pixel, along each side, 1 to 16."""
     width: int | None = None
-    """Of the result, in pixels; with `height` as well, the result is the largest that fits into both."""
+    """Width of the result, in pixels; with `height` too, the result is the largest that fits into both."""
     height: int | None = None
-    """Of the result, in pixels."""
+    """Height of the result, in pixels."""
     long_side: int | None = None
     """The longer side of the result, in pixels."""
     max_input_px: int = MAX_INPUT_PX
-    """Larger pictures are refused."""
+    """Larger images are refused."""
     max_output_px: int = MAX_OUTPUT_PX
     """Larger results are refused."""
 
@@ -81,13 +80,13 @@ class SaveConfig:
     suffix: str | None = None
     """One of `formats.IMAGE_SUFFIXES`; None keeps the input's format."""
     quality: int | None = None
-    """Of JPEG, WebP and AVIF, 1 to 100. None: 95, and a WebP without losses stays without."""
+    """Quality of JPEG, WebP and AVIF, 1 to 100. None: 95, and a lossless WebP stays lossless."""
     lossless: bool = False
-    """Write WebP without losses."""
+    """Write lossless WebP."""
     background: str | None = None
-    """Lay transparent pictures onto this colour; None keeps transparency."""
+    """Lay transparent images onto this colour; None keeps transparency."""
     strip_metadata: bool = False
-    """Leave out EXIF, XMP and resolution. The colour profile stays: without it colours would be others."""
+    """Leave out EXIF, XMP and resolution. The colour profile stays: without it, colours would change."""
 
     def __post_init__(self) -> None:
         if self.quality is not None and not 1 <= self.quality <= 100:
@@ -98,7 +97,7 @@ class SaveConfig:
 
 @dataclass(frozen=True)
 class Budgets:
-    """What a network may cost at most, in the units of `cost.Cost`; None is no limit."""
+    """The most that a network may cost, in the units of `cost.Cost`. None is no limit."""
 
     params: float | None = None
     """Elements of its collapsed weights."""
@@ -115,9 +114,9 @@ class Budgets:
                 raise ValueError(f"a budget must be positive, got {name} {value:g}")
 
     def given(self) -> dict[str, float]:
-        """The limits that there are, by name."""
-        limits = {"params": self.params, "macs": self.macs, "ms_per_mp": self.ms_per_mp}
-        return {name: value for name, value in limits.items() if value is not None}
+        """Return the budgets that are not None, by name."""
+        budgets = {"params": self.params, "macs": self.macs, "ms_per_mp": self.ms_per_mp}
+        return {name: value for name, value in budgets.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ class SearchConfig:
             raise ValueError(f"steps must be one positive number or three, got {self.steps}")
         if self.order_weight < 0 or self.seed < 0:
             raise ValueError("order_weight and seed must not be negative")
-        _check_precision(self.precision)
+        check_precision(self.precision)
 
 
 FINETUNE_LEARNING_RATE = 4e-4
@@ -235,7 +234,7 @@ class TrainConfig:
             raise ValueError("with an l2_share of 1 there is nothing to imitate a teacher in")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay:g}")
-        _check_precision(self.precision)
+        check_precision(self.precision)
 
 
 def _check_positive(config: object, *names: str) -> None:
@@ -246,6 +245,11 @@ def _check_positive(config: object, *names: str) -> None:
             raise ValueError(f"{name} must be positive, got {value:g}")
 
 
-def _check_precision(precision: str) -> None:
+def check_precision(precision: str) -> None:
+    """Refuse anything but auto, fp32 and bf16.
+
+    Raises:
+        ValueError: it is none of them.
+    """
     if precision not in ("auto", "fp32", "bf16"):
         raise ValueError(f"precision must be auto, fp32 or bf16, got {precision!r}")

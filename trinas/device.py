@@ -1,4 +1,4 @@
-"""Where and in what precision networks run."""
+"""Choose the device and the precision that networks run in."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 import torch
 
-from trinas.errors import TrinasError, UpscaleError
+from trinas.errors import MemoryShortageError, TrinasError
 
 BF16_MIN_WIDTH = 32
-"""Channels from which on bf16 is faster, where the hardware has it: at 16 it gains nothing (docs/LOG.md)."""
+"""Trunk width from which bf16 is faster where the hardware has it. At 16 it gains nothing (docs/LOG.md)."""
 
 
 def pick_device(wish: str) -> torch.device:
-    """Turn auto, cpu, cuda, cuda:1 or mps into a device that is really there.
+    """Turn auto, cpu, cuda, cuda:1 or mps into a device that this machine has.
 
     Raises:
-        TrinasError: the device does not exist here, or is not known.
+        TrinasError: this machine has no such device.
     """
     if wish == "auto":
         if torch.cuda.is_available():
@@ -33,22 +33,22 @@ def pick_device(wish: str) -> torch.device:
 
 
 def pick_precision(device: torch.device, trunk_width: int) -> str:
-    """The faster of fp32 and bf16 for a network, by what is known of both.
+    """Return the faster of fp32 and bf16 for a network.
 
     By rule and not by timing, so that the same command gives the same bytes on every run.
     """
     return "bf16" if trunk_width >= BF16_MIN_WIDTH and has_native_bf16(device) else "fp32"
 
 
-def chosen_precision(wish: str, device: torch.device, trunk_width: int) -> str:
-    """Turn auto, fp32 or bf16 into one of the latter two."""
+def resolve_precision(wish: str, device: torch.device, trunk_width: int) -> str:
+    """Turn auto, fp32 or bf16 into fp32 or bf16, for upscaling."""
     return pick_precision(device, trunk_width) if wish == "auto" else wish
 
 
-def training_precision(wish: str, device: torch.device) -> str:
-    """Turn auto, fp32 or bf16 into one of the latter two, for training: auto takes bf16 wherever it is native.
+def resolve_training_precision(wish: str, device: torch.device) -> str:
+    """Turn auto, fp32 or bf16 into fp32 or bf16, for training: auto takes bf16 wherever it is native.
 
-    A network that learns gains by it at any width, unlike one that enlarges, and its weights stay in fp32.
+    Training gains by bf16 at any width, unlike upscaling. Weights stay in fp32.
     """
     if wish != "auto":
         return wish
@@ -56,7 +56,7 @@ def training_precision(wish: str, device: torch.device) -> str:
 
 
 def has_native_bf16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bf16 numbers itself; emulated, they are far slower than fp32."""
+    """Return whether the hardware multiplies bf16 natively; emulated, bf16 is far slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
@@ -65,12 +65,12 @@ def has_native_bf16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which a network's trunk runs in `precision`."""
+    """Return the context in which a network's trunk runs in `precision`."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for everything queued on `device`, so that a clock means something."""
+    """Wait for all work queued on `device`, so that times can be measured."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -79,7 +79,7 @@ def synchronize(device: torch.device) -> None:
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """A place where networks can run."""
+    """A device that networks can run on."""
 
     name: str
     """What --device takes."""
@@ -89,7 +89,7 @@ class DeviceInfo:
 
 
 def list_devices() -> list[DeviceInfo]:
-    """Every device that is really there, the CPU last."""
+    """Return every device of this machine, the CPU last."""
     chosen = pick_device("auto").type
     found = [
         DeviceInfo(f"cuda:{index}", torch.cuda.get_device_name(index), chosen == "cuda" and index == 0)
@@ -114,13 +114,21 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def memory_shortage_named(
-    kind: type[TrinasError] = UpscaleError, words: str = "for this picture; a smaller --tile or -s takes less"
+def translate_memory_errors(
+    error_type: type[TrinasError] = MemoryShortageError,
+    words: str = "for this image; a smaller --tile or -s takes less",
 ) -> Iterator[None]:
-    """Turn the errors of torch and NumPy for too little memory, on CPUs and GPUs, into one of ours."""
+    """Turn the errors of torch and NumPy about too little memory, on CPUs and GPUs, into one clear line.
+
+    Args:
+        error_type: what is raised instead.
+        words: what memory is too small for, and what the user can do.
+    Raises:
+        TrinasError: of `error_type`, where the block ran out of memory.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error):
-            raise kind(f"memory is too small {words}") from None
+            raise error_type(f"memory is too small {words}") from None
         raise

@@ -7,7 +7,9 @@
     ├── DataError         training or test images are missing or do not fit
     ├── RunError          a run folder cannot be started or resumed
     ├── BudgetError       no network of a search space meets the budgets
-    └── UpscaleError      a network failed on an image
+    └── UpscaleError      an image cannot be upscaled
+        ├── InconsistentResultError   the network's result does not match its input
+        └── MemoryShortageError       memory is too small
 
 A `TrinasError` is about files, models and runs: its text names what, which file, why, and what to do.
 Wrong arguments of a library call raise `ValueError`; our own bugs are `AssertionError`s.
@@ -19,7 +21,7 @@ class TrinasError(Exception):
 
 
 class Stopped(BaseException):
-    """Raised by a caller's `on_tile` to end the work. As with KeyboardInterrupt, nothing takes it for a failure."""
+    """Raised by a caller's `on_tile` to end the work. A BaseException, so that `except Exception` does not catch it."""
 
 
 class ImageError(TrinasError):
@@ -47,4 +49,12 @@ class BudgetError(TrinasError):
 
 
 class UpscaleError(TrinasError):
-    """A network gave values that are not numbers, even in full precision."""
+    """An image cannot be upscaled."""
+
+
+class InconsistentResultError(UpscaleError):
+    """A network's result does not match its input, even in full precision. Another model may do better."""
+
+
+class MemoryShortageError(UpscaleError):
+    """Memory is too small for this image."""

@@ -2,17 +2,30 @@
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from trinas.errors import TrinasError
+from trinas.errors import Stopped, TrinasError
 
 HIDDEN = ".trinas-"
 """Prefix of the names of temporary and lock files. They are hidden and never taken for input."""
 
 _UMASK = os.umask(0)  # the mask can only be read by setting it, which is not safe once threads run
 os.umask(_UMASK)
+
+
+class _Unfinished:
+    """The temporary files that threads of this process are writing."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.paths: set[Path] = set()
+        self.is_closed = False
+
+
+_unfinished = _Unfinished()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -22,16 +35,37 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     Raises:
         OSError: the folder is missing or not writable, or the disk is full; `path` is as it was.
+        Stopped: `discard_unfinished_files` was called before.
     """
-    handle, temporary = tempfile.mkstemp(prefix=HIDDEN, suffix=".tmp", dir=path.parent)
+    with _unfinished.lock:
+        if _unfinished.is_closed:
+            raise Stopped(f"{path}: is not written, the program is ending")
+        handle, name = tempfile.mkstemp(prefix=HIDDEN, suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
+        _unfinished.paths.add(temporary)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        Path(temporary).chmod(0o666 & ~_UMASK)  # mkstemp makes files private
-        Path(temporary).replace(path)
+        temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes files private
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+    finally:
+        with _unfinished.lock:
+            _unfinished.paths.discard(temporary)
+
+
+def discard_unfinished_files() -> None:
+    """Delete the temporary files that threads are writing, and let no thread begin another.
+
+    For a program that ends without waiting for its threads (`os._exit`), which would leave these files behind.
+    """
+    with _unfinished.lock:
+        _unfinished.is_closed = True
+        for path in _unfinished.paths:
+            with suppress(OSError):  # renamed or deleted meanwhile
+                path.unlink()
 
 
 @contextmanager

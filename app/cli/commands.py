@@ -22,6 +22,7 @@ import typer
 from typer.core import TyperGroup
 
 from trinas.config import (
+    DEFAULT_DEVICE,
     DEFAULT_SCALE,
     FINETUNE_LEARNING_RATE,
     MAX_INPUT_PX,
@@ -30,7 +31,7 @@ from trinas.config import (
     SaveConfig,
     SizeConfig,
     TrainConfig,
-    UpscaleConfig,
+    UpscaleOptions,
 )
 from trinas.errors import TrinasError
 
@@ -38,14 +39,15 @@ from ..web.limits import Limits
 
 if TYPE_CHECKING:
     from trinas.config import SearchConfig
-    from trinas.inference.batch import Job, Outcome, Plan
-    from trinas.inference.cascade import Enlarger
-    from trinas.inference.tiled import Upscaler
+    from trinas.inference.batch import Outcome
+    from trinas.inference.cascade import CascadeUpscaler
+    from trinas.inference.plan import Job, Plan
+    from trinas.inference.tiled import TiledUpscaler
     from trinas.networks.network import Network
     from trinas.networks.space import ArchSpec, SearchSpace
     from trinas.search.record import Event
     from trinas.training.data import TrainingImage
-    from trinas.training.metrics import ImageMetrics, Metrics
+    from trinas.training.metrics import FolderMetrics, ImageMetrics
     from trinas.training.run import TrainingProgress
     from trinas.zoo.folder import Model
 
@@ -102,7 +104,7 @@ TEACHING_HELP = (
 
 def _complete_model(incomplete: str) -> list[str]:
     """Names of bundled models that begin like this, for the shell."""
-    from trinas.zoo.folder import bundled_models
+    from trinas.zoo.bundled import bundled_models
 
     return [name for name in bundled_models() if name.startswith(incomplete)]
 
@@ -178,8 +180,8 @@ def upscale(
     ] = None,
     strength: Annotated[
         float, typer.Option(min=0, max=1, help="How much of the network's work is kept: 0 is bicubic.")
-    ] = UpscaleConfig.strength,
-    tta: TtaOption = UpscaleConfig.tta,
+    ] = UpscaleOptions.strength,
+    tta: TtaOption = UpscaleOptions.self_ensemble,
     scale: Annotated[
         float | None,
         typer.Option(
@@ -224,8 +226,8 @@ def upscale(
     tile: Annotated[
         int,
         typer.Option(min=16, help="Longest side of a tile in input pixels; smaller takes less memory."),
-    ] = UpscaleConfig.tile_px,
-    device: DeviceOption = UpscaleConfig.device,
+    ] = UpscaleOptions.tile_px,
+    device: DeviceOption = DEFAULT_DEVICE,
     precision: PrecisionOption = Precision.AUTO,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")] = False,
     as_json: JsonOption = False,
@@ -243,20 +245,22 @@ def upscale(
         raise typer.BadParameter(str(error)) from None
     import PIL.Image
 
-    from trinas.inference.batch import plan_jobs, run_jobs
-    from trinas.inference.cascade import Enlarger
+    from trinas.inference.batch import run_jobs
+    from trinas.inference.cascade import CascadeUpscaler
+    from trinas.inference.plan import plan_jobs
 
     PIL.Image.MAX_IMAGE_PIXELS = None  # --max-input-mp is the limit, and is looked at before decoding too
 
     if model and scale is None and not (width or height or long_side):
         size = replace(size, scale=_scale_of(model))
-    enlarger = Enlarger(model, UpscaleConfig(tile, strength, tta, device, precision.value))
+    options = UpscaleOptions(strength, tta, tile)
+    enlarger = CascadeUpscaler(model, device, precision.value)
     plan = plan_jobs(inputs, output, size, save, recursive=recursive)
     quiet = quiet or as_json
     if not quiet:
         _print_left_out(plan)
     if dry_run:
-        _print_estimates(plan, enlarger, size, save, overwrite=overwrite, as_json=as_json)
+        _print_estimates(plan, enlarger, size, save, options, overwrite=overwrite, as_json=as_json)
         return
     count = sum(not job.problem for job in plan.jobs)
     if count and not quiet:
@@ -266,7 +270,7 @@ def upscale(
     interrupted = False
     with ImagesBar(plan.jobs, hidden=quiet) as bar:
         try:
-            for outcome in run_jobs(plan.jobs, enlarger, size, save, overwrite=overwrite, on_tile=bar):
+            for outcome in run_jobs(plan.jobs, enlarger, size, save, options, overwrite=overwrite, on_tile=bar):
                 outcomes.append(outcome)  # one by one, so that an interruption keeps those before it
                 bar.say(_line(outcome, quiet))
         except KeyboardInterrupt:
@@ -293,7 +297,7 @@ def compare(
     scale: ScaleOption = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")] = Path("comparison.png"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace it if it exists.")] = False,
-    device: DeviceOption = UpscaleConfig.device,
+    device: DeviceOption = DEFAULT_DEVICE,
     precision: PrecisionOption = Precision.AUTO,
 ) -> None:
     """Show what bicubic and several models make of an image: one picture with labelled crops, side by side."""
@@ -301,7 +305,8 @@ def compare(
     from trinas.files import write_atomically
     from trinas.images.read_write import read_image
     from trinas.inference.compare import compare_models
-    from trinas.zoo.folder import load_model, models_of_scale
+    from trinas.zoo.bundled import models_of_scale
+    from trinas.zoo.folder import load_model
 
     if output.suffix.lower() != ".png":
         raise ImageError(f"{output}: a comparison is written as PNG; choose a name that ends in .png")
@@ -315,8 +320,7 @@ def compare(
     if len({*(model.scale for model in loaded), *([scale] if scale else [])}) > 1:
         listed = ", ".join(f"{name} x{model.scale}" for name, model in zip(names, loaded, strict=True))
         raise TrinasError(f"only models of one scale can be compared: {listed}" + (f", -s {scale}" if scale else ""))
-    config = UpscaleConfig(device=device, precision=precision.value)
-    content = compare_models(read_image(image), loaded, config)
+    content = compare_models(read_image(image), loaded, device, precision.value)
     try:
         write_atomically(output, content)
     except OSError as error:
@@ -342,7 +346,8 @@ def list_models(ctx: typer.Context, as_json: JsonOption = False) -> None:
     if ctx.invoked_subcommand is not None:
         return
     from trinas.networks.cost import spec_cost
-    from trinas.zoo.folder import DEFAULT_MODELS, bundled_models, load_config
+    from trinas.zoo.bundled import DEFAULT_MODELS, bundled_models
+    from trinas.zoo.folder import load_config
 
     configs = [(config, spec_cost(config.spec)) for config in map(load_config, bundled_models())]
     configs.sort(key=lambda pair: (pair[0].spec.scale, pair[0].restores, pair[1].params))
@@ -355,7 +360,7 @@ def list_models(ctx: typer.Context, as_json: JsonOption = False) -> None:
                 "restores": config.restores,
                 "params": cost.params,
                 "macs": cost.macs,
-                "figures": config.figures,
+                "figures": {test_set: metrics.model_dump() for test_set, metrics in config.metrics.items()},
                 "licence": config.licence,
             }
             for config, cost in configs
@@ -366,7 +371,7 @@ def list_models(ctx: typer.Context, as_json: JsonOption = False) -> None:
     for config, cost in configs:
         name = f"{config.name}{' *' if config.name in DEFAULT_MODELS.values() else ''}"
         purpose = "noise, compression" if config.restores else "clean input"
-        psnr = [f"{config.figures[test]['psnr']:.2f}" if test in config.figures else "-" for test in TEST_SETS]
+        psnr = [f"{config.metrics[test].psnr:.2f}" if test in config.metrics else "-" for test in TEST_SETS]
         size = [f"{cost.params:,}", f"{cost.macs / 1e9:.2f}"]
         table.append([name, f"x{config.spec.scale}", purpose, *size, *psnr, config.licence])
     _print_table(table, numbers=range(3, 5 + len(TEST_SETS)))
@@ -384,8 +389,8 @@ def evaluate(
     model: Annotated[
         str | None, typer.Option(help="Bundled name, a model's folder, or bicubic.", autocompletion=_complete_model)
     ] = None,
-    tta: TtaOption = UpscaleConfig.tta,
-    device: DeviceOption = UpscaleConfig.device,
+    tta: TtaOption = UpscaleOptions.self_ensemble,
+    device: DeviceOption = DEFAULT_DEVICE,
     precision: PrecisionOption = Precision.AUTO,
     as_json: JsonOption = False,
 ) -> None:
@@ -398,10 +403,10 @@ def evaluate(
         name, factor = model, scale or DEFAULT_SCALE
         figures = evaluate_model(lambda low: upscale_bicubic(low, factor), images, factor)
     else:
-        config = UpscaleConfig(tta=tta, device=device, precision=precision.value)
-        upscaler, name = _load_upscaler(model, scale, config)
+        options = UpscaleOptions(self_ensemble=tta)
+        upscaler, name = _load_upscaler(model, scale, device, precision.value)
         factor = upscaler.scale
-        figures = evaluate_model(upscaler.rgb8, images, factor)
+        figures = evaluate_model(lambda low: upscaler.upscale_rgb8(low, options), images, factor)
     if as_json:
         rows = [{"image": image.name, **_json_figures(image)} for image in figures.images]
         mean = _json_figures(figures)
@@ -697,7 +702,8 @@ def push(
 
     Log in with `hf auth login` first, or set HF_TOKEN, with a token that may write.
     """
-    from trinas.zoo.folder import bundled_models, find_model, push_model
+    from trinas.zoo.bundled import bundled_models, find_model
+    from trinas.zoo.folder import push_model
 
     if organisation is not None and model is None:
         wishes = [(name, f"{organisation}/{name}") for name in bundled_models()]
@@ -746,13 +752,10 @@ def export(
     The input `low` is (N, 3, H, W), float32, sRGB in [0, 1], of any size; the output `high` is scale times as high
     and wide, and needs clamping. Takes the packages onnx and onnxscript.
     """
-    from trinas.errors import ModelError
     from trinas.zoo.folder import load_model
     from trinas.zoo.onnx import export_onnx
 
-    if output.exists() and not overwrite:
-        raise ModelError(f"{output}: exists already; choose another name, or give --overwrite")
-    export_onnx(load_model(model), output)
+    export_onnx(load_model(model), output, overwrite=overwrite)
     typer.echo(f"Wrote {output}", err=True)
 
 
@@ -782,7 +785,7 @@ def web(
     max_search_minutes: Annotated[
         float, typer.Option(min=0, help="Of one search; 0: no searches from the page.", rich_help_panel=LIMITS)
     ] = Limits.search_minutes,
-    device: DeviceOption = UpscaleConfig.device,
+    device: DeviceOption = DEFAULT_DEVICE,
 ) -> None:
     """Open a web page to enlarge, compare and search with, on this machine or for others.
 
@@ -905,16 +908,17 @@ def _is_given(ctx: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _load_upscaler(model: str | None, scale: int | None, config: UpscaleConfig) -> "tuple[Upscaler, str]":
+def _load_upscaler(model: str | None, scale: int | None, device: str, precision: str) -> "tuple[TiledUpscaler, str]":
     from trinas.errors import ModelError
-    from trinas.inference.tiled import Upscaler
-    from trinas.zoo.folder import default_model, load_model
+    from trinas.inference.tiled import TiledUpscaler
+    from trinas.zoo.bundled import default_model
+    from trinas.zoo.folder import load_model
 
     name = model or default_model(scale or DEFAULT_SCALE)
     loaded = load_model(name)
     if scale not in (None, loaded.scale):
         raise ModelError(f"{name} enlarges {loaded.scale} times, not {scale}; leave out --model or -s {scale}")
-    return Upscaler(loaded, config), name
+    return TiledUpscaler(loaded, device, precision), name
 
 
 class ImagesBar:
@@ -962,8 +966,12 @@ def _summary(outcomes: "Iterable[Outcome]") -> dict[str, list[dict[str, Any]]]:
     for outcome in outcomes:
         entry: dict[str, Any] = {"source": str(outcome.job.source), "result": str(outcome.job.result)}
         if outcome.state == "done":
-            stages = ("read_seconds", "enlarge_seconds", "write_seconds")
-            entry |= {stage: round(getattr(outcome, stage), 3) for stage in stages}
+            seconds = {
+                "read_seconds": outcome.read_seconds,
+                "enlarge_seconds": outcome.upscale_seconds,
+                "write_seconds": outcome.write_seconds,
+            }
+            entry |= {stage: round(value, 3) for stage, value in seconds.items()}
             entry["models"] = list(outcome.models)
             entry["notes"] = list(outcome.notes)
         else:
@@ -1007,12 +1015,19 @@ def _listed(paths: Sequence[Path | str]) -> str:
 
 
 def _print_estimates(
-    plan: "Plan", enlarger: "Enlarger", size: SizeConfig, save: SaveConfig, *, overwrite: bool, as_json: bool
+    plan: "Plan",
+    enlarger: "CascadeUpscaler",
+    size: SizeConfig,
+    save: SaveConfig,
+    options: UpscaleOptions,
+    *,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """What a run would do; exit code 1 if something would fail."""
     from trinas.inference.estimate import batch_memory_bytes, estimate_jobs
 
-    estimates = list(estimate_jobs(plan.jobs, enlarger, size, save, overwrite=overwrite))
+    estimates = list(estimate_jobs(plan.jobs, enlarger, size, save, options, overwrite=overwrite))
     rows: list[dict[str, Any]] = []
     for estimate in estimates:
         row: dict[str, Any] = {"source": str(estimate.job.source), "result": str(estimate.job.result)}
@@ -1070,7 +1085,10 @@ def _scale_of(model: str) -> int:
 
 
 def _leave_at_once(code: int) -> None:
-    """End without waiting for pictures that are being encoded: nothing of them is on the disk yet."""
+    """End without waiting for images that are being encoded; files that are only half written are deleted."""
+    from trinas.files import discard_unfinished_files
+
+    discard_unfinished_files()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -1115,14 +1133,14 @@ def _search_space(
     name: str, scale: int, config: "SearchConfig", trunk_width: int | None, cells: int | None, slots: int | None
 ) -> "SearchSpace":
     """The space that suits the budgets, with the sizes that are given put in; refuses budgets that nothing meets."""
-    from trinas.device import chosen_precision, pick_device
+    from trinas.device import pick_device, resolve_precision
     from trinas.networks.latency import spec_ms_per_mp
     from trinas.networks.space import SearchSpace
     from trinas.search.budgets import CostModel, check_possible, space_for
 
     def ms_per_mp(spec: "ArchSpec") -> float:
         device = pick_device(config.device)
-        precision = chosen_precision(config.precision, device, spec.trunk_width)
+        precision = resolve_precision(config.precision, device, spec.trunk_width)
         return spec_ms_per_mp(spec, device, precision)
 
     space = space_for(name, scale, config.budgets, ms_per_mp)
@@ -1254,7 +1272,7 @@ def _print_table(rows: list[list[str]], numbers: Container[int] = ()) -> None:
         typer.echo("  ".join(cells).rstrip())
 
 
-def _json_figures(figures: "Metrics | ImageMetrics") -> dict[str, float | None]:
+def _json_figures(figures: "FolderMetrics | ImageMetrics") -> dict[str, float | None]:
     """An exact result has an infinite PSNR, which JSON cannot say: null."""
     return {"psnr": figures.psnr if isfinite(figures.psnr) else None, "ssim": figures.ssim}
 

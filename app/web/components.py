@@ -8,8 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from trinas.config import DEFAULT_QUALITY, MAX_SCALE, SaveConfig, SizeConfig
-from trinas.inference.cascade import Enlarger
+from trinas.config import DEFAULT_QUALITY, MAX_SCALE, SaveConfig, SizeConfig, UpscaleOptions
+from trinas.inference.cascade import CascadeUpscaler
 
 from .service import Offer, Service, seconds_text
 
@@ -102,8 +102,8 @@ def label(offer: Offer, name: str, seconds_per_mp: float | None) -> str:
     parts = [name, offer.tier, f"{offer.cost.params / 1e3:,.0f}k parameters"]
     if offer.config.restores:
         parts[1] += ", for noise and compression"
-    if "Set5" in offer.config.figures:
-        parts.append(f"{offer.config.figures['Set5']['psnr']:.2f} dB")
+    if "Set5" in offer.config.metrics:
+        parts.append(f"{offer.config.metrics['Set5'].psnr:.2f} dB")
     if seconds_per_mp is not None:
         parts.append(f"{seconds_per_mp:.2f} s per megapixel")
     return " · ".join([*filter(None, parts), offer.licence])
@@ -158,7 +158,9 @@ def _amount(size: Any) -> Any:
     return gr.update(visible=False)
 
 
-def read_controls(service: Service, values: list[Any]) -> tuple[SizeConfig, SaveConfig, Enlarger]:
+def read_controls(
+    service: Service, values: list[Any]
+) -> tuple[SizeConfig, SaveConfig, CascadeUpscaler, UpscaleOptions]:
     """What the controls say.
 
     Raises:
@@ -180,7 +182,8 @@ def read_controls(service: Service, values: list[Any]) -> tuple[SizeConfig, Save
         background="white" if file_format == ".jpg" else None,
         strip_metadata=not keep_metadata,
     )
-    return service.size(**wishes), save, service.enlarger(model or None, strength, tta)
+    options = UpscaleOptions(strength, tta)
+    return service.size(**wishes), save, service.enlarger(model or None), options
 
 
 class TileProgress:
@@ -234,7 +237,7 @@ def models_table(service: Service) -> list[dict[str, object]]:
             "scale": offer.config.spec.scale,
             "params": offer.cost.params,
             "macs": offer.cost.macs,
-            "figures": offer.config.figures,
+            "figures": {test_set: metrics.model_dump() for test_set, metrics in offer.config.metrics.items()},
             "licence": offer.config.licence,
         }
         for name, offer in service.offers().items()

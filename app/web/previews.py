@@ -10,8 +10,8 @@ from PIL import Image as PillowImage
 from torch import Tensor
 
 from trinas.images.read_write import Image, in_srgb, read_image, rgb_of, to_levels, write_image
-from trinas.inference.cascade import resized
-from trinas.inference.compare import detailed_places
+from trinas.inference.cascade import resize_image
+from trinas.inference.compare import find_detailed_places
 
 PREVIEW_PX = 1600
 """Longest side of a copy."""
@@ -54,7 +54,7 @@ def pairs(picture: Path, result: Path, folder: Path, max_input_px: int, max_outp
     """
     low, high = (read_image(path, limit) for path, limit in ((picture, max_input_px), (result, max_output_px)))
     whole = _capped(high)
-    found = {"whole": Pair(_shown(resized(low, whole.size), folder, "bicubic"), _shown(whole, folder, "enlarged"))}
+    found = {"whole": Pair(_shown(resize_image(low, whole.size), folder, "bicubic"), _shown(whole, folder, "enlarged"))}
     if whole.size != high.size:
         found["detail"] = _detail(low, high, folder)
     return found
@@ -64,12 +64,13 @@ def _detail(low: Image, high: Image, folder: Path) -> Pair:
     """The most detailed piece; bicubic is of the pixels around it only."""
     factor = high.size[0] / low.size[0]
     side = max(1, min(round(DETAIL_PX / factor), *low.size))
-    y, x = detailed_places(rgb_of(low.pixels), side)[0]
+    y, x = find_detailed_places(rgb_of(low.pixels), side)[0]
     piece = replace(low, pixels=low.pixels[:, y : y + side, x : x + side])
     top, left, extent = round(y * factor), round(x * factor), round(side * factor)
     enlarged = replace(high, pixels=high.pixels[:, top : top + extent, left : left + extent])
     return Pair(
-        _shown(resized(piece, enlarged.size), folder, "bicubic-detail"), _shown(enlarged, folder, "enlarged-detail")
+        _shown(resize_image(piece, enlarged.size), folder, "bicubic-detail"),
+        _shown(enlarged, folder, "enlarged-detail"),
     )
 
 
@@ -113,7 +114,7 @@ def _capped(image: Image) -> Image:
 
 def _sized(image: Image, longest_px: int) -> Image:
     width, height = (max(1, round(side * longest_px / max(image.size))) for side in image.size)
-    return resized(image, (width, height))
+    return resize_image(image, (width, height))
 
 
 def _shown(image: Image, folder: Path, name: str) -> Path:

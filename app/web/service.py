@@ -16,18 +16,19 @@ from typing import IO
 
 import torch
 
-from trinas.config import SaveConfig, SizeConfig, UpscaleConfig
+from trinas.config import SaveConfig, SizeConfig, UpscaleOptions
 from trinas.errors import ImageError, ModelError, Stopped, TrinasError
 from trinas.files import HIDDEN
 from trinas.images.formats import is_image_file
 from trinas.images.read_write import Image
-from trinas.inference.batch import Job, Outcome, Plan, plan_jobs, run_jobs
-from trinas.inference.cascade import Enlarger
+from trinas.inference.batch import Outcome, run_jobs
+from trinas.inference.cascade import CascadeUpscaler
 from trinas.inference.estimate import estimate_jobs
-from trinas.inference.tiled import Upscaler
+from trinas.inference.plan import Job, Plan, plan_jobs
+from trinas.inference.tiled import DEFAULT_OPTIONS, TiledUpscaler
 from trinas.networks.cost import Cost, spec_cost
-from trinas.zoo.card import UNSPECIFIED
-from trinas.zoo.folder import ModelConfig, bundled_models, load_config, load_model
+from trinas.zoo.bundled import bundled_models
+from trinas.zoo.folder import UNSPECIFIED, ModelConfig, load_config, load_model
 
 from .limits import Limits
 
@@ -121,7 +122,7 @@ class Service:
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
         self._added: dict[str, tuple[str, str]] = {}  # name -> where its files are, and where it came from
-        self._enlarger = lru_cache(maxsize=8)(Enlarger)
+        self._enlarger = lru_cache(maxsize=8)(CascadeUpscaler)
         self._speeds: dict[str, float] = {}  # name -> seconds per megapixel of result
         self._timing = threading.Lock()
         self.measured = threading.Event()
@@ -193,7 +194,7 @@ class Service:
         return next((name for name, (other, _) in self._added.items() if other == where), where)
 
     def where(self, name: str | None) -> str | None:
-        """What `Enlarger` takes for a name on offer; nothing for nothing.
+        """What `CascadeUpscaler` takes for a name on offer; nothing for nothing.
 
         Raises:
             ModelError: the name is not on offer: a visitor must not try paths of this machine.
@@ -227,7 +228,7 @@ class Service:
             return self._speeds[name]
 
     def _measured_seconds_per_mp(self, name: str) -> float:
-        upscaler = Upscaler(load_model(self.where(name) or name), UpscaleConfig(device=self.device))
+        upscaler = TiledUpscaler(load_model(self.where(name) or name), self.device)
         noise = Image(torch.rand(3, TIMED_PX, TIMED_PX, generator=torch.Generator().manual_seed(0)))
         laps: list[float] = []
         while len(laps) < TIMED_RUNS and sum(lap < SETTLED * min(laps) for lap in laps) < SETTLED_RUNS:
@@ -238,13 +239,13 @@ class Service:
 
     # Enlarging
 
-    def enlarger(self, model: str | None, strength: float = 1.0, tta: bool = False) -> Enlarger:
+    def enlarger(self, model: str | None) -> CascadeUpscaler:
         """What enlarges with a model on offer, or with the bundled ones.
 
         Raises:
             ModelError: there is no such model, or it is damaged.
         """
-        return self._enlarger(self.where(model), UpscaleConfig(strength=strength, tta=tta, device=self.device))
+        return self._enlarger(self.where(model), self.device)
 
     def size(self, **wishes: float | int | None) -> SizeConfig:
         """A size within the limits.
@@ -257,14 +258,21 @@ class Service:
         except ValueError as error:
             raise ImageError(str(error)) from None
 
-    def preview(self, picture: Path, enlarger: Enlarger, size: SizeConfig, save: SaveConfig) -> Preview:
+    def preview(
+        self,
+        picture: Path,
+        enlarger: CascadeUpscaler,
+        size: SizeConfig,
+        save: SaveConfig,
+        options: UpscaleOptions = DEFAULT_OPTIONS,
+    ) -> Preview:
         """What a picture will come to, and how long it will take.
 
         Raises:
             ImageError: it cannot be enlarged.
         """
         plan = plan_jobs([picture], self.folder, size, save)
-        estimate = next(iter(estimate_jobs(plan.jobs, enlarger, size, save, overwrite=True)))
+        estimate = next(iter(estimate_jobs(plan.jobs, enlarger, size, save, options, overwrite=True)))
         if estimate.work is None:
             raise ImageError(shown(estimate.problem, picture.parent))
         work = estimate.work
@@ -275,10 +283,11 @@ class Service:
         session: Session,
         stop: threading.Event,
         picture: Path,
-        enlarger: Enlarger,
+        enlarger: CascadeUpscaler,
         size: SizeConfig,
         save: SaveConfig,
         on_tile: Callable[[int, float], None] = lambda number, share: None,
+        options: UpscaleOptions = DEFAULT_OPTIONS,
     ) -> Outcome:
         """Enlarge one picture into the visitor's folder, as the command line does.
 
@@ -291,7 +300,7 @@ class Service:
         folder = session.new_folder()
         plan = plan_jobs([picture], folder, size, save)
         try:
-            outcome = next(iter(self.run(session, stop, plan.jobs, enlarger, size, save, on_tile)))
+            outcome = next(iter(self.run(session, stop, plan.jobs, enlarger, size, save, on_tile, options)))
         except Stopped:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -304,10 +313,11 @@ class Service:
         session: Session,
         stop: threading.Event,
         jobs: Sequence[Job],
-        enlarger: Enlarger,
+        enlarger: CascadeUpscaler,
         size: SizeConfig,
         save: SaveConfig,
         on_tile: Callable[[int, float], None] = lambda number, share: None,
+        options: UpscaleOptions = DEFAULT_OPTIONS,
     ) -> Iterator[Outcome]:
         """`run_jobs` for a visitor, ended within a tile or a picture by a wish to stop, or by the limit of time.
 
@@ -323,7 +333,7 @@ class Service:
         def checked_outcomes() -> Iterator[Outcome]:
             """Where pictures are only reduced, or fail, there are no tiles."""
             check()
-            for outcome in run_jobs(jobs, enlarger, size, save, on_tile=on_checked_tile):
+            for outcome in run_jobs(jobs, enlarger, size, save, options, on_tile=on_checked_tile):
                 yield outcome
                 check()
 

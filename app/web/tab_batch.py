@@ -61,7 +61,7 @@ def batch_tab(service: Service, picker: Picker) -> None:
         """The table as it fills, words, and in the end the archive."""
         session = service.session(request.session_hash)
         try:
-            size, save, enlarger = read_controls(service, list(values))
+            size, save, enlarger, options = read_controls(service, list(values))
             folder = service.unpack(session, [Path(path) for path in paths])
             results = session.new_folder()
             plan = plan_batch(folder, results, size, save)
@@ -82,7 +82,8 @@ def batch_tab(service: Service, picker: Picker) -> None:
             progressed(number, share)
 
         try:
-            for outcome in service.run(session, session.stop(JOB), plan.jobs, enlarger, size, save, on_tile):
+            stop = session.stop(JOB)
+            for outcome in service.run(session, stop, plan.jobs, enlarger, size, save, on_tile, options):
                 rows[len(outcomes)][1:] = _told(outcome, folder, results)
                 outcomes.append(outcome)
                 yield table(HEADERS, rows), gr.update(), gr.update()
@@ -115,6 +116,6 @@ def _told(outcome: Outcome, folder: Path, results: Path) -> list[str]:
     if outcome.state != "done":
         reason = shown(outcome.reason, folder, results)
         return [SIGNS["failed"], reason.removeprefix(f"{outcome.job.source.relative_to(folder)}: ")]
-    seconds = outcome.read_seconds + outcome.enlarge_seconds + outcome.write_seconds
+    seconds = outcome.read_seconds + outcome.upscale_seconds + outcome.write_seconds
     name, size = outcome.job.result.relative_to(results), bytes_text(outcome.job.result.stat().st_size)
     return [SIGNS["done"], "; ".join([f"{name}, {size}, {seconds_text(seconds)}", *outcome.notes])]

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trinas.config import UpscaleConfig
 from trinas.errors import ImageError, Stopped, TrinasError
 from trinas.images.read_write import Image, flattened, in_srgb, read_image, read_rgb8, rgb_of, to_levels
-from trinas.inference.compare import detailed_places, enlarged_place
-from trinas.inference.tiled import Upscaler, resize
+from trinas.inference.compare import find_detailed_places, upscale_place
+from trinas.inference.tensors import resize
+from trinas.inference.tiled import TiledUpscaler
 from trinas.training.metrics import psnr_y, ssim_y, upscale_bicubic
 from trinas.zoo.folder import load_model
 
@@ -82,7 +82,7 @@ def compare_tab(service: Service, picker: Picker) -> None:
         try:
             image = _displayed(Path(path), service.limits.input_px)
             side = min(side, *image.size)
-            y, x = where or detailed_places(image.pixels, side)[0]
+            y, x = where or find_detailed_places(image.pixels, side)[0]
             where = (max(0, min(y, image.size[1] - side)), max(0, min(x, image.size[0] - side)))
             columns = _columns(service, image, where, side, wish, names, known)
         except TrinasError as error:
@@ -171,12 +171,12 @@ def _columns(
     megapixels = width * height / 1e6
     for name in names:
         model = load_model(service.where(name) or name)
-        upscaler = Upscaler(model, UpscaleConfig(device=service.device))
+        upscaler = TiledUpscaler(model, service.device)
 
-        def enlarge(part: Tensor, upscaler: Upscaler = upscaler) -> Tensor:
+        def enlarge(part: Tensor, upscaler: TiledUpscaler = upscaler) -> Tensor:
             return upscaler(Image(part)).pixels
 
-        crop = enlarged_place(enlarge, image.pixels, place, side, model.config.spec)
+        crop = upscale_place(enlarge, image.pixels, place, side, model.config.spec)
         seconds = service.seconds_per_mp(name)
         details = [
             f"{service.offers()[name].cost.params:,} parameters",
@@ -223,11 +223,11 @@ def _measured(
     check = service.checked(session, session.stop(JOB))
     ways: dict[str, Any] = {"bicubic": partial(upscale_bicubic, scale=scale)}
     for name in names:
-        upscaler = Upscaler(load_model(service.where(name) or name), UpscaleConfig(device=service.device))
+        upscaler = TiledUpscaler(load_model(service.where(name) or name), service.device)
 
-        def enlarge(pixels: Any, upscaler: Upscaler = upscaler) -> Any:
+        def enlarge(pixels: Any, upscaler: TiledUpscaler = upscaler) -> Any:
             tensor = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
-            return to_levels(upscaler(Image(tensor), lambda done, total: check()).pixels, 8)
+            return to_levels(upscaler(Image(tensor), on_tile=lambda done, total: check()).pixels, 8)
 
         ways[name] = enlarge
     found = {}

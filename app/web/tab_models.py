@@ -12,7 +12,7 @@ import gradio as gr
 
 from trinas.config import TEST_SETS
 from trinas.errors import ModelError, TrinasError
-from trinas.zoo.folder import DEFAULT_MODELS, find_hub_model
+from trinas.zoo.bundled import DEFAULT_MODELS, find_hub_model
 from trinas.zoo.hub import is_hub_id
 
 from .components import PRIVATE, Picker, note, table
@@ -98,8 +98,8 @@ def models_list(offers: dict[str, Offer], speeds: dict[str, float]) -> str:
     """The table of all models, as HTML."""
     rows = []
     for name, offer in offers.items():
-        figures = offer.config.figures
-        psnr = [f"{figures[test]['psnr']:.2f}" if test in figures else "" for test in TEST_SETS]
+        metrics = offer.config.metrics
+        psnr = [f"{metrics[test].psnr:.2f}" if test in metrics else "" for test in TEST_SETS]
         speed = f"{speeds[name]:.2f}" if name in speeds else "…"
         made_for = "noise, compression" if offer.config.restores else "clean pictures"
         star = " *" if name in DEFAULT_MODELS.values() else ""
@@ -124,18 +124,18 @@ def trade_off(offers: dict[str, Offer], speeds: dict[str, float]) -> str:
 
     Only models that were measured on the test set are shown.
     """
-    timed = all(name in speeds for name, offer in offers.items() if PLOTTED in offer.config.figures)
+    timed = all(name in speeds for name, offer in offers.items() if PLOTTED in offer.config.metrics)
     panels = ""
     for scale in sorted({offer.config.spec.scale for offer in offers.values()}):
         points = [
             Point(
                 name.removeprefix("trinas-").removesuffix(f"-x{scale}"),
                 speeds[name] if timed else offer.cost.params,
-                offer.config.figures[PLOTTED]["psnr"],
+                offer.config.metrics[PLOTTED].psnr,
                 offer.config.restores,
             )
             for name, offer in offers.items()
-            if PLOTTED in offer.config.figures and offer.config.spec.scale == scale
+            if PLOTTED in offer.config.metrics and offer.config.spec.scale == scale
         ]
         if points:
             unit = "seconds per megapixel here" if timed else "parameters"

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from trinas.config import Budgets
-from trinas.device import chosen_precision, pick_device
+from trinas.device import pick_device, resolve_precision
 from trinas.errors import ModelError, TrinasError
 from trinas.images.read_write import read_header
 from trinas.networks.latency import spec_ms_per_mp
@@ -240,6 +240,6 @@ def _ms_per_mp(device_name: str) -> Any:
     device = pick_device(device_name)
 
     def measured(spec: ArchSpec) -> float:
-        return spec_ms_per_mp(spec, device, chosen_precision("auto", device, spec.trunk_width))
+        return spec_ms_per_mp(spec, device, resolve_precision("auto", device, spec.trunk_width))
 
     return measured

@@ -75,8 +75,8 @@ def upscale_tab(service: Service, picker: Picker) -> None:
         if not path:
             return note(EMPTY), gr.update(interactive=False)
         try:
-            size, save, enlarger = read_controls(service, list(values))
-            found = service.preview(Path(path), enlarger, size, save)
+            size, save, enlarger, options = read_controls(service, list(values))
+            found = service.preview(Path(path), enlarger, size, save, options)
         except TrinasError as error:
             return note(escaped(error), "bad"), gr.update(interactive=False)
         rows = {"Picture": pixels_text(found.size), "Result": pixels_text(found.result)}
@@ -109,7 +109,7 @@ def upscale_tab(service: Service, picker: Picker) -> None:
         same = gr.update()
         session = service.session(request.session_hash)
         try:
-            size, save, enlarger = read_controls(service, list(values))
+            size, save, enlarger, options = read_controls(service, list(values))
             outcome = service.upscale(
                 session,
                 session.stop(JOB),
@@ -118,6 +118,7 @@ def upscale_tab(service: Service, picker: Picker) -> None:
                 size,
                 save,
                 TileProgress(progress, [Path(path).name]),
+                options,
             )
         except Stopped as stopped:
             return *(same,) * 5, note(escaped(stopped)), same
@@ -130,7 +131,7 @@ def upscale_tab(service: Service, picker: Picker) -> None:
         except TrinasError as error:  # the file is there all the same
             found = {}
             notes.append(f"it cannot be shown here ({shown(str(error), Path(path).parent, result.parent)})")
-        seconds = outcome.read_seconds + outcome.enlarge_seconds + outcome.write_seconds
+        seconds = outcome.read_seconds + outcome.upscale_seconds + outcome.write_seconds
         words = f"{escaped(result.name)}, {bytes_text(result.stat().st_size)}, done in {seconds_text(seconds)}"
         words += "".join(f"<br>Note: {escaped(text)}" for text in notes)
         paths = {name: (str(pair.before), str(pair.after)) for name, pair in found.items()}
@@ -186,5 +187,5 @@ def _details(service: Service, name: str) -> list[str]:
     """What there is to know of a model on offer."""
     offer = service.offers()[name]
     details = [f"{offer.tier}: {offer.cost.params:,} parameters"]
-    details += [f"{figures['psnr']:.2f} dB on {test}" for test, figures in list(offer.config.figures.items())[:1]]
+    details += [f"{metrics.psnr:.2f} dB on {test}" for test, metrics in list(offer.config.metrics.items())[:1]]
     return [*details, f"{service.seconds_per_mp(name):.2f} s per megapixel here", offer.licence]

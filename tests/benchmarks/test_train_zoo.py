@@ -20,7 +20,7 @@ from trinas.errors import ModelError, RunError
 from trinas.networks.network import Network
 from trinas.training.data import GENERATED_SIDE_PX, check_sizes
 from trinas.training.state import STATE_FILE
-from trinas.zoo.folder import ModelConfig, load_config, save_model
+from trinas.zoo.folder import ModelConfig, TrainingRecord, load_config, save_model
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -128,13 +128,13 @@ def test_only_what_validates_better_is_bundled_and_its_data_are_described(data, 
     spec = TASK.start
     for name in ("fresh", "same"):
         training = {"data": ["t91"], "config": {}, "started_from": {"data": ["t91"], "steps": 3}}
-        save_model(tmp_path / name, Network(spec), ModelConfig(name, spec, "unspecified", training))
+        save_model(tmp_path / name, Network(spec), ModelConfig(name, spec, "unspecified", TrainingRecord(**training)))
     better, words = bundle.bundle(tmp_path / "fresh", "model", images, models)
     assert better
     assert "validation" in words
     written = load_config(str(models / "model"))
     assert (written.name, written.licence) == ("model", "Apache-2.0")
-    assert written.training["data"] == written.training["started_from"]["data"] == [bundle.DATA_SETS["t91"]]
+    assert written.training.data == written.training.started_from.data == [bundle.DATA_SETS["t91"]]
     before = (models / "model/config.json").read_bytes()
     better, words = bundle.bundle(tmp_path / "same", "model", images, models)
     assert not better
@@ -171,7 +171,9 @@ def test_the_queue_is_sound():
         if isinstance(task.start, str):
             config = load_config(task.start)
             assert config.spec.family == "edge"
-            bundle.describe_data(config.training, Path("run"))  # or nothing that goes on from it could be bundled
+            bundle.describe_data(
+                config.training.to_dict(), Path("run")
+            )  # or nothing that goes on from it could be bundled
         else:
             assert task.start.scale == task.scale
 

@@ -23,7 +23,8 @@ from support.images import generated_photograph
 from trinas.config import FINETUNE_LEARNING_RATE, TrainConfig
 from trinas.errors import TrinasError
 from trinas.images.formats import FORMAT_NAMES
-from trinas.zoo.folder import DEFAULT_MODELS, load_model
+from trinas.zoo.bundled import DEFAULT_MODELS
+from trinas.zoo.folder import load_model
 
 
 def run(*arguments):
@@ -86,7 +87,7 @@ def test_results_are_the_library_s(photos, tmp_path, tiny_model_dir):
     import trinas
 
     run(photos / "logo.png", "-o", tmp_path, "--model", tiny_model_dir, "--precision", "fp32")
-    upscaler = trinas.Upscaler(load_model(str(tiny_model_dir)), trinas.UpscaleConfig(precision="fp32"))
+    upscaler = trinas.Upscaler(load_model(str(tiny_model_dir)), precision="fp32")
     trinas.write_image(tmp_path / "library.png", upscaler(trinas.read_image(photos / "logo.png")))
     assert (tmp_path / "logo_x2.png").read_bytes() == (tmp_path / "library.png").read_bytes()
 

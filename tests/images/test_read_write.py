@@ -13,7 +13,7 @@ from PIL import ImageCms, ImageFilter, ImageOps, PngImagePlugin
 
 from support.icc_profiles import gray_profile, rgb_profile
 from support.images import generated_photograph
-from trinas.config import SaveConfig, SizeConfig, UpscaleConfig
+from trinas.config import SaveConfig, SizeConfig
 from trinas.errors import ImageError
 from trinas.images.colour import srgb_profile, to_srgb
 from trinas.images.metadata import Metadata
@@ -26,8 +26,9 @@ from trinas.images.read_write import (
     to_levels,
     write_image,
 )
-from trinas.inference.batch import plan_jobs, run_jobs
-from trinas.inference.cascade import Enlarger
+from trinas.inference.batch import run_jobs
+from trinas.inference.cascade import CascadeUpscaler
+from trinas.inference.plan import plan_jobs
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -438,7 +439,7 @@ def test_a_turn_told_behind_the_pixels_is_still_made(tmp_path):
     end = start + 12 + int.from_bytes(content[start : start + 4], "big")
     (tmp_path / "late.png").write_bytes(content[:start] + content[end:-12] + content[start:end] + content[-12:])
     assert read_image(tmp_path / "late.png").size == (24, 36)
-    enlarger = Enlarger("trinas-xs-x2", UpscaleConfig(device="cpu", precision="fp32"))
+    enlarger = CascadeUpscaler("trinas-xs-x2", "cpu", "fp32")
     size, save = SizeConfig(scale=2), SaveConfig()
     for name in ("early", "late"):
         (outcome,) = run_jobs(plan_jobs([tmp_path / f"{name}.png"], tmp_path, size, save).jobs, enlarger, size, save)

@@ -5,11 +5,13 @@ import pytest
 from PIL import Image as PillowImage
 
 from support.images import generated_photograph
-from trinas.config import SaveConfig, SizeConfig, UpscaleConfig
+from trinas.config import SaveConfig, SizeConfig
 from trinas.errors import UpscaleError
+from trinas.images.read import ImageFile
 from trinas.inference import batch
-from trinas.inference.batch import plan_jobs, run_jobs
-from trinas.inference.cascade import Enlarger
+from trinas.inference.batch import run_jobs
+from trinas.inference.cascade import CascadeUpscaler
+from trinas.inference.plan import plan_jobs
 
 SIZE, SAVE = SizeConfig(scale=2), SaveConfig()
 
@@ -24,33 +26,33 @@ def photos(tmp_path):
 
 
 @pytest.fixture
-def enlarger(tiny_model_dir):
-    return Enlarger(str(tiny_model_dir), UpscaleConfig(device="cpu", precision="fp32"))
+def upscaler(tiny_model_dir):
+    return CascadeUpscaler(str(tiny_model_dir), "cpu", "fp32")
 
 
-def test_outcomes_come_in_order(photos, tmp_path, enlarger):
+def test_outcomes_come_in_order(photos, tmp_path, upscaler):
     (photos / "3.png").write_bytes(b"")
     jobs = plan_jobs([photos], tmp_path / "out", SIZE, SAVE).jobs
-    outcomes = list(run_jobs(jobs, enlarger, SIZE, SAVE))
+    outcomes = list(run_jobs(jobs, upscaler, SIZE, SAVE))
     assert [outcome.job for outcome in outcomes] == jobs
     assert [outcome.state for outcome in outcomes] == ["done"] * 3 + ["failed"] + ["done"] * 4
 
 
-def test_nothing_to_do_is_no_outcome(enlarger):
-    assert list(run_jobs([], enlarger, SIZE, SAVE)) == []
+def test_nothing_to_do_is_no_outcome(upscaler):
+    assert list(run_jobs([], upscaler, SIZE, SAVE)) == []
 
 
-def test_only_a_few_pictures_are_in_memory_at_once(photos, tmp_path, enlarger, monkeypatch):
+def test_only_a_few_images_are_in_memory_at_once(photos, tmp_path, upscaler, monkeypatch):
     """However slow writing is, reading does not run ahead."""
     alive, most, lock = 0, 0, threading.Lock()
-    read, write = batch.read_image, batch.write_image
+    read, write = ImageFile.read, batch.write_image
 
-    def counted_read(*arguments):
+    def counted_read(file):
         nonlocal alive, most
         with lock:
             alive += 1
             most = max(most, alive)
-        return read(*arguments)
+        return read(file)
 
     def slow_write(*arguments):
         nonlocal alive
@@ -59,14 +61,14 @@ def test_only_a_few_pictures_are_in_memory_at_once(photos, tmp_path, enlarger, m
             alive -= 1
         return write(*arguments)
 
-    monkeypatch.setattr(batch, "read_image", counted_read)
+    monkeypatch.setattr(ImageFile, "read", counted_read)
     monkeypatch.setattr(batch, "write_image", slow_write)
     jobs = plan_jobs([photos], tmp_path / "out", SIZE, SAVE).jobs
-    assert all(outcome.state == "done" for outcome in run_jobs(jobs, enlarger, SIZE, SAVE))
-    assert 1 < most <= batch.WRITERS + 3, "those being written, one being enlarged, one read ahead"
+    assert all(outcome.state == "done" for outcome in run_jobs(jobs, upscaler, SIZE, SAVE))
+    assert 1 < most <= batch.WRITERS + 3, "those being written, one being upscaled, one read ahead"
 
 
-def test_large_results_are_made_one_at_a_time(photos, tmp_path, enlarger, monkeypatch):
+def test_large_results_are_made_one_at_a_time(photos, tmp_path, upscaler, monkeypatch):
     monkeypatch.setattr(batch, "LARGE_PX", 100)
     events = []
     write = batch.write_image
@@ -79,27 +81,26 @@ def test_large_results_are_made_one_at_a_time(photos, tmp_path, enlarger, monkey
         return notes
 
     class Watched:
-        def passes(self, *arguments):
-            return enlarger.passes(*arguments)
+        choose_passes = upscaler.choose_passes
 
-        def enlarge(self, *arguments):
-            events.append("enlarge")
-            return enlarger.enlarge(*arguments)
+        def upscale(self, *arguments):
+            events.append("upscale")
+            return upscaler.upscale(*arguments)
 
     monkeypatch.setattr(batch, "write_image", slow_write)
     jobs = plan_jobs([photos], tmp_path / "out", SIZE, SAVE).jobs
     list(run_jobs(jobs, Watched(), SIZE, SAVE))
-    assert events == ["enlarge", "write", "written"] * 8
+    assert events == ["upscale", "write", "written"] * 8
 
 
-def test_a_failed_picture_is_reported_and_never_written(photos, tmp_path, enlarger):
+def test_a_failed_image_is_reported_and_never_written(photos, tmp_path, upscaler):
     class Failing:
-        passes = enlarger.passes
+        choose_passes = upscaler.choose_passes
 
-        def enlarge(self, image, size, on_tile):
+        def upscale(self, image, size, options, on_tile):
             if (image.pixels[:, 0, 0] * 255).round().tolist() == first:
                 raise UpscaleError("the network's result differs in colour")
-            return enlarger.enlarge(image, size, on_tile)
+            return upscaler.upscale(image, size, options, on_tile)
 
     first = generated_photograph(16, 20, 2)[0, 0].tolist()
     jobs = plan_jobs([photos], tmp_path / "out", SIZE, SAVE).jobs
@@ -111,7 +112,7 @@ def test_a_failed_picture_is_reported_and_never_written(photos, tmp_path, enlarg
         assert not outcome.job.result.exists()
 
 
-def test_too_little_memory_for_one_picture_does_not_stop_the_others(photos, tmp_path, enlarger, monkeypatch):
+def test_too_little_memory_for_one_image_does_not_stop_the_others(photos, tmp_path, upscaler, monkeypatch):
     write = batch.write_image
 
     def write_or_fail(path, *arguments):
@@ -121,14 +122,14 @@ def test_too_little_memory_for_one_picture_does_not_stop_the_others(photos, tmp_
 
     monkeypatch.setattr(batch, "write_image", write_or_fail)
     jobs = plan_jobs([photos], tmp_path / "out", SIZE, SAVE).jobs
-    outcomes = list(run_jobs(jobs, enlarger, SIZE, SAVE))
+    outcomes = list(run_jobs(jobs, upscaler, SIZE, SAVE))
     (failed,) = [outcome for outcome in outcomes if outcome.state == "failed"]
-    assert failed.reason == f"{photos / '4.png'}: memory is too small for this picture"
+    assert failed.reason == f"{photos / '4.png'}: memory is too small for this image"
 
 
-def test_closing_ends_the_work(photos, tmp_path, enlarger):
+def test_closing_ends_the_work(photos, tmp_path, upscaler):
     jobs = plan_jobs([photos], tmp_path / "out", SIZE, SAVE).jobs
-    outcomes = run_jobs(jobs, enlarger, SIZE, SAVE)
+    outcomes = run_jobs(jobs, upscaler, SIZE, SAVE)
     next(outcomes)
     outcomes.close()
     seen = -1
@@ -137,12 +138,12 @@ def test_closing_ends_the_work(photos, tmp_path, enlarger):
     assert seen <= 1 + batch.WRITERS + 1
 
 
-def test_results_of_an_earlier_run_are_left_out(photos, tmp_path, enlarger):
+def test_results_of_an_earlier_run_are_left_out(photos, tmp_path, upscaler):
     out = photos / "upscaled"
     first = plan_jobs([photos], out, SIZE, SAVE, recursive=True)
-    list(run_jobs(first.jobs, enlarger, SIZE, SAVE))
+    list(run_jobs(first.jobs, upscaler, SIZE, SAVE))
     second = plan_jobs([photos], out, SIZE, SAVE, recursive=True)
     assert [job.source for job in second.jobs] == [job.source for job in first.jobs]
     assert second.left_out == [], "the folder of results is not even looked into"
     named = plan_jobs([out / "0_x2.png"], out, SIZE, SAVE)
-    assert named.jobs[0].result == out / "0_x2_x2.png", "who names a file wants it"
+    assert named.jobs[0].result == out / "0_x2_x2.png", "a file that is named is upscaled"

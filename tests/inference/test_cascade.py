@@ -5,14 +5,19 @@ import pytest
 import torch
 from PIL import Image as PillowImage
 
-from trinas.config import UpscaleConfig
+from trinas.config import UpscaleOptions
 from trinas.errors import UpscaleError
 from trinas.images.read_write import Image, read_image
-from trinas.inference.cascade import NOT_SMOOTHED, Enlarger, resized
-from trinas.inference.tiled import resize
-from trinas.zoo.folder import PHOTO_MAX_JPEG_QUALITY, load_model
+from trinas.inference.cascade import RESTORATION_FAILED, CascadeUpscaler, resize_image
+from trinas.inference.tensors import resize
+from trinas.zoo.bundled import RESTORATION_MAX_JPEG_QUALITY
+from trinas.zoo.folder import load_model
 
-CPU = UpscaleConfig(tile_px=16, device="cpu", precision="fp32")
+SMALL_TILES = UpscaleOptions(tile_px=16)
+
+
+def upscaler_of(name=None):
+    return CascadeUpscaler(name, "cpu", "fp32")
 
 
 def smooth(channels, height, width):
@@ -21,25 +26,25 @@ def smooth(channels, height, width):
     )
 
 
-def models_of(enlarger, factor, jpeg_quality=None):
-    """Names of the networks for a picture of 30x20."""
+def models_of(upscaler, factor, jpeg_quality=None):
+    """Names of the networks for an image of 30x20."""
     size = (round(30 * factor), round(20 * factor))
-    return [step.model for step in enlarger.passes(30, 20, size, jpeg_quality)]
+    return [step.model for step in upscaler.choose_passes(30, 20, size, jpeg_quality)]
 
 
 def test_networks_follow_each_other_and_one_resize_comes_last():
-    enlarger = Enlarger(None, CPU)
+    upscaler = upscaler_of()
     image = smooth(3, 20, 30)
-    twice = enlarger.upscaler("trinas-xs-x3")(enlarger.upscaler("trinas-xs-x2")(image))
+    twice = upscaler.load_upscaler("trinas-xs-x3")(upscaler.load_upscaler("trinas-xs-x2")(image))
     expected = resize(twice.pixels, 100, 150)
-    assert models_of(enlarger, 5) == ["trinas-xs-x2", "trinas-xs-x3"]
-    torch.testing.assert_close(enlarger(image, (150, 100)).pixels, expected)
+    assert models_of(upscaler, 5) == ["trinas-xs-x2", "trinas-xs-x3"]
+    torch.testing.assert_close(upscaler(image, (150, 100)).pixels, expected)
 
 
 def test_a_native_scale_is_left_as_the_network_made_it():
-    enlarger = Enlarger("trinas-xs-x4", CPU)
+    upscaler = upscaler_of("trinas-xs-x4")
     image = smooth(4, 20, 30)
-    torch.testing.assert_close(enlarger(image, (120, 80)).pixels, enlarger.upscaler("trinas-xs-x4")(image).pixels)
+    torch.testing.assert_close(upscaler(image, (120, 80)).pixels, upscaler.load_upscaler("trinas-xs-x4")(image).pixels)
 
 
 @pytest.mark.parametrize(
@@ -58,73 +63,73 @@ def test_a_native_scale_is_left_as_the_network_made_it():
         (16, ["trinas-s-photo-x4", "trinas-xs-x4"]),
     ],
 )
-def test_a_compressed_jpeg_meets_a_network_that_smooths_first_and_usual_ones_then(factor, expected):
-    assert models_of(Enlarger(None, CPU), factor, PHOTO_MAX_JPEG_QUALITY) == expected
+def test_a_compressed_jpeg_goes_through_a_restoration_model_first(factor, expected):
+    assert models_of(upscaler_of(), factor, RESTORATION_MAX_JPEG_QUALITY) == expected
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.5, 2, 3, 4, 8, 16])
-@pytest.mark.parametrize("quality", [PHOTO_MAX_JPEG_QUALITY + 1, 100, None])
-def test_a_jpeg_that_is_hardly_compressed_is_like_any_other_picture(factor, quality):
-    passes = Enlarger(None, CPU).passes(30, 20, (round(30 * factor), round(20 * factor)), quality)
-    assert passes == Enlarger(None, CPU).passes(30, 20, (round(30 * factor), round(20 * factor)))
-    assert not any(step.smooths for step in passes)
+@pytest.mark.parametrize("quality", [RESTORATION_MAX_JPEG_QUALITY + 1, 100, None])
+def test_a_jpeg_that_is_hardly_compressed_is_like_any_other_image(factor, quality):
+    passes = upscaler_of().choose_passes(30, 20, (round(30 * factor), round(20 * factor)), quality)
+    assert passes == upscaler_of().choose_passes(30, 20, (round(30 * factor), round(20 * factor)))
+    assert not any(step.restores for step in passes)
 
 
 @pytest.mark.parametrize("name", ["trinas-xs-x4", "trinas-s-photo-x4"])
-def test_who_names_a_model_gets_it(name):
+def test_a_model_that_is_named_is_the_only_one(name):
     image = replace(smooth(3, 20, 30), jpeg_quality=1)
-    enlarger = Enlarger(name, CPU)
-    (step,) = enlarger.passes(30, 20, (90, 60), 1)
-    assert (step.model, step.smooths) == (name, False)
+    upscaler = upscaler_of(name)
+    (step,) = upscaler.choose_passes(30, 20, (90, 60), 1)
+    assert (step.model, step.restores) == (name, False)
     torch.testing.assert_close(
-        enlarger(image, (90, 60)).pixels, resize(enlarger.upscaler(name)(image).pixels, 60, 90), rtol=0, atol=0
+        upscaler(image, (90, 60)).pixels, resize(upscaler.load_upscaler(name)(image).pixels, 60, 90), rtol=0, atol=0
     )
 
 
-def test_the_quality_of_a_picture_decides_and_no_result_has_one():
+def test_the_jpeg_quality_decides_and_no_result_has_one():
     image = smooth(3, 20, 30)
-    enlarger = Enlarger(None, CPU)
-    compressed = enlarger(replace(image, jpeg_quality=1), (120, 80))
-    expected = enlarger.upscaler("trinas-s-photo-x4")(image)
+    upscaler = upscaler_of()
+    compressed = upscaler(replace(image, jpeg_quality=1), (120, 80))
+    expected = upscaler.load_upscaler("trinas-s-photo-x4")(image)
     torch.testing.assert_close(compressed.pixels, expected.pixels, rtol=0, atol=0)
-    assert (enlarger(image, (120, 80)).pixels != compressed.pixels).any()
-    assert compressed.jpeg_quality is None, "enlarged again, it is a clean picture"
-    assert resized(replace(image, jpeg_quality=1), (15, 10)).jpeg_quality is None
+    assert (upscaler(image, (120, 80)).pixels != compressed.pixels).any()
+    assert compressed.jpeg_quality is None, "upscaled again, it is a clean image"
+    assert resize_image(replace(image, jpeg_quality=1), (15, 10)).jpeg_quality is None
 
 
-def test_a_pattern_that_is_taken_for_compression_is_enlarged_by_the_usual_network(tmp_path):
-    """Stripes of single pixels: the network against compression makes them gray, and is refused."""
+def test_a_pattern_that_is_taken_for_compression_is_upscaled_by_the_usual_model(tmp_path):
+    """Stripes of single pixels: the restoration model makes them gray, and is refused."""
     stripes = np.zeros((40, 60, 3), np.uint8)
     stripes[:, ::2] = 255
     PillowImage.fromarray(stripes).save(tmp_path / "stripes.jpg", quality=50)
     image = read_image(tmp_path / "stripes.jpg")
     with pytest.raises(UpscaleError, match="try another model"):
-        Enlarger("trinas-s-photo-x4", CPU)(image, (240, 160))
-    enlarger = Enlarger(None, CPU)
-    result, passes = enlarger.enlarge(image, (240, 160))
-    assert [(step.model, step.smooths) for step in passes] == [("trinas-xs-x4", False)]
-    assert result.notes == (NOT_SMOOTHED,)
-    torch.testing.assert_close(result.pixels, enlarger.upscaler("trinas-xs-x4")(image).pixels, rtol=0, atol=0)
+        upscaler_of("trinas-s-photo-x4")(image, (240, 160))
+    upscaler = upscaler_of()
+    result, passes = upscaler.upscale(image, (240, 160))
+    assert [(step.model, step.restores) for step in passes] == [("trinas-xs-x4", False)]
+    assert result.notes == (RESTORATION_FAILED,)
+    torch.testing.assert_close(result.pixels, upscaler.load_upscaler("trinas-xs-x4")(image).pixels, rtol=0, atol=0)
 
 
 def test_each_network_is_loaded_once(monkeypatch):
     loaded = []
     monkeypatch.setattr("trinas.inference.cascade.load_model", lambda name: loaded.append(name) or load_model(name))
-    enlarger = Enlarger(None, CPU)
+    upscaler = upscaler_of()
     for _ in range(2):
         for quality in (1, 100, None):
-            enlarger(replace(smooth(3, 8, 8), jpeg_quality=quality), (64, 64))
+            upscaler(replace(smooth(3, 8, 8), jpeg_quality=quality), (64, 64))
     assert sorted(loaded) == ["trinas-s-photo-x2", "trinas-xs-x2", "trinas-xs-x4"]
 
 
-def test_a_size_of_its_own_leaves_a_picture_as_it_is():
+def test_its_own_size_leaves_an_image_as_it_is():
     image = smooth(3, 20, 30)
-    assert Enlarger(None, CPU)(image, (30, 20)) is image
+    assert upscaler_of()(image, (30, 20)) is image
 
 
 def test_a_smaller_size_needs_no_network():
     image = smooth(3, 20, 30)
-    torch.testing.assert_close(Enlarger(None, CPU)(image, (15, 10)).pixels, resize(image.pixels, 10, 15))
+    torch.testing.assert_close(upscaler_of()(image, (15, 10)).pixels, resize(image.pixels, 10, 15))
 
 
 def test_colour_under_transparency_does_not_shine_through():
@@ -132,7 +137,7 @@ def test_colour_under_transparency_does_not_shine_through():
     pixels[0] = 1  # red, unseen
     pixels[:, 10:30, 10:30] = torch.tensor([0.0, 0, 1, 1]).view(4, 1, 1)
     for size in ((70, 70), (23, 23)):
-        result = Enlarger(None, CPU)(Image(pixels), size).pixels
+        result = upscaler_of()(Image(pixels), size).pixels
         seen = result[3] > 0.02
         assert result[0][seen].max() < 0.1, "no red"
         assert result[2][seen].min() > 0.9, "all blue"
@@ -146,12 +151,12 @@ def test_too_little_memory_is_one_clear_error(monkeypatch, error):
         raise error
 
     monkeypatch.setattr("trinas.inference.tiled.tile_grid", failing)
-    with pytest.raises(UpscaleError, match="memory is too small for this picture; a smaller --tile or -s takes less"):
-        Enlarger(None, CPU)(smooth(3, 20, 30), (60, 40))
+    with pytest.raises(UpscaleError, match="memory is too small for this image; a smaller --tile or -s takes less"):
+        upscaler_of()(smooth(3, 20, 30), (60, 40))
 
 
 def test_progress_counts_the_tiles_of_all_passes():
     seen = []
-    Enlarger(None, CPU)(smooth(3, 20, 30), (150, 100), lambda done, total: seen.append((done, total)))
+    upscaler_of()(smooth(3, 20, 30), (150, 100), SMALL_TILES, lambda done, total: seen.append((done, total)))
     count = 2 * 2 + 3 * 4
     assert seen == [(number, count) for number in range(1, count + 1)]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from trinas.config import SizeConfig
 from trinas.errors import UpscaleError
-from trinas.inference.sizes import choose_passes, target_size
+from trinas.inference.sizes import choose_scales, target_size
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_wishes_that_make_no_sense_are_refused(wish):
 )
 def test_the_nearest_networks_are_chosen(factor, expected):
     size = (round(400 * factor), round(300 * factor))
-    assert choose_passes(400, 300, size, (4, 2, 3)) == expected
+    assert choose_scales(400, 300, size, (4, 2, 3)) == expected
 
 
 @pytest.mark.parametrize(
@@ -59,18 +59,18 @@ def test_the_nearest_networks_are_chosen(factor, expected):
 )
 def test_the_first_network_may_be_of_other_scales(factor, expected):
     size = (round(400 * factor), round(300 * factor))
-    assert choose_passes(400, 300, size, (4, 2, 3), (4, 2)) == expected
+    assert choose_scales(400, 300, size, (4, 2, 3), (4, 2)) == expected
 
 
 def test_a_single_network_is_applied_again():
-    assert choose_passes(100, 100, (1600, 1600), [2]) == (2, 2, 2, 2)
-    assert choose_passes(100, 100, (1000, 1000), [4]) == (4, 4)
+    assert choose_scales(100, 100, (1600, 1600), [2]) == (2, 2, 2, 2)
+    assert choose_scales(100, 100, (1000, 1000), [4]) == (4, 4)
 
 
 @given(st.integers(1, 500), st.integers(1, 500), st.floats(1, 16), st.sets(st.sampled_from([2, 3, 4]), min_size=1))
 def test_passes_always_reach_the_size_with_the_least_work(width, height, scale, scales):
     size = target_size(SizeConfig(scale=scale), width, height)
-    passes = choose_passes(width, height, size, scales)
+    passes = choose_scales(width, height, size, scales)
     assert prod(passes) * width >= size[0]
     assert prod(passes) * height >= size[1]
     for count in range(4):

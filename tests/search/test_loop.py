@@ -161,7 +161,7 @@ def test_the_result_is_a_model_within_its_budgets(straight):
     assert same_weights(model.network, network)
     params = sum(parameter.numel() for parameter in network.parameters())
     assert 0.7 * 3000 <= params <= 3000
-    assert model.config.training["started_from"]["method"] == "trilevel search"
+    assert model.config.training.started_from.method == "trilevel search"
 
 
 def test_events_tell_the_story_in_order(straight):
@@ -337,7 +337,7 @@ def test_a_teacher_is_imitated_in_the_fine_tuning(photographs, tmp_path, tiny_mo
     assert taught.spec == untaught.spec
     assert not same_weights(taught, untaught)
     report = read_report(tmp_path / "taught/report.json")
-    assert report["taught_by"] == load_config(str(tmp_path / "taught")).training["taught_by"]
+    assert report["taught_by"] == load_config(str(tmp_path / "taught")).training.to_dict()["taught_by"]
     assert same_weights(repeat_search(report, photographs, tmp_path / "again"), taught)
     save_model(tiny_model_dir, taught, ModelConfig("tiny-model", taught.spec, "Apache-2.0"))
     with pytest.raises(RunError, match="tiny-model has other weights than when it taught"):

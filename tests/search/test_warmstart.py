@@ -15,7 +15,8 @@ from trinas.search.loop import read_report, repeat_search, resume_search, search
 from trinas.search.supernet import Supernet
 from trinas.search.warmstart import bundled_supernet, load_supernet, save_supernet, start_from, supernet_weights
 from trinas.training.data import generate_images
-from trinas.zoo.folder import bundle_dir, load_config
+from trinas.zoo.bundled import bundle_dir
+from trinas.zoo.folder import load_config
 
 LARGE = SearchSpace("edge", 2, 16, 3, 2, 2)
 SMALL = SearchSpace("edge", 2, 8, 2, 2, 1)
@@ -102,7 +103,7 @@ def test_a_search_starts_from_it_and_repeats(pretrained, photographs, tmp_path, 
     report = read_report(tmp_path / "warm/report.json")
     start = {"name": "trinas-supernet-x2", "sha256": pretrained.sha256, "data": ["birds (CC0)"]}
     assert report["started_from"] == start
-    assert load_config(str(tmp_path / "warm")).training["started_from"]["started_from"] == start
+    assert load_config(str(tmp_path / "warm")).training.to_dict()["started_from"]["started_from"] == start
     assert "- before that: birds (CC0)\n" in (tmp_path / "warm/README.md").read_text()
     assert read_report(tmp_path / "cold/report.json")["started_from"] == {}
     first = json.loads((tmp_path / "warm/events.jsonl").read_text().splitlines()[0])

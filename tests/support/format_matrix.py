@@ -26,10 +26,11 @@ from PIL import ImageCms, PngImagePlugin
 
 from support.icc_profiles import cmyk_profile, gray_profile, rgb_profile
 from support.images import generated_photograph
-from trinas.config import SaveConfig, SizeConfig, UpscaleConfig
+from trinas.config import SaveConfig, SizeConfig
 from trinas.images.read_write import Image, to_levels
-from trinas.inference.batch import plan_jobs, run_jobs
-from trinas.inference.cascade import Enlarger
+from trinas.inference.batch import run_jobs
+from trinas.inference.cascade import CascadeUpscaler
+from trinas.inference.plan import plan_jobs
 
 SCALE = 2
 MODEL = "trinas-xs-x2"
@@ -204,8 +205,8 @@ def find(case: Case, folder: Path) -> Finding:
 
 
 @cache
-def enlarger() -> Enlarger:
-    return Enlarger(MODEL, UpscaleConfig(device="cpu", precision="fp32"))
+def enlarger() -> CascadeUpscaler:
+    return CascadeUpscaler(MODEL, "cpu", "fp32")
 
 
 def enlarged(source: Path) -> Path:
@@ -239,7 +240,7 @@ def expected_levels(case: Case, source: Path, levels: NDArray[Any]) -> NDArray[A
     if case.is_turned:
         levels = np.rot90(levels, -1)  # what an orientation of 6 asks for
     pixels = torch.from_numpy(levels.astype(np.float32)).permute(2, 0, 1) / np.iinfo(levels.dtype).max
-    return to_levels(enlarger().upscaler(MODEL)(Image(pixels)).pixels, 16 if levels.dtype == np.uint16 else 8)
+    return to_levels(enlarger().load_upscaler(MODEL)(Image(pixels)).pixels, 16 if levels.dtype == np.uint16 else 8)
 
 
 def flat_error(case: Case, folder: Path) -> float:

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import shutil
 
 import pytest
@@ -19,7 +18,7 @@ from trinas.training.loop import resume_training, train_network
 from trinas.training.metrics import validation_psnr
 from trinas.training.run import read_validations
 from trinas.training.state import load_state, save_state
-from trinas.zoo.folder import Model, ModelConfig, load_model
+from trinas.zoo.folder import Model, ModelConfig, TrainingRecord, load_model
 
 
 @pytest.mark.parametrize("taught", [False, True])
@@ -39,7 +38,7 @@ def test_resuming_is_the_same_as_never_stopping(tiny_spec, images, tmp_path, sto
 
 
 def model_of(network):
-    return Model(ModelConfig("start", network.spec, "Apache-2.0", {"steps": 7}), network)
+    return Model(ModelConfig("start", network.spec, "Apache-2.0", TrainingRecord(steps=7)), network)
 
 
 def test_training_learns_and_leaves_a_usable_model(tiny_spec, images, tmp_path):
@@ -54,7 +53,7 @@ def test_training_learns_and_leaves_a_usable_model(tiny_spec, images, tmp_path):
     assert (progress[-1].step, progress[-1].steps) == (300, 300)
     model = load_model(str(tmp_path / "run"))
     assert same_weights(model.network, network)
-    assert model.config.training["validation_psnr"] == pytest.approx(best, abs=1e-3)
+    assert model.config.training.validation_psnr == pytest.approx(best, abs=1e-3)
     assert [validation.step for validation in read_validations(tmp_path / "run")] == [100, 200, 300]
 
 
@@ -64,7 +63,7 @@ def test_a_network_that_learns_from_degraded_images_is_validated_on_such_and_say
     model = load_model(str(tmp_path / "run"))
     assert model.config.restores
     found = validation_psnr(network, make_pairs(split(images)[1], 2, variants=1))
-    assert model.config.training["validation_psnr"] == pytest.approx(found, abs=1e-3)
+    assert model.config.training.validation_psnr == pytest.approx(found, abs=1e-3)
     clean = train_network(tiny_spec, images, CONFIG, tmp_path / "clean").network
     assert not load_model(str(tmp_path / "clean")).config.restores
     assert not same_weights(network, clean)
@@ -89,7 +88,7 @@ def test_going_on_from_a_model_starts_where_it_stands(tiny_spec, images, tmp_pat
     first = read_validations(tmp_path / "second")[0]
     assert first.step == 0, "the start is validated too, so that nothing worse is kept"
     written = load_model(str(tmp_path / "second")).config.training
-    assert written["started_from"] == {"name": "start", "steps": 7}
+    assert written.to_dict()["started_from"] == {"name": "start", "steps": 7}
 
 
 def test_what_a_full_disk_kept_from_being_written_is_written_when_the_run_goes_on(tiny_spec, images, tmp_path):
@@ -229,7 +228,7 @@ def test_a_stopped_training_is_not_finished_and_a_resumed_one_is(tiny_spec, imag
     for _ in range(2):  # the second time there is nothing left to do
         resumed = resume_training(tmp_path / "run", images)
         assert resumed.finished
-        assert json.loads(json.dumps(resumed.record)) == load_model(str(tmp_path / "run")).config.training
+        assert resumed.record == load_model(str(tmp_path / "run")).config.training
 
 
 def test_a_start_of_another_architecture_is_refused_and_the_differences_are_named(tiny_spec, images, tmp_path):

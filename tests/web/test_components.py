@@ -15,7 +15,8 @@ from support.images import generated_photograph
 from trinas.device import pick_device
 from trinas.errors import ImageError, Stopped
 from trinas.training.degrade import downscale
-from trinas.zoo.folder import bundled_models, load_config
+from trinas.zoo.bundled import bundled_models
+from trinas.zoo.folder import load_config
 
 
 @pytest.fixture
@@ -25,14 +26,14 @@ def offers() -> dict[str, Offer]:
 
 def test_a_model_in_one_line_says_size_quality_speed_and_licence(offers):
     offer = offers["trinas-xs-x4"]
-    psnr, params = offer.config.figures["Set5"]["psnr"], round(offer.cost.params / 1e3)
+    psnr, params = offer.config.metrics["Set5"].psnr, round(offer.cost.params / 1e3)
     expected = f"trinas-xs-x4 · very small · {params}k parameters · {psnr:.2f} dB"
     assert label(offer, "trinas-xs-x4", 0.25) == f"{expected} · 0.25 s per megapixel · Apache-2.0"
     assert label(offer, "trinas-xs-x4", None) == f"{expected} · Apache-2.0"
 
 
 def test_a_model_of_somebody_else_says_where_it_came_from(offers):
-    config = replace(offers["trinas-xs-x4"].config, figures={}, licence="MIT")
+    config = replace(offers["trinas-xs-x4"].config, metrics={}, licence="MIT")
     assert label(Offer(config, "Hub"), "ann/small", None).startswith("ann/small · Hub · ")
     assert label(Offer(config, "Hub"), "ann/small", None).endswith("parameters · MIT")
 

@@ -20,7 +20,7 @@ from trinas_app.web.tab_compare import MOST_MODELS
 from support.hub_server import HubServer
 from support.images import generated_photograph
 from support.web_server import Server
-from trinas.zoo.folder import models_of_scale
+from trinas.zoo.bundled import models_of_scale
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: the page is not tested in a browser")

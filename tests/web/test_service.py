@@ -20,7 +20,7 @@ from support.images import generated_photograph
 from trinas.config import SaveConfig
 from trinas.errors import ImageError, ModelError, Stopped
 from trinas.images.read_write import read_image
-from trinas.inference.batch import plan_jobs
+from trinas.inference.plan import plan_jobs
 from trinas.zoo.folder import load_model, save_model
 
 

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,19 +11,9 @@ from support.networks import busy_network
 from trinas.errors import ModelError
 from trinas.networks.cost import spec_cost
 from trinas.networks.space import ArchSpec, CellSpec, SlotSpec
+from trinas.zoo.bundled import DEFAULT_MODELS, RESTORATION_MODELS, bundled_models, default_model, find_model
 from trinas.zoo.card import model_card
-from trinas.zoo.folder import (
-    DEFAULT_MODELS,
-    PHOTO_MODELS,
-    PICTURE_FILE,
-    ModelConfig,
-    bundled_models,
-    default_model,
-    find_model,
-    load_config,
-    load_model,
-    save_model,
-)
+from trinas.zoo.folder import EXAMPLE_FILE, ModelConfig, TrainingRecord, load_config, load_model, save_model
 
 
 def test_a_model_survives_saving(tiny_model_dir, tiny_spec):
@@ -56,8 +47,8 @@ def change_config(folder, **changes):
     ("changes", "complaint"),
     [
         ({"schema": 2}, "newer trinas-upscale"),
-        ({"owner": "me"}, r"unknown keys \['owner'\]"),
-        ({"spec": {"schema": 1}}, "not a valid architecture"),
+        ({"owner": "me"}, "the key owner is unknown"),
+        ({"spec": {"schema": 1}}, "spec: not a valid architecture"),
     ],
 )
 def test_a_config_this_version_does_not_know_is_refused(tiny_model_dir, changes, complaint):
@@ -70,24 +61,42 @@ def test_a_config_this_version_does_not_know_is_refused(tiny_model_dir, changes,
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"training": {"config": "x"}}, "training is not what"),
-        ({"training": {"data": "x"}}, "training is not what"),
-        ({"training": {"started_from": {"started_from": {"config": []}}}}, "training is not what"),
-        ({"training": {"taught_by": {"name": "x", "data": [1]}}}, "training is not what"),
-        ({"training": {"taught_by": {}}}, "training is not what"),
-        ({"training": {"images": "about 800"}}, "training is not what"),
-        ({"training": {"started_from": {"seconds": "an hour"}}}, "training is not what"),
-        ({"figures": {"Set5": {}}}, "figures are not"),
-        ({"figures": {"Set5": {"psnr": "31", "ssim": 0.9}}}, "figures are not"),
-        ({"figures": {"Set5": {"psnr": 1e9, "ssim": 0.9}}}, "figures are not"),
-        ({"figures": {"Set5": {"psnr": math.nan, "ssim": 0.9}}}, "figures are not"),
-        ({"figures": {"Set5": [31, 0.9]}}, "figures are not"),
+        ({"training": {"config": "x"}}, "training.config: "),
+        ({"training": {"data": "x"}}, "training.data: "),
+        (
+            {"training": {"started_from": {"started_from": {"config": []}}}},
+            "training.started_from.started_from.config: ",
+        ),
+        ({"training": {"taught_by": {"name": "x", "data": [1]}}}, "training.taught_by.data.0: "),
+        ({"training": {"taught_by": {"name": "x"}}}, "the key training.taught_by.data is missing"),
+        ({"training": {"images": "about 800"}}, "training.images: "),
+        ({"training": {"started_from": {"seconds": "an hour"}}}, "training.started_from.seconds"),
+        ({"figures": {"Set5": {}}}, "the key figures.Set5.psnr is missing"),
+        ({"figures": {"Set5": {"psnr": "31", "ssim": 0.9}}}, "figures.Set5.psnr: "),
+        ({"figures": {"Set5": {"psnr": 1e9, "ssim": 0.9}}}, "figures.Set5.psnr: "),
+        ({"figures": {"Set5": {"psnr": math.nan, "ssim": 0.9}}}, "figures.Set5.psnr: "),
+        ({"figures": {"Set5": [31, 0.9]}}, "figures.Set5: "),
+        ({"licence": 7}, "licence: "),
     ],
 )
-def test_what_lists_and_cards_could_not_show_is_refused(tiny_model_dir, changes, complaint):
+def test_a_record_of_the_wrong_kind_is_refused(tiny_model_dir, changes, complaint):
     change_config(tiny_model_dir, **changes)
-    with pytest.raises(ModelError, match=complaint):
+    with pytest.raises(ModelError, match=re.escape(complaint)) as caught:
         load_config(str(tiny_model_dir))
+    assert str(caught.value).startswith(f"{tiny_model_dir / 'config.json'}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", bundled_models())
+def test_a_config_is_written_as_it_was_read(name):
+    content = (find_model(name) / "config.json").read_text(encoding="utf-8")
+    assert load_config(name).to_json() + "\n" == content
+
+
+def test_a_record_leaves_out_what_is_not_known():
+    record = TrainingRecord(steps=3, taught_by={}, started_from=None, config={"shortened": ((1, 2),)}, weather="fair")
+    assert record.to_dict() == {"steps": 3, "config": {"shortened": [[1, 2]]}, "weather": "fair"}
+    assert TrainingRecord.model_validate(record.to_dict()) == record
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000])
@@ -145,7 +154,7 @@ def test_unknown_names_and_scales_say_what_there_is(tmp_path):
         find_model("trinas-giant")
     with pytest.raises(ModelError, match=r"no config\.json in this folder"):
         find_model(str(tmp_path))
-    with pytest.raises(ModelError, match=r"no bundled model enlarges 7 times; there are models for .*4"):
+    with pytest.raises(ModelError, match=r"no bundled model upscales 7 times; there are models for .*4"):
         default_model(7)
 
 
@@ -155,14 +164,13 @@ def test_a_bundled_model_is_complete(name):
     assert config.name == name
     weights = load_file(folder / "model.safetensors")
     assert sum(tensor.numel() for tensor in weights.values()) == spec_cost(config.spec).params
-    assert set(config.figures) == {"Set5", "Set14", "BSD100"}
+    assert set(config.metrics) == {"Set5", "Set14", "BSD100"}
     card = (folder / "README.md").read_text(encoding="utf-8")
-    known = (name, config.spec, config.licence, config.training, config.figures)
-    assert card == model_card(*known, picture=PICTURE_FILE)
-    assert (folder / PICTURE_FILE).stat().st_size < 100_000
+    assert card == model_card(config, example=EXAMPLE_FILE)
+    assert (folder / EXAMPLE_FILE).stat().st_size < 100_000
 
 
-@pytest.mark.parametrize(("models", "restore"), [(DEFAULT_MODELS, False), (PHOTO_MODELS, True)])
+@pytest.mark.parametrize(("models", "restore"), [(DEFAULT_MODELS, False), (RESTORATION_MODELS, True)])
 def test_models_that_are_chosen_unnamed_are_what_they_are_chosen_for(models, restore):
     for scale, name in models.items():
         assert name in bundled_models()
@@ -174,17 +182,21 @@ def test_the_first_network_is_of_the_smallest_tier():
     assert default_model(4) == "trinas-xs-x4"
 
 
+def card_of(spec, training):
+    return model_card(ModelConfig("m", spec, "MIT", TrainingRecord.model_validate(training)))
+
+
 def test_a_card_says_what_input_a_model_is_for(tiny_spec):
-    assert "Made for clean, sharp input" in model_card("m", tiny_spec, "MIT", {"config": {"variants": 0}}, {})
-    assert "Made for photographs as they come" in model_card("m", tiny_spec, "MIT", {"config": {"variants": 8}}, {})
+    assert "Made for clean, sharp input" in card_of(tiny_spec, {"config": {"variants": 0}})
+    assert "Made for ordinary photographs" in card_of(tiny_spec, {"config": {"variants": 8}})
 
 
 def test_a_card_draws_the_long_skip_and_leaves_out_settings_that_were_not_given(tiny_spec):
     training = {"config": {"steps": 5, "minutes": None, "learning_rate": 0.0012345678}}
-    card = model_card("m", replace(tiny_spec, long_skip=True), "MIT", training, {})
+    card = card_of(replace(tiny_spec, long_skip=True), training)
     assert "  head's output added: 8\n  tail conv3x3" in card
     assert "\n\nSettings: steps 5, learning_rate 0.001235.\n" in card
-    assert "head's output" not in model_card("m", tiny_spec, "MIT", training, {})
+    assert "head's output" not in card_of(tiny_spec, training)
 
 
 def test_a_card_says_where_data_weights_and_architecture_come_from(tiny_spec):
@@ -192,27 +204,27 @@ def test_a_card_says_where_data_weights_and_architecture_come_from(tiny_spec):
     search = {**noise, "started_from": {"name": "trinas-supernet-x2", "data": ["birds"]}}
     first = {"name": "run-1", "data": ["cats"], "steps": 900, "seconds": 90, "config": {"batch_size": 8}}
     training = {"data": ["cats (CC0)"], "images": 714, "steps": 5000, "weather": "fair", "started_from": first}
-    card = model_card("m", tiny_spec, "MIT", {**training, "started_from": {**first, "started_from": search}}, {})
+    card = card_of(tiny_spec, {**training, "started_from": {**first, "started_from": search}})
     assert "- cats (CC0)\n- before that: cats\n- before that: birds\n- weather: fair\n\n714 images" in card
     same = {**training, "data_sha256": "12ab", "started_from": {**first, "data_sha256": "12ab"}}
-    assert "before that" not in model_card("m", tiny_spec, "MIT", same, {}), "the same images under another name"
+    assert "before that" not in card_of(tiny_spec, same), "the same images under another name"
     called_the_same = {**training, "data_sha256": "12ab", "started_from": {"data": training["data"]}}
-    assert "before that" not in model_card("m", tiny_spec, "MIT", called_the_same, {}), "a supernet knows no digest"
+    assert "before that" not in card_of(tiny_spec, called_the_same), "a supernet knows no digest"
     taught = {**training, "taught_by": {"name": "old", "data": ["dogs", "cats (CC0)"]}, "config": {"teacher": "old"}}
-    card_of_taught = model_card("m", tiny_spec, "MIT", taught, {})
+    card_of_taught = card_of(tiny_spec, taught)
     assert "- before that: cats\n- its teacher old also from: dogs\n- weather" in card_of_taught
     assert " | old | - | - |\n" in card_of_taught.split("| m |")[1]
     assert card.index("| run-1 | - | 900 | 8 |") < card.index("| m | 714 | 5,000 | - |"), "stages in their order"
     assert "Found by a trilevel search: space edge; budgets params 50000." in card
-    assert "No search is part of the record" in model_card("m", tiny_spec, "MIT", training, {})
+    assert "No search is part of the record" in card_of(tiny_spec, training)
     noted = {**training, "architecture": "written by hand"}
-    assert "Where it comes from: written by hand." in model_card("m", tiny_spec, "MIT", noted, {})
+    assert "Where it comes from: written by hand." in card_of(tiny_spec, noted)
 
 
-def test_a_card_shows_a_picture_only_where_there_is_one(tiny_model_dir):
+def test_a_card_shows_an_example_only_where_there_is_one(tiny_model_dir):
     model = load_model(str(tiny_model_dir))
     save_model(tiny_model_dir, model.network, model.config)
-    assert PICTURE_FILE not in (tiny_model_dir / "README.md").read_text()
-    (tiny_model_dir / PICTURE_FILE).write_bytes(b"a picture")
+    assert EXAMPLE_FILE not in (tiny_model_dir / "README.md").read_text()
+    (tiny_model_dir / EXAMPLE_FILE).write_bytes(b"an image")
     save_model(tiny_model_dir, model.network, model.config)
-    assert f"]({PICTURE_FILE})" in (tiny_model_dir / "README.md").read_text()
+    assert f"]({EXAMPLE_FILE})" in (tiny_model_dir / "README.md").read_text()

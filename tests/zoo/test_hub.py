@@ -18,7 +18,8 @@ from support.hub_server import HubServer
 from support.images import generated_photograph
 from trinas.networks.network import Network
 from trinas.networks.space import ArchSpec, CellSpec, SlotSpec
-from trinas.zoo.folder import PICTURE_FILE, ModelConfig, bundled_models, find_model, load_config, load_model, save_model
+from trinas.zoo.bundled import bundled_models, find_model
+from trinas.zoo.folder import EXAMPLE_FILE, ModelConfig, load_config, load_model, save_model
 from trinas.zoo.hub import is_hub_id
 
 NOWHERE = "http://127.0.0.1:9"
@@ -77,7 +78,7 @@ def test_a_model_is_downloaded_once_and_then_works_offline(run, hub):
 
 
 def test_a_login_of_this_machine_can_be_left_out(run, hub):
-    find = "from trinas.zoo.folder import find_hub_model; find_hub_model('ann/tiny', anonymous={})"
+    find = "from trinas.zoo.bundled import find_hub_model; find_hub_model('ann/tiny', anonymous={})"
     assert run(find.format(True), HF_TOKEN="secret").returncode == 0
     assert hub.readers == {""}
     assert run(find.format(False), HF_TOKEN="secret").returncode == 0
@@ -162,14 +163,14 @@ def test_the_card_tells_the_hub_and_people_what_there_is_to_know(run, hub):
     assert ended.returncode == 0, ended.stderr
     card = ModelCard(hub.files["ann/photos"]["README.md"].decode())
     assert (card.data.license, card.data.pipeline_tag) == ("apache-2.0", "image-to-image")
-    figures = load_config("trinas-xs-x4").figures
+    metrics = load_config("trinas-xs-x4").metrics
     found = {(result.dataset_type, result.metric_type): result.metric_value for result in card.data.eval_results}
-    assert found[("Set5", "psnr")] == pytest.approx(figures["Set5"]["psnr"], abs=1e-4)
-    assert len(found) == 2 * len(figures)
+    assert found[("Set5", "psnr")] == pytest.approx(metrics["Set5"].psnr, abs=1e-4)
+    assert len(found) == 2 * len(metrics)
     assert "--model ann/photos" in card.text
     assert "Licence and limits" in card.text
-    assert f"]({PICTURE_FILE})" in card.text
-    assert hub.files["ann/photos"][PICTURE_FILE] == (find_model("trinas-xs-x4") / PICTURE_FILE).read_bytes()
+    assert f"]({EXAMPLE_FILE})" in card.text
+    assert hub.files["ann/photos"][EXAMPLE_FILE] == (find_model("trinas-xs-x4") / EXAMPLE_FILE).read_bytes()
 
 
 def test_what_was_just_trained_is_pushed_and_its_licence_unknown_to_the_hub(run, hub, tiny_model_dir):

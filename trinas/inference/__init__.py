@@ -1,5 +1,6 @@
-"""Enlarge images with trained networks.
+"""Upscale images: with one model tile by tile, with several to any size, whole folders at once.
 
-Read `tiled` (one network, tile by tile), `cascade` (several, to any size) with `sizes`, then `batch` (folders),
-`estimate` (time and memory beforehand) and `compare` (several models side by side).
+Read `tensors` (pure functions on tensors) and `tiles` first, then `tiled` (one model), `sizes` and `cascade` (any
+size), then `plan`, `job` and `batch` (many files), and at last `estimate` (time and memory beforehand) and `compare`
+(several models side by side).
 """

@@ -1,144 +1,177 @@
-"""Enlarge pictures to any size: networks one after the other, then one resize."""
+"""Upscale images to any size: networks one after the other, then one resize."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from operator import mul
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from trinas.config import UpscaleConfig
-from trinas.device import memory_shortage_named, pick_device
-from trinas.errors import UpscaleError
+from trinas.config import DEFAULT_DEVICE, DEFAULT_PRECISION, UpscaleOptions, check_precision
+from trinas.device import pick_device, translate_memory_errors
+from trinas.errors import InconsistentResultError
 from trinas.images.read_write import Image
-from trinas.inference.sizes import choose_passes
-from trinas.inference.tiled import Upscaler, count_tiles, resize
-from trinas.zoo.folder import DEFAULT_MODELS, PHOTO_MAX_JPEG_QUALITY, PHOTO_MODELS, load_config, load_model
+from trinas.inference.sizes import choose_scales
+from trinas.inference.tensors import resize
+from trinas.inference.tiled import DEFAULT_OPTIONS, TiledUpscaler
+from trinas.inference.tiles import count_tiles
+from trinas.zoo.bundled import DEFAULT_MODELS, RESTORATION_MAX_JPEG_QUALITY, RESTORATION_MODELS
+from trinas.zoo.folder import load_config, load_model
 
-NOT_SMOOTHED = "its compression is left in, since the network against that fails on patterns of single pixels"
-"""Note on a picture that the usual networks enlarged after all."""
+RESTORATION_FAILED = "compression artefacts kept: the restoration model failed on this image"
+"""Note on a result that was upscaled by the usual models after all."""
 
 
-class Pass(NamedTuple):
+@dataclass(frozen=True)
+class Pass:
     """One network on the way to a size."""
 
     scale: int
     model: str
-    """As `load_model` takes it."""
-    smooths: bool = False
-    """Whether it was chosen because it smooths the compression of a JPEG away."""
+    """What `load_model` takes."""
+    restores: bool = False
+    """Whether it was chosen because the image is a compressed JPEG."""
 
 
-class Enlarger:
-    """Enlarges pictures to any size with the networks that fit, each loaded when it is first needed."""
+class CascadeUpscaler:
+    """Upscales images to any size with the networks that fit, each loaded when it is first needed.
 
-    def __init__(self, model: str | None = None, config: UpscaleConfig | None = None) -> None:
-        """
+    Attributes:
+        device: where the networks run.
+    """
+
+    def __init__(
+        self, model: str | None = None, device: str = DEFAULT_DEVICE, precision: str = DEFAULT_PRECISION
+    ) -> None:
+        """Choose where to run, and check that the model exists.
+
         Args:
-            model: bundled name or model folder, which is then the only network; None chooses among the bundled,
-                by the size, and for a compressed JPEG one that smooths that away.
-            config: how each network is run.
+            model: bundled name, model folder or Hub id, which is then the only network. None chooses among the
+                bundled models by the size, and takes a restoration model for a compressed JPEG.
+            device: auto, cpu, cuda (or cuda:1) or mps.
+            precision: auto, fp32 or bf16.
         Raises:
             ModelError: there is no such model.
-            TrinasError: the device does not exist here.
+            TrinasError: this machine has no such device.
+            ValueError: there is no such precision.
         """
-        self.config = config or UpscaleConfig()
-        self.device = pick_device(self.config.device)
+        check_precision(precision)
+        self.device = pick_device(device)
+        self._precision = precision
         self._chooses = not model
         self._models = {load_config(model).spec.scale: model} if model else DEFAULT_MODELS
-        self._upscalers: dict[str, Upscaler] = {}
+        self._upscalers: dict[str, TiledUpscaler] = {}
 
-    def passes(
+    def choose_passes(
         self, width: int, height: int, size: tuple[int, int], jpeg_quality: int | None = None
     ) -> tuple[Pass, ...]:
-        """The networks that a picture goes through to become `size` (width, height).
+        """Return the networks that an image goes through.
 
         Args:
-            jpeg_quality: as `Image.jpeg_quality`. A compressed JPEG meets one of `PHOTO_MODELS` first; what follows
-                is as usual, since there is nothing left then to smooth away.
+            width: of the image, in pixels.
+            height: of the image, in pixels.
+            size: width and height of the result.
+            jpeg_quality: as `Image.jpeg_quality`. A compressed JPEG goes through one of `RESTORATION_MODELS` first;
+                after that the image is clean, and the usual models follow.
         """
-        smooths = self._chooses and jpeg_quality is not None and jpeg_quality <= PHOTO_MAX_JPEG_QUALITY
-        first = PHOTO_MODELS if smooths else self._models
-        scales = choose_passes(width, height, size, self._models, first)
+        restores = self._chooses and jpeg_quality is not None and jpeg_quality <= RESTORATION_MAX_JPEG_QUALITY
+        first = RESTORATION_MODELS if restores else self._models
+        scales = choose_scales(width, height, size, self._models, first)
         return (
-            *(Pass(scale, first[scale], smooths) for scale in scales[:1]),
+            *(Pass(scale, first[scale], restores) for scale in scales[:1]),
             *(Pass(scale, self._models[scale]) for scale in scales[1:]),
         )
 
-    def upscaler(self, model: str) -> Upscaler:
-        """A network of `passes`, loaded if need be.
+    def load_upscaler(self, model: str) -> TiledUpscaler:
+        """Return the upscaler of one model, loading it at the first call.
 
         Raises:
-            ModelError: its files are damaged.
+            ModelError: the model's files are damaged.
         """
         if model not in self._upscalers:
-            self._upscalers[model] = Upscaler(load_model(model), self.config)
+            self._upscalers[model] = TiledUpscaler(load_model(model), str(self.device), self._precision)
         return self._upscalers[model]
 
     def __call__(
-        self, image: Image, size: tuple[int, int], on_tile: Callable[[int, int], None] = lambda done, total: None
+        self,
+        image: Image,
+        size: tuple[int, int],
+        options: UpscaleOptions = DEFAULT_OPTIONS,
+        on_tile: Callable[[int, int], None] = lambda done, total: None,
     ) -> Image:
-        """`enlarge`, for those who need not know by which networks."""
-        return self.enlarge(image, size, on_tile)[0]
+        """Do as `upscale` and return the image alone."""
+        return self.upscale(image, size, options, on_tile)[0]
 
     @torch.inference_mode()
-    @memory_shortage_named()
-    def enlarge(
-        self, image: Image, size: tuple[int, int], on_tile: Callable[[int, int], None] = lambda done, total: None
+    @translate_memory_errors()
+    def upscale(
+        self,
+        image: Image,
+        size: tuple[int, int],
+        options: UpscaleOptions = DEFAULT_OPTIONS,
+        on_tile: Callable[[int, int], None] = lambda done, total: None,
     ) -> tuple[Image, tuple[Pass, ...]]:
-        """Enlarge a picture to `size`.
+        """Upscale an image to `size`.
 
-        A network that smooths compression away may take a pattern of single pixels for compression and fail on it; if
-        nobody has named it, the usual networks enlarge the picture instead, and a note says so.
+        A restoration model can take a pattern of single pixels for compression artefacts and fail on it. If no model
+        was named, the usual models then upscale the image, and a note says so.
 
         Args:
             image: from `read_image`.
-            size: width and height in pixels; a smaller one than the picture's only reduces it.
-            on_tile: called after each tile with (tiles done, tiles in all).
+            size: width and height of the result in pixels; where it is smaller, the image is only reduced.
+            options: strength, self-ensemble and tile size of this call.
+            on_tile: called after each tile with (finished tiles, all tiles).
         Returns:
-            The picture at that size, everything else kept, and the networks that it went through.
+            The image at that size, everything else kept, and the networks that it went through.
         Raises:
-            UpscaleError: a network's result is not a picture of its input, or memory is too small.
+            InconsistentResultError: a network's result does not match its input.
+            MemoryShortageError: memory is too small.
         """
-        passes = self.passes(*image.size, size, image.jpeg_quality)
+        passes = self.choose_passes(*image.size, size, image.jpeg_quality)
         try:
-            return self._through(passes, image, size, on_tile), passes
-        except UpscaleError:
-            if not any(step.smooths for step in passes):
+            return self._run_passes(passes, image, size, options, on_tile), passes
+        except InconsistentResultError:
+            if not any(step.restores for step in passes):
                 raise
-        image = replace(image, jpeg_quality=None, notes=(*image.notes, NOT_SMOOTHED))
-        passes = self.passes(*image.size, size)
-        return self._through(passes, image, size, on_tile), passes
+        image = replace(image, jpeg_quality=None, notes=(*image.notes, RESTORATION_FAILED))
+        passes = self.choose_passes(*image.size, size)
+        return self._run_passes(passes, image, size, options, on_tile), passes
 
-    def _through(
-        self, passes: Sequence[Pass], image: Image, size: tuple[int, int], on_tile: Callable[[int, int], None]
+    def _run_passes(
+        self,
+        passes: Sequence[Pass],
+        image: Image,
+        size: tuple[int, int],
+        options: UpscaleOptions,
+        on_tile: Callable[[int, int], None],
     ) -> Image:
         width, height = image.size
-        grown = growth(passes)
-        tiles = [count_tiles(height * factor, width * factor, self.config.tile_px) for factor in grown[:-1]]
+        tiles = [
+            count_tiles(height * factor, width * factor, options.tile_px) for factor in compute_growth(passes)[:-1]
+        ]
         for number, step in enumerate(passes):
-            image = self.upscaler(step.model)(image, partial(_report, on_tile, sum(tiles[:number]), sum(tiles)))
-        return image if image.size == size else resized(image, size)
+            report = partial(_report, on_tile, sum(tiles[:number]), sum(tiles))
+            image = self.load_upscaler(step.model)(image, options, report)
+        return image if image.size == size else resize_image(image, size)
 
 
-def growth(passes: Sequence[Pass]) -> list[int]:
-    """How many times larger a picture is, along each side, before each pass and after the last."""
+def compute_growth(passes: Sequence[Pass]) -> list[int]:
+    """Return how many times larger an image is, along each side, before each pass and after the last."""
     return list(accumulate((step.scale for step in passes), mul, initial=1))
 
 
-def resized(image: Image, size: tuple[int, int]) -> Image:
-    """A picture in another size (width, height) by bicubic interpolation.
+def resize_image(image: Image, size: tuple[int, int]) -> Image:
+    """Resize an image to `size` (width, height) by bicubic interpolation.
 
-    Each colour weighs as much as it is seen, so that what lies under transparency does not shine through.
+    Colours are weighted by alpha, so that colours under transparent pixels do not shine through.
     """
     width, height = size
-    return replace(image, pixels=_resized_pixels(image, width, height), jpeg_quality=None)
+    return replace(image, pixels=_resize_pixels(image, width, height), jpeg_quality=None)
 
 
-def _resized_pixels(image: Image, width: int, height: int) -> Tensor:
+def _resize_pixels(image: Image, width: int, height: int) -> Tensor:
     if not image.has_alpha:
         return resize(image.pixels, height, width)
     colour, alpha = image.pixels[:-1], image.pixels[-1:]

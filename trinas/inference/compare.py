@@ -1,8 +1,7 @@
-"""One picture that shows what several networks make of the same places."""
+"""Show side by side what several models make of the same places of an image."""
 
 import io
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,11 +11,13 @@ from PIL import ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
-from trinas.config import UpscaleConfig
+from trinas.config import DEFAULT_DEVICE, DEFAULT_PRECISION
 from trinas.images.read_write import Image, flattened, in_srgb, rgb_of, to_levels
-from trinas.inference.tiled import Upscaler, resize
+from trinas.inference.tensors import resize
+from trinas.inference.tiled import TiledUpscaler
 from trinas.networks.cost import spec_cost
 from trinas.networks.space import ArchSpec
+from trinas.timer import Timer
 from trinas.zoo.folder import Model
 
 CROP_PX, CROPS = 96, 3
@@ -28,46 +29,49 @@ _INK, _FAINT_INK, _PAPER = "#1f2933", "#52606d", "#ffffff"
 
 
 @dataclass(frozen=True)
-class Contender:
-    """One column of the sheet."""
+class _Column:
+    """What the sheet shows of one method."""
 
     name: str
     details: str
     """The line below the name."""
     crops: list[Tensor]
-    """The places enlarged, each (3, scale * h, scale * w)."""
+    """The places after upscaling, each (3, scale * h, scale * w)."""
 
 
-def compare_models(image: Image, models: Sequence[Model], config: UpscaleConfig | None = None) -> bytes:
-    """Enlarge the most detailed places of a picture by bicubic and by each network, side by side.
+def compare_models(
+    image: Image, models: Sequence[Model], device: str = DEFAULT_DEVICE, precision: str = DEFAULT_PRECISION
+) -> bytes:
+    """Upscale the most detailed places of an image by bicubic and by each model, side by side.
 
     Args:
         image: from `read_image`; shown on white, in sRGB.
         models: all of one scale, at least one.
-        config: how the networks are run.
+        device: as for `TiledUpscaler`.
+        precision: as for `TiledUpscaler`.
     Returns:
-        A PNG file with a row for each place and a labelled column for each way of enlarging.
+        A PNG file with one row for each place and one labelled column for each method.
     Raises:
-        UpscaleError: a network's result is not a picture of its input.
+        UpscaleError: a network's result does not match its input, or memory is too small.
     """
     colour = rgb_of(flattened(in_srgb(image) or image, "white").pixels)
-    places, scale = sorted(detailed_places(colour)), models[0].scale
+    places, scale = sorted(find_detailed_places(colour)), models[0].scale
     crops = [colour[:, y : y + CROP_PX, x : x + CROP_PX] for y, x in places]
     bicubic = [resize(crop, crop.shape[1] * scale, crop.shape[2] * scale) for crop in crops]
     factor = _SHOWN_PX / max(bicubic[0].shape[1:])
-    columns = [Contender("bicubic", f"x{scale}, each pixel shown {factor:.2g} times as large", bicubic)]
-    columns += [_contender(model, colour, places, config) for model in models]
+    columns = [_Column("bicubic", f"x{scale}, each pixel shown {factor:.2g} times as large", bicubic)]
+    columns += [_upscale_places(model, TiledUpscaler(model, device, precision), colour, places) for model in models]
     buffer = io.BytesIO()
-    _sheet(columns).save(buffer, "PNG")
+    _draw_sheet(columns).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def detailed_places(pixels: Tensor, side_px: int = CROP_PX) -> list[tuple[int, int]]:
-    """Top left corners (y, x) of up to three squares that do not overlap and hold the most detail, the first first.
+def find_detailed_places(pixels: Tensor, side_px: int = CROP_PX) -> list[tuple[int, int]]:
+    """Return the top left corners (y, x) of up to three separate squares with the most detail, the most detailed first.
 
     Args:
         pixels: (3, H, W).
-        side_px: of a square.
+        side_px: side of a square.
     """
     gray = pixels.mean(dim=0)
     side = min(side_px, *gray.shape)
@@ -87,44 +91,46 @@ def detailed_places(pixels: Tensor, side_px: int = CROP_PX) -> list[tuple[int, i
     return places
 
 
-def enlarged_place(
-    enlarge: Callable[[Tensor], Tensor], pixels: Tensor, place: tuple[int, int], side_px: int, spec: ArchSpec
+def upscale_place(
+    upscale: Callable[[Tensor], Tensor], pixels: Tensor, place: tuple[int, int], side_px: int, spec: ArchSpec
 ) -> Tensor:
-    """A square of a picture enlarged with as much around it as the network sees, so that it is as in the whole picture.
+    """Upscale a square of an image, with enough around it to equal the same square of the upscaled whole.
 
     Args:
-        enlarge: (3, h, w) to (3, scale * h, scale * w), by a network of the spec.
+        upscale: (3, h, w) to (3, scale * h, scale * w), by a network of the spec.
         pixels: (3, H, W).
         place: top left corner (y, x).
+        side_px: side of the square, in input pixels.
+        spec: architecture of the network.
     Returns:
-        (3, scale * side_px, scale * side_px), less at the picture's edge.
+        (3, scale * side_px, scale * side_px), smaller at the image's border.
     """
     (y, x), scale, radius = place, spec.scale, spec_cost(spec).radius_px
     top, left = max(0, y - radius), max(0, x - radius)
-    high = enlarge(pixels[:, top : y + side_px + radius, left : x + side_px + radius])
+    high = upscale(pixels[:, top : y + side_px + radius, left : x + side_px + radius])
     return high[:, (y - top) * scale :, (x - left) * scale :][:, : side_px * scale, : side_px * scale]
 
 
-def _contender(
-    model: Model, colour: Tensor, places: Sequence[tuple[int, int]], config: UpscaleConfig | None
-) -> Contender:
-    upscaler, spec = Upscaler(model, config), model.config.spec
-    upscaler(Image(colour[:, :CROP_PX, :CROP_PX]))  # kernels are loaded once, whatever the picture
+def _upscale_places(
+    model: Model, upscaler: TiledUpscaler, colour: Tensor, places: Sequence[tuple[int, int]]
+) -> _Column:
+    spec = model.config.spec
+    upscaler(Image(colour[:, :CROP_PX, :CROP_PX]))  # loads kernels, which must not be timed
     fastest = math.inf
 
-    def enlarge(low: Tensor) -> Tensor:
+    def upscale(low: Tensor) -> Tensor:
         nonlocal fastest
-        start = time.perf_counter()
-        high = upscaler(Image(low)).pixels
-        fastest = min(fastest, (time.perf_counter() - start) / (high.shape[1] * high.shape[2]))
+        with Timer() as timer:
+            high = upscaler(Image(low)).pixels
+        fastest = min(fastest, timer.seconds / (high.shape[1] * high.shape[2]))
         return high
 
-    crops = [enlarged_place(enlarge, colour, place, CROP_PX, spec) for place in places]
+    crops = [upscale_place(upscale, colour, place, CROP_PX, spec) for place in places]
     details = f"x{model.scale}, {spec_cost(spec).params:,} parameters, {fastest * 1e6:.2f} s per output megapixel"
-    return Contender(model.config.name, details, crops)
+    return _Column(model.config.name, details, crops)
 
 
-def _sheet(columns: Sequence[Contender]) -> PillowImage.Image:
+def _draw_sheet(columns: Sequence[_Column]) -> PillowImage.Image:
     pitch = _SHOWN_PX + _MARGIN_PX
     size = (len(columns) * pitch + _MARGIN_PX, _HEADER_PX + len(columns[0].crops) * pitch)
     sheet = PillowImage.new("RGB", size, _PAPER)
@@ -135,7 +141,7 @@ def _sheet(columns: Sequence[Contender]) -> PillowImage.Image:
         draw.text((left, 54), column.details, fill=_FAINT_INK, font=ImageFont.load_default(16), anchor="lm")
         for row, crop in enumerate(column.crops):
             shown = PillowImage.fromarray(to_levels(crop, 8))
-            # Enlarged by repetition, so that nothing is smoothed which the networks did not smooth.
+            # Pixels are repeated, so that the sheet smooths nothing itself.
             factor = _SHOWN_PX / max(shown.size)
             shown = shown.resize(
                 (round(shown.width * factor), round(shown.height * factor)), PillowImage.Resampling.NEAREST

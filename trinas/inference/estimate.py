@@ -1,26 +1,28 @@
-"""What a batch will take, before it is started: time and memory per picture."""
+"""Estimate what a batch takes before it starts: time and memory of each image."""
 
-import math
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 from pathlib import Path
 
-from trinas.config import SaveConfig, SizeConfig
+from trinas.config import SaveConfig, SizeConfig, UpscaleOptions
 from trinas.errors import TrinasError
 from trinas.images.read_write import Image, write_image
-from trinas.inference.batch import LARGE_PX, WRITERS, Job, Work, failed, inspect_job, read_job
-from trinas.inference.cascade import Enlarger, Pass, growth
+from trinas.inference.batch import LARGE_PX, WRITERS
+from trinas.inference.cascade import CascadeUpscaler, Pass, compute_growth
+from trinas.inference.job import OpenJob, Work, explain_failure
+from trinas.inference.plan import Job
+from trinas.inference.tiled import DEFAULT_OPTIONS
+from trinas.timer import Timer, time_fastest
 
 SAMPLE_PX = 256
-"""Longest side of the piece of the first picture of a kind that is really enlarged, to time it."""
+"""Longest side of the piece that is upscaled to time the first image of a kind."""
 
 TRIALS = 4
-"""Times that it is enlarged; the fastest counts."""
+"""How often the piece is upscaled; the fastest time counts."""
 
 try:
     import resource
@@ -36,37 +38,54 @@ class Estimate:
     work: Work | None
     """None where the job will fail."""
     problem: str = ""
+    """Why the job will fail; names the file."""
     seconds: float = 0.0
-    """For reading, enlarging and writing, one after the other."""
+    """For reading, upscaling and writing, one after the other."""
     memory_bytes: int = 0
-    """Highest, while no other picture is in memory, the program included."""
+    """Peak memory of the process, with no other image in memory."""
 
 
 def estimate_jobs(
-    jobs: Sequence[Job], enlarger: Enlarger, size: SizeConfig, save: SaveConfig, *, overwrite: bool = False
+    jobs: Sequence[Job],
+    upscaler: CascadeUpscaler,
+    size: SizeConfig,
+    save: SaveConfig,
+    options: UpscaleOptions = DEFAULT_OPTIONS,
+    *,
+    overwrite: bool = False,
 ) -> Iterator[Estimate]:
-    """Say for each job what it will take on this machine, or why it will fail; nothing is written.
+    """Estimate for each job what it takes on this machine, or say why it will fail. No result is written.
 
-    Of the first picture of each kind (networks and file format) a piece is enlarged and encoded, to time it.
-    Existing results are left out unless `overwrite` is given.
+    Of the first image of each kind (networks and file format) a piece is upscaled and encoded, to time it.
+
+    Args:
+        jobs: from `plan_jobs`.
+        upscaler: as for `run_jobs`.
+        size: as for `run_jobs`.
+        save: as for `run_jobs`.
+        options: as for `run_jobs`.
+        overwrite: estimate jobs whose results exist, too.
+    Yields:
+        One estimate per job that would be run, in order.
     """
     seconds_per_px: dict[tuple[tuple[Pass, ...], str], float] = {}
     for job in jobs:
         try:
             if not job.problem and job.result.exists() and not overwrite:
                 continue
-            work = inspect_job(job, enlarger, size, save)
+            opened = OpenJob(job, upscaler, size, save)
+            work = opened.work
             kind = (work.passes, job.result.suffix.lower())
             if kind not in seconds_per_px:
-                seconds_per_px[kind] = _seconds_per_px(job, work, enlarger, size, save)
-        except (TrinasError, OSError) as error:
-            yield Estimate(job, None, failed(job, error).reason)
+                seconds_per_px[kind] = _measure_seconds_per_px(opened, upscaler, save, options)
+        except (TrinasError, OSError, MemoryError) as error:
+            yield Estimate(job, None, explain_failure(job, error))
             continue
-        yield Estimate(job, work, "", seconds_per_px[kind] * prod(work.size), _memory_bytes(work))
+        yield Estimate(job, work, "", seconds_per_px[kind] * prod(work.size), _estimate_memory_bytes(work))
 
 
 def batch_memory_bytes(estimates: Iterable[Estimate]) -> int:
-    """The most memory that all of them together will take: large ones by themselves, small ones several at once."""
+    """Return the peak memory of a whole batch: large images are alone in memory, small ones several at once."""
     program = peak_memory_bytes()
     highest = program
     for estimate in estimates:
@@ -76,44 +95,45 @@ def batch_memory_bytes(estimates: Iterable[Estimate]) -> int:
     return highest
 
 
-def _seconds_per_px(job: Job, work: Work, enlarger: Enlarger, size: SizeConfig, save: SaveConfig) -> float:
-    """Seconds per pixel of the result, from a piece in the middle of the picture; its reading is timed whole."""
-    start = time.perf_counter()
-    image, work = read_job(job, work, enlarger, size, save)
-    reading = (time.perf_counter() - start) / prod(work.size)
-    piece = _middle(image)
-    width, height = piece.size
+def peak_memory_bytes() -> int:
+    """Return the peak memory of this process so far; 0 where the system does not tell it (Windows)."""
+    if resource is None:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _measure_seconds_per_px(
+    opened: OpenJob, upscaler: CascadeUpscaler, save: SaveConfig, options: UpscaleOptions
+) -> float:
+    """Return seconds per pixel of the result. All of the image is read, a piece in the middle upscaled and encoded."""
+    with Timer() as reading:
+        image = opened.read()
+    work = opened.work
+    piece = _crop_middle(image)
     factor = work.size[0] / work.header.width
-    larger = (max(1, round(width * factor)), max(1, round(height * factor)))
-    fastest = math.inf
+    width, height = (max(1, round(side * factor)) for side in piece.size)
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(TRIALS):  # the first loads kernels and libraries
-            start = time.perf_counter()
-            write_image(Path(folder, f"piece{job.result.suffix}"), enlarger(piece, larger), save)
-            fastest = min(fastest, time.perf_counter() - start)
-    return reading + fastest / prod(larger)
+        path = Path(folder, f"piece{opened.job.result.suffix}")
+        # The first run also loads kernels and libraries.
+        fastest = time_fastest(
+            lambda: write_image(path, upscaler(piece, (width, height), options), save), repeats=TRIALS
+        )
+    return reading.seconds / prod(work.size) + fastest / (width * height)
 
 
-def _middle(image: Image) -> Image:
+def _crop_middle(image: Image) -> Image:
     width, height = image.size
     top, left = max(0, (height - SAMPLE_PX) // 2), max(0, (width - SAMPLE_PX) // 2)
     return replace(image, pixels=image.pixels[:, top : top + SAMPLE_PX, left : left + SAMPLE_PX])
 
 
-def _memory_bytes(work: Work) -> int:
-    """The program as it is now, the largest pictures that exist at once as 32-bit numbers, and the encoded one."""
+def _estimate_memory_bytes(work: Work) -> int:
+    """Add up the process as it is now, the largest images that exist at once in 32 bits, and the encoded result."""
     pixels = work.header.width * work.header.height
-    grown = [pixels * factor**2 for factor in growth(work.passes)]
+    grown = [pixels * factor**2 for factor in compute_growth(work.passes)]
     if grown[-1] != prod(work.size):
         grown.append(prod(work.size))
     floats = max((sum(pair) for pair in pairwise(grown)), default=pixels)
     encoded = 2 * prod(work.size)  # the values as integers, and the file that is made of them
     return peak_memory_bytes() + work.header.channels * (4 * floats + encoded)
-
-
-def peak_memory_bytes() -> int:
-    """The most memory this process has taken so far; 0 where the system does not say (Windows)."""
-    if resource is None:
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

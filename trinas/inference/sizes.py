@@ -1,4 +1,4 @@
-"""How large a result is to be, and which networks make it."""
+"""Compute the size of a result, and which scales lead to it."""
 
 from collections.abc import Collection
 from itertools import combinations_with_replacement
@@ -11,10 +11,10 @@ _MOST_PASSES = 4  # 2 to the fourth is MAX_SCALE
 
 
 def target_size(config: SizeConfig, width: int, height: int) -> tuple[int, int]:
-    """Width and height of the result for a picture of `width` x `height` pixels; the aspect is kept.
+    """Return width and height of the result for an image of `width` x `height` pixels; the aspect is kept.
 
     Raises:
-        UpscaleError: it is more than 16 times the picture.
+        UpscaleError: the result is more than 16 times as large along a side.
     """
     if config.long_side is not None:
         factor = config.long_side / max(width, height)
@@ -25,22 +25,25 @@ def target_size(config: SizeConfig, width: int, height: int) -> tuple[int, int]:
         factor = config.scale or DEFAULT_SCALE
     if factor > MAX_SCALE:
         raise UpscaleError(f"{width}x{height} would have to grow {factor:.1f} times; the most is {MAX_SCALE}")
-    return _rounded(width * factor), _rounded(height * factor)
+    return _round(width * factor), _round(height * factor)
 
 
-def choose_passes(
+def choose_scales(
     width: int, height: int, size: tuple[int, int], scales: Collection[int], first: Collection[int] | None = None
 ) -> tuple[int, ...]:
-    """Scales of the networks to apply, one after the other, to reach at least `size`; none for what is not larger.
+    """Return the scales of the networks to apply, one after the other, to reach at least `size`.
 
-    Of all that reach it the product is smallest, then the number of passes; the smallest scale comes first,
-    since the last pass works on the largest picture, and costs least where it multiplies the most.
+    Of all that reach it, the smallest product is taken, then the fewest networks. The smallest scale comes first: the
+    last pass works on the largest image, and costs least per output pixel where its scale is large.
 
     Args:
-        width, height: of the picture, in pixels.
-        size: width and height wanted, at most 16 times as much.
-        scales: of the networks there are.
-        first: of those that may come first, if they are others; one of them does.
+        width: of the image, in pixels.
+        height: of the image, in pixels.
+        size: width and height of the result, at most 16 times as much.
+        scales: for which there are networks.
+        first: for which there are networks that may come first, if these are others; one of them does.
+    Returns:
+        Scales in the order of the passes; empty where the result is not larger than the image.
     """
 
     def reaches(passes: tuple[int, ...]) -> bool:
@@ -53,5 +56,5 @@ def choose_passes(
     return min(filter(reaches, chains), key=lambda passes: (prod(passes), len(passes)))
 
 
-def _rounded(side: float) -> int:
+def _round(side: float) -> int:
     return max(1, int(side + 0.5))

@@ -16,7 +16,7 @@ from PIL import Image as PillowImage
 from trinas.errors import RunError
 from trinas.files import write_atomically
 from trinas.images.read_write import to_levels
-from trinas.inference.compare import detailed_places, enlarged_place
+from trinas.inference.compare import find_detailed_places, upscale_place
 from trinas.networks.network import Network
 from trinas.networks.space import ArchSpec, SearchSpace
 from trinas.search.record import EVENTS_FILE, STAGES, stage_steps
@@ -178,7 +178,7 @@ def pictures(network: Network, low: Pixels, high: Pixels) -> list[tuple[str, str
     scale = network.spec.scale
     side = SHOWN_PX // scale
     colour = torch.from_numpy(low).permute(2, 0, 1).float() / 255
-    y, x = detailed_places(colour, side)[0]
+    y, x = find_detailed_places(colour, side)[0]
 
     @torch.inference_mode()
     def enlarge(part: torch.Tensor) -> torch.Tensor:
@@ -188,7 +188,7 @@ def pictures(network: Network, low: Pixels, high: Pixels) -> list[tuple[str, str
     place = tuple(slice(scale * start, scale * (start + side)) for start in (y, x))
     shown = {
         "bicubic": bicubic[place],
-        "this network": to_levels(enlarged_place(enlarge, colour, (y, x), side, network.spec), 8),
+        "this network": to_levels(upscale_place(enlarge, colour, (y, x), side, network.spec), 8),
         "the original": high[place],
     }
     return [(caption, _data_url(pixels)) for caption, pixels in shown.items()]

@@ -19,7 +19,13 @@ import torch
 from torch import Tensor
 
 from trinas.config import Budgets, SearchConfig, TrainConfig
-from trinas.device import chosen_precision, memory_shortage_named, pick_device, synchronize, training_precision
+from trinas.device import (
+    pick_device,
+    resolve_precision,
+    resolve_training_precision,
+    synchronize,
+    translate_memory_errors,
+)
 from trinas.errors import BudgetError, DataError, RunError, SpecError
 from trinas.files import write_atomically
 from trinas.networks.latency import network_ms_per_mp, slot_table, spec_ms_per_mp
@@ -57,7 +63,7 @@ from trinas.training.run import TrainingProgress
 from trinas.training.state import STATE_FILE as TRAINING_FILE
 from trinas.training.state import check_new_run, load_state, run_lock, save_state
 from trinas.training.teacher import describe_teacher, load_teacher
-from trinas.zoo.folder import UNSPECIFIED_LICENCE, WEIGHTS_FILE, Model, ModelConfig, load_config
+from trinas.zoo.folder import UNSPECIFIED, WEIGHTS_FILE, Model, ModelConfig, TrainingRecord, load_config
 
 STATE_FILE, REPORT_FILE = "search.pt", "report.json"
 
@@ -255,13 +261,14 @@ def _begin(
     started = time.perf_counter()
     device = pick_device(config.device)
     check_data(photographs, space, config)
-    taught_by = describe_teacher(load_teacher(config.teacher, space.scale))
+    teacher = load_teacher(config.teacher, space.scale)
+    taught_by = describe_teacher(teacher).model_dump() if teacher else {}
     check_possible(CostModel(space), config.budgets)
     pretrained = bundled_supernet(space) if config.warm_start else None
     started_from = pretrained.origin() if pretrained else {}
     if repeated is None:
         times = _measured_times(space, config, device) if config.budgets.ms_per_mp else Times()
-        precision = training_precision(config.precision, device)
+        precision = resolve_training_precision(config.precision, device)
     else:
         _, _, times = _read_settings(repeated)
         precision = repeated["precision"]["training"]
@@ -388,7 +395,7 @@ def _learner(space: SearchSpace, config: SearchConfig, times: Times, precision: 
 
 def _measured_times(space: SearchSpace, config: SearchConfig, device: torch.device) -> Times:
     """Of slots and of the bare network, rescaled so that they add up to the time of the largest network."""
-    precision = chosen_precision(config.precision, device, space.trunk_width)
+    precision = resolve_precision(config.precision, device, space.trunk_width)
     times = Times(slot_table(space, device, precision).tolist(), spec_ms_per_mp(space.bare_spec, device, precision))
     largest = largest_choice(space)
     promised = times.costs(space).of(largest)["ms_per_mp"]
@@ -436,14 +443,14 @@ class _Search:
     @property
     def _running_precision(self) -> str:
         """What the network will enlarge pictures in, which is what a budget of time is about."""
-        return chosen_precision(self.config.precision, self.learner.device, self.run.space.trunk_width)
+        return resolve_precision(self.config.precision, self.learner.device, self.run.space.trunk_width)
 
     @property
     def seconds(self) -> float:
         """Time this run has had, earlier parts of it included."""
         return time.perf_counter() - self._counted_from
 
-    @memory_shortage_named(RunError, "for this search; a smaller space (--trunk-width, --cells) takes less")
+    @translate_memory_errors(RunError, "for this search; a smaller space (--trunk-width, --cells) takes less")
     def run_stages(self) -> Network | None:
         run = self.run
         if not run.counts:
@@ -656,7 +663,9 @@ class _Search:
         }
         if self.run.started_from:
             training["started_from"] = self.run.started_from
-        return Model(ModelConfig("the supernet", network.spec, UNSPECIFIED_LICENCE, training), network)
+        return Model(
+            ModelConfig("the supernet", network.spec, UNSPECIFIED, TrainingRecord.model_validate(training)), network
+        )
 
     def _tuning_config(self) -> TrainConfig:
         config = self.config
@@ -684,7 +693,7 @@ class _Search:
             "space": asdict(run.space),
             "settings": asdict(self.config),
             "started_from": run.started_from,
-            "taught_by": load_config(str(self.run_dir)).training.get("taught_by", {}),
+            "taught_by": load_config(str(self.run_dir)).training.to_dict().get("taught_by", {}),
             "rates": {
                 "weights": weight_rate(run),
                 "scores": score_rate(run),

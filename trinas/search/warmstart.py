@@ -20,7 +20,7 @@ from trinas.errors import ModelError, SpecError
 from trinas.files import write_atomically
 from trinas.networks.space import SearchSpace
 from trinas.search.supernet import Supernet, first_channels
-from trinas.zoo.folder import bundle_dir
+from trinas.zoo.bundled import bundle_dir
 
 SCHEMA = 1
 """Version of supernet.json; a newer one is refused rather than guessed at."""

@@ -7,11 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from trinas.config import TrainConfig
-from trinas.device import memory_shortage_named, pick_device, synchronize, torch_threads, training_precision
-from trinas.errors import RunError
+from trinas.device import pick_device, resolve_training_precision, synchronize, torch_threads, translate_memory_errors
+from trinas.errors import ModelError, RunError
 from trinas.files import translate_os_errors
 from trinas.networks.space import ArchSpec
 from trinas.timer import Timer
@@ -36,7 +35,7 @@ from trinas.training.state import (
 )
 from trinas.training.step import TrainStep, learning_rate
 from trinas.training.teacher import describe_teacher, load_teacher, make_teacher
-from trinas.zoo.folder import UNSPECIFIED_LICENCE, Model, ModelConfig, save_model
+from trinas.zoo.folder import UNSPECIFIED, Model, ModelConfig, TrainingRecord, save_model
 
 REPORT_EVERY = 20
 """Steps between progress reports. Reading the loss waits for the device, so not every step reports."""
@@ -52,7 +51,7 @@ TOLERATED_DELAY = 0.02
 
 OnProgress = Callable[[TrainingProgress], None]
 
-_memory_shortage_named = memory_shortage_named(
+_translate_memory_errors = translate_memory_errors(
     RunError, "for this training; a smaller --batch-size or --patch takes less, as does a smaller network"
 )
 
@@ -90,7 +89,7 @@ def train_network(
     return begin_training(spec, images, config, run_dir, start, on_progress, stop)
 
 
-@_memory_shortage_named
+@_translate_memory_errors
 def begin_training(
     spec: ArchSpec,
     images: Sequence[TrainingImage],
@@ -104,14 +103,15 @@ def begin_training(
     check_sizes(images, config.patch_px * spec.scale)
     device = pick_device(config.device)
     network, averaged, optimizer = build_networks(spec, config, device, start.network if start else None)
+    teacher = load_teacher(config.teacher, spec.scale, config.variants)
     run = TrainingRun(
         config=config,
         spec=spec,
         steps=config.steps or 0,
         device=device,
-        precision=training_precision(config.precision, device),
-        started_from={"name": start.config.name, **start.config.training} if start else {},
-        taught_by=describe_teacher(load_teacher(config.teacher, spec.scale, config.variants)),
+        precision=resolve_training_precision(config.precision, device),
+        started_from=_describe_start(start) if start else None,
+        taught_by=describe_teacher(teacher) if teacher else None,
         network=network,
         averaged=averaged,
         optimizer=optimizer,
@@ -122,7 +122,7 @@ def begin_training(
         return _Training(run, images, run_dir, on_progress, stop or threading.Event()).train()
 
 
-@_memory_shortage_named
+@_translate_memory_errors
 def resume_training(
     run_dir: Path,
     images: Sequence[TrainingImage],
@@ -152,6 +152,11 @@ def resume_training(
             return _Training(run, images, run_dir, on_progress, stop or threading.Event()).train()
 
 
+def _describe_start(start: Model) -> TrainingRecord:
+    """Return the training record of `start`, with its name."""
+    return TrainingRecord.model_validate(start.config.training.to_dict() | {"name": start.config.name})
+
+
 class _Training:
     """A run in progress: its images, its folder, and who is told."""
 
@@ -166,7 +171,7 @@ class _Training:
         self.run, self.images, self.run_dir = run, images, run_dir
         self.on_progress, self.stop = on_progress, stop
         self.data = fingerprint(images)
-        self.record: dict[str, Any] | None = None
+        self.record: TrainingRecord | None = None
 
     def train(self) -> TrainingResult:
         """Train from where the run stands until its end, or until `stop` is set."""
@@ -221,9 +226,11 @@ class _Training:
         """
         run = self.run
         model = load_teacher(run.config.teacher, run.spec.scale, run.config.variants)
+        if model is None:
+            return None
         if describe_teacher(model) != run.taught_by:
             raise RunError(f"{self.run_dir}: {run.config.teacher} has changed since it began to teach; start anew")
-        return None if model is None else make_teacher(model, str(run.device), run.precision)
+        return make_teacher(model, str(run.device), run.precision)
 
     def _start(self, validation: Sequence[Pair]) -> None:
         """Save the first state of a new run, and report where the run stands."""
@@ -276,15 +283,21 @@ class _Training:
             if run.validations:
                 write_validations(self.run_dir, run.validations)
                 self.record = self._describe()
-                config = ModelConfig(self.run_dir.name, run.spec, UNSPECIFIED_LICENCE, self.record)
-                save_model(self.run_dir, run.best_network(), config)
+                self._save_model(self.record)
             if run.step > 0:
                 save_state(self.run_dir / STATE_FILE, run.to_state(self.data))
 
-    def _describe(self) -> dict[str, Any]:
+    def _save_model(self, record: TrainingRecord) -> None:
+        run = self.run
+        try:
+            save_model(self.run_dir, run.best_network(), ModelConfig(self.run_dir.name, run.spec, UNSPECIFIED, record))
+        except ModelError as error:
+            raise RunError(f"{error}; resume once it can") from None
+
+    def _describe(self) -> TrainingRecord:
         """Return how the best network so far was trained, for config.json."""
         run = self.run
-        record = {
+        known = {
             "data": sorted({image.path.parent.name for image in self.images}),
             "images": len(self.images),
             "data_sha256": self.data,
@@ -292,8 +305,10 @@ class _Training:
             "seconds": round(run.seconds),
             "validation_psnr": round(run.best_psnr, 4),
             "config": dataclasses.asdict(run.config),
+            "started_from": run.started_from,
+            "taught_by": run.taught_by,
         }
-        return record | {key: value for key in ("started_from", "taught_by") if (value := getattr(run, key))}
+        return TrainingRecord.model_validate(known)
 
     def _report(self, steps_per_second: float, validated: bool) -> None:
         run = self.run

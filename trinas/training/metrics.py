@@ -39,7 +39,7 @@ class ImageMetrics:
 
 
 @dataclass(frozen=True)
-class Metrics:
+class FolderMetrics:
     """How well a folder of images was restored."""
 
     images: tuple[ImageMetrics, ...]
@@ -55,7 +55,7 @@ class Metrics:
         return fmean(image.ssim for image in self.images)
 
 
-def evaluate_model(upscale: Callable[[Pixels], Pixels], source: Path, scale: int) -> Metrics:
+def evaluate_model(upscale: Callable[[Pixels], Pixels], source: Path, scale: int) -> FolderMetrics:
     """Reduce each image of a folder, or one image, upscale it again, and compare.
 
     Args:
@@ -77,7 +77,7 @@ def evaluate_model(upscale: Callable[[Pixels], Pixels], source: Path, scale: int
             raise DataError(f"{path}: too small to measure; at least {smallest} pixels a side are needed")
         output = upscale(downscale(high, scale))
         images.append(ImageMetrics(path.name, psnr_y(output, high, scale), ssim_y(output, high, scale)))
-    return Metrics(tuple(images))
+    return FolderMetrics(tuple(images))
 
 
 @torch.inference_mode()

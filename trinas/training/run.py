@@ -21,6 +21,7 @@ from trinas.networks.network import Network
 from trinas.networks.space import ArchSpec
 from trinas.training.degrade import DEGRADATION_VERSION
 from trinas.training.muon import Muon
+from trinas.zoo.record import TeacherRecord, TrainingRecord
 
 METRICS_FILE = "metrics.jsonl"
 """One `ValidationRecord` a line."""
@@ -98,7 +99,7 @@ class TrainingResult:
 
     network: Network
     """The best network so far, collapsed, on the CPU."""
-    record: dict[str, Any] | None
+    record: TrainingRecord | None
     """How the network was trained, as in config.json of its run folder; None if nothing was validated yet."""
     finished: bool
     """Whether all steps were taken."""
@@ -114,10 +115,10 @@ class TrainingRun:
     """Steps planned; 0 until minutes are turned into steps."""
     device: torch.device
     precision: str
-    started_from: dict[str, Any]
-    """Name and training record of the model that training started from; empty for fresh weights."""
-    taught_by: dict[str, Any]
-    """Name, weights' hash and data of the teacher; empty if there is none."""
+    started_from: TrainingRecord | None
+    """Of the model that training started from, with its name; None for fresh weights."""
+    taught_by: TeacherRecord | None
+    """The teacher; None if there is none."""
     network: Network
     averaged: Network
     """Has the running mean of the network's weights."""
@@ -148,8 +149,8 @@ class TrainingRun:
             "spec": self.spec.to_json(),
             "steps": self.steps,
             "precision": self.precision,
-            "started_from": self.started_from,
-            "taught_by": self.taught_by,
+            "started_from": self.started_from.to_dict() if self.started_from else {},
+            "taught_by": self.taught_by.model_dump() if self.taught_by else {},
             "threads": torch.get_num_threads(),
             "data": data,
             "degradation": DEGRADATION_VERSION if self.config.variants else 0,
@@ -201,8 +202,8 @@ def restore_run(state: dict[str, Any], run_dir: Path, data: str) -> TrainingRun:
         steps=state["steps"],
         device=device,
         precision=state["precision"],
-        started_from=state["started_from"],
-        taught_by=state["taught_by"],
+        started_from=TrainingRecord.model_validate(start) if (start := state["started_from"]) else None,
+        taught_by=TeacherRecord.model_validate(teacher) if (teacher := state["taught_by"]) else None,
         network=network,
         averaged=averaged,
         optimizer=optimizer,

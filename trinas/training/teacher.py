@@ -1,14 +1,14 @@
 """A model to imitate: who it is, and the targets that it makes."""
 
 import hashlib
-from typing import Any
 
-from trinas.config import UpscaleConfig
-from trinas.errors import ModelError, UpscaleError
-from trinas.inference.tiled import Upscaler
+from trinas.config import UpscaleOptions
+from trinas.errors import InconsistentResultError, ModelError
+from trinas.inference.tiled import TiledUpscaler
 from trinas.training.data import Teacher
 from trinas.training.metrics import Pixels
 from trinas.zoo.folder import Model, load_model
+from trinas.zoo.record import TeacherRecord
 
 
 def load_teacher(name: str | None, scale: int, variants: int = 0) -> Model | None:
@@ -31,36 +31,29 @@ def load_teacher(name: str | None, scale: int, variants: int = 0) -> Model | Non
     return model
 
 
-def describe_teacher(teacher: Model | None) -> dict[str, Any]:
-    """Return what a run records about its teacher.
-
-    Returns:
-        Its `name`, the `sha256` of its weights, and `data`, all that it has learnt from. Empty without a teacher.
-    """
-    if teacher is None:
-        return {}
+def describe_teacher(teacher: Model) -> TeacherRecord:
+    """Return what a run records about its teacher."""
     weights = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in teacher.network.state_dict().values()))
     data: list[str] = []
-    stage: dict[str, Any] | None = teacher.config.training
-    while stage:
-        data += [*stage.get("data", []), *stage.get("taught_by", {}).get("data", [])]
-        stage = stage.get("started_from")
-    return {"name": teacher.config.name, "sha256": weights.hexdigest(), "data": list(dict.fromkeys(data))}
+    for stage in teacher.config.training.stages():
+        data += [*stage.data, *(stage.taught_by.data if stage.taught_by else [])]
+    return TeacherRecord(name=teacher.config.name, sha256=weights.hexdigest(), data=list(dict.fromkeys(data)))
 
 
 def make_teacher(model: Model, device: str, precision: str) -> Teacher:
     """Return the function that makes a teacher's targets: self-ensembles, and None for an image that it fails on.
 
     Args:
+        model: the teacher.
         device: cpu, cuda or mps.
         precision: fp32 or bf16. The bf16 error is negligible beside the teacher's own error.
     """
-    upscaler = Upscaler(model, UpscaleConfig(tta=True, device=device, precision=precision))
+    upscaler = TiledUpscaler(model, device, precision)
 
     def upscale_or_none(low: Pixels) -> Pixels | None:
         try:
-            return upscaler.rgb8(low)
-        except UpscaleError:  # a result that fails its checks is not worth imitating
+            return upscaler.upscale_rgb8(low, UpscaleOptions(self_ensemble=True))
+        except InconsistentResultError:  # a result that fails its check is not worth imitating
             return None
 
     return upscale_or_none

@@ -1,4 +1,4 @@
-"""Models from and to the Hugging Face Hub: three small files a repository, nothing that could run."""
+"""Download models from the Hugging Face Hub and upload them. Nothing in their files can run."""
 
 import re
 from pathlib import Path
@@ -7,29 +7,29 @@ from textwrap import shorten
 from trinas.errors import ModelError
 
 MAX_DOWNLOAD_BYTES = 200_000_000
-"""Larger files are refused before they are fetched: the networks of this program have a few megabytes at most."""
+"""Larger files are refused before they are downloaded. Our networks have a few megabytes at most."""
 
-MOST_SAID = 300
-"""Characters of an error's words; the Hub lists all licences there are if it does not know one."""
+MAX_ERROR_CHARACTERS = 300
+"""Longer error messages are cut: the Hub lists all licences that exist where it does not know one."""
 
 _ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name has the form `user/name` or `user/name@revision`."""
+    """Return whether a name has the form `user/name` or `user/name@revision`."""
     return _ID.fullmatch(name) is not None
 
 
 def download_model(name: str, files: tuple[str, ...], *, anonymous: bool = False) -> Path:
-    """The folder of a model's files in the Hub's cache, fetched unless they are there; works offline if they are.
+    """Download a model's files into the Hub's cache and return their folder. Works offline with files in the cache.
 
     Args:
         name: `user/name`, or `user/name@revision` with a branch, tag or commit.
-        files: what to fetch, all of one commit.
-        anonymous: whether to leave out the login of this machine, if it has one.
+        files: names of the files to download, all of one commit.
+        anonymous: do not use the login of this machine.
     Raises:
-        ModelError: there is no such repository, revision or file, it needs a login, it is too large, or neither the
-            network nor the cache has it.
+        ModelError: there is no such repository, revision or file; it needs a login; a file is too large; or it is not
+            in the cache and the Hub cannot be reached.
     """
     from huggingface_hub import errors, hf_hub_download
 
@@ -45,9 +45,9 @@ def download_model(name: str, files: tuple[str, ...], *, anonymous: bool = False
                     size = f"{known.file_size / 1e6:,.0f} MB"
                     raise ModelError(f"{name}: {file} has {size}, which is no model of this program")
             except (errors.LocalEntryNotFoundError, errors.DryRunError):
-                pass  # no network: what is in the cache will do
+                pass  # no network: use the cache
             path = Path(hf_hub_download(repo, file, revision=revision, token=token))
-            revision = path.parent.name  # the commit: the other files are of the same
+            revision = path.parent.name  # the commit, so that the other files are of the same one
     except errors.GatedRepoError:
         raise ModelError(f"{name}: needs a login; ask for access on its page, then run `hf auth login`") from None
     except errors.RepositoryNotFoundError:
@@ -64,23 +64,23 @@ def download_model(name: str, files: tuple[str, ...], *, anonymous: bool = False
         raise ModelError(f"{name}: is no model of this program, it has no {file}") from None
     except ModelError:
         raise
-    except Exception as error:  # full disks, names that the Hub refuses, and whatever the client's HTTP library raises
-        raise ModelError(f"{name}: cannot be downloaded ({_line(error)})") from None
+    except Exception as error:  # full disks, names that the Hub refuses, errors of the HTTP library
+        raise ModelError(f"{name}: cannot be downloaded ({_shorten(error)})") from None
     return path.parent
 
 
 def upload_files(folder: Path, repo: str, files: tuple[str, ...], token: str | None = None) -> str:
-    """Upload files, into a new repository or as a new commit of an old one.
+    """Upload files to a new repository, or as a new commit to an existing one.
 
     Args:
-        folder: where they are.
+        folder: holds the files.
         repo: `user/name`.
-        files: their names.
+        files: names of the files.
         token: with the right to write; None: that of `hf auth login`.
     Returns:
         The address of the repository's page.
     Raises:
-        ModelError: the Hub refused it, or cannot be reached.
+        ModelError: the Hub refuses the files, or cannot be reached.
     """
     from huggingface_hub import HfApi
 
@@ -89,10 +89,10 @@ def upload_files(folder: Path, repo: str, files: tuple[str, ...], token: str | N
         page = api.create_repo(repo, exist_ok=True)
         api.upload_folder(repo_id=repo, folder_path=folder, allow_patterns=list(files), commit_message="Model")
     except Exception as error:  # as above
-        raise ModelError(f"{repo}: cannot be uploaded ({_line(error)})") from None
+        raise ModelError(f"{repo}: cannot be uploaded ({_shorten(error)})") from None
     return str(page)
 
 
-def _line(error: Exception) -> str:
-    """All that it says, unless that is very much."""
-    return shorten(str(error), MOST_SAID, placeholder=" …") or type(error).__name__
+def _shorten(error: Exception) -> str:
+    """Return an error's message as one line of limited length."""
+    return shorten(str(error), MAX_ERROR_CHARACTERS, placeholder=" …") or type(error).__name__

@@ -1,30 +1,39 @@
-"""Models for other programs: ONNX."""
+"""Write a model as an ONNX file, for programs without PyTorch."""
 
 import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from trinas.errors import ModelError
-from trinas.files import write_atomically
+from trinas.files import translate_os_errors, write_atomically
+from trinas.networks.network import Network
 from trinas.zoo.folder import Model
 
 OPSET = 18
 """Version of ONNX's operators: the oldest that torch writes without converting, so that old runtimes read it."""
 
 
-def export_onnx(model: Model, path: Path) -> None:
-    """Write a model as an ONNX file with weights inside, for pictures of any size.
+def export_onnx(model: Model, path: Path, *, overwrite: bool = False) -> None:
+    """Write a model as an ONNX file that holds the weights and takes images of any size.
 
-    Its input `low` is float32 (N, 3, H, W) with sRGB values in [0, 1]; its output `high` is (N, 3, scale * H,
-    scale * W), not clamped: what `Network.forward` computes. Name, scale and licence are among its metadata.
+    The input `low` is float32 (N, 3, H, W) with sRGB values in [0, 1]. The output `high` is (N, 3, scale * H,
+    scale * W), not clamped, as `Network.forward` computes it. Name, scale and licence are in the file's metadata.
 
+    Args:
+        model: to export.
+        path: of the file.
+        overwrite: replace the file if it exists.
     Raises:
-        ModelError: the packages that write ONNX are not installed, or the file cannot be written.
+        ModelError: the packages that write ONNX are not installed, or the file exists or cannot be written.
     """
+    with translate_os_errors(ModelError, path, "written"):
+        if path.exists() and not overwrite:
+            raise ModelError(f"{path}: exists already; choose another name, or give --overwrite")
     try:
         import onnx
         import onnxscript  # noqa: F401  torch needs it
@@ -32,11 +41,21 @@ def export_onnx(model: Model, path: Path) -> None:
         raise ModelError(
             f"{path}: writing ONNX takes a package that is not here ({error.name}); pip install onnx onnxscript"
         ) from None
+    proto = _convert(model.network)
+    facts = {"name": model.config.name, "scale": str(model.scale), "licence": model.config.licence}
+    onnx.helper.set_model_props(proto, facts)
+    onnx.checker.check_model(proto)
+    with translate_os_errors(ModelError, path, "written"):
+        write_atomically(path, proto.SerializeToString())
+
+
+def _convert(network: Network) -> Any:
+    """Return the network as ONNX's ModelProto, for batches and images of any size."""
     sides = {2: torch.export.Dim("height", min=1), 3: torch.export.Dim("width", min=1)}
     low = torch.rand(2, 3, 24, 32)
-    with _quiet():
+    with _silence_exporter():
         program = torch.onnx.export(
-            model.network,
+            network,
             (low,),
             dynamo=True,
             verbose=False,
@@ -48,19 +67,13 @@ def export_onnx(model: Model, path: Path) -> None:
     assert program is not None
     proto = program.model_proto
     for node in proto.graph.node:
-        del node.metadata_props[:]  # lines of our code, with the paths they have here
-    facts = {"name": model.config.name, "scale": str(model.scale), "licence": model.config.licence}
-    onnx.helper.set_model_props(proto, facts)
-    onnx.checker.check_model(proto)
-    try:
-        write_atomically(path, proto.SerializeToString())
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be written ({error.strerror})") from None
+        del node.metadata_props[:]  # lines of our code, with paths of this machine
+    return proto
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what torch says of its own exporter from the terminal."""
+def _silence_exporter() -> Iterator[None]:
+    """Hide the warnings that torch prints about its own exporter."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

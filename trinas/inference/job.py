@@ -1,0 +1,130 @@
+"""One job: open its input file once, check what can be checked before the work, decode the image."""
+
+import os
+from dataclasses import dataclass, replace
+from math import prod
+
+from trinas.config import SaveConfig, SizeConfig
+from trinas.errors import ImageError, TrinasError
+from trinas.images.formats import format_of_suffix
+from trinas.images.read import ImageFile, open_image
+from trinas.images.read_write import Header, Image, check_fits, flattened
+from trinas.inference.cascade import CascadeUpscaler, Pass, compute_growth
+from trinas.inference.plan import Job
+from trinas.inference.sizes import target_size
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one job amounts to, known from its file's header."""
+
+    header: Header
+    size: tuple[int, int]
+    """Width and height of the result."""
+    passes: tuple[Pass, ...]
+    """The networks that the image goes through."""
+
+    @property
+    def models(self) -> list[str]:
+        """The names of the networks."""
+        return [step.model for step in self.passes]
+
+    @property
+    def why(self) -> str:
+        """Why the first network is not the usual one for its scale; empty where it is."""
+        restores = any(step.restores for step in self.passes)
+        return f"JPEG of quality {self.header.jpeg_quality}" if restores else ""
+
+
+class OpenJob:
+    """A job whose input file is open. The file is read once, and decoded at most once.
+
+    Attributes:
+        job: from `plan_jobs`.
+        work: what it amounts to.
+    """
+
+    def __init__(self, job: Job, upscaler: CascadeUpscaler, size: SizeConfig, save: SaveConfig) -> None:
+        """Open the file. Everything that can be known to fail before upscaling fails here.
+
+        Raises:
+            TrinasError: the image cannot be read or is too large, or the result cannot be written.
+        """
+        if job.problem:
+            raise ImageError(job.problem)
+        self.job = job
+        self._upscaler, self._size, self._save = upscaler, size, save
+        self._file: ImageFile = open_image(job.source, size.max_input_px)
+        self._image: Image | None = None
+        _check_folder(job)
+        self._format = format_of_suffix(job.result)
+        if save.lossless and self._format.has_quality and not self._format.has_lossless:
+            raise ImageError(f"{job.result}: {self._format.name} is always lossy; choose --format png or webp")
+        self.work = self._plan_work(self._file.header)
+        check_fits(job.result, *self.work.size, self._has_transparency())
+        self._check_size()
+
+    def read(self) -> Image:
+        """Return the image, laid on its background. `work` is corrected where the pixels have another size.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        image, self._image = self._decode(), None
+        if self._save.background is not None:
+            image = flattened(image, self._save.background)
+        elif image.has_alpha and not self._format.has_alpha:  # opaque, or the job would have been refused
+            image = replace(image, pixels=image.pixels[:-1])
+        header = self.work.header
+        if image.size != (header.width, header.height):  # PNG can hold its orientation behind the pixels
+            self.work = self._plan_work(replace(header, width=image.size[0], height=image.size[1]))
+        if self.work.size < image.size:
+            image = replace(image, notes=(*image.notes, "it was larger than asked for, and is only reduced"))
+        return image
+
+    def _decode(self) -> Image:
+        if self._image is None:
+            self._image = self._file.read()
+        return self._image
+
+    def _has_transparency(self) -> bool:
+        """Return whether the result is transparent. An alpha channel alone does not keep an image from being a JPEG."""
+        has_alpha = self._file.header.has_alpha and self._save.background is None
+        if has_alpha and not self._format.has_alpha:
+            return not self._decode().is_opaque
+        return has_alpha
+
+    def _plan_work(self, header: Header) -> Work:
+        size = target_size(self._size, header.width, header.height)
+        return Work(header, size, self._upscaler.choose_passes(header.width, header.height, size, header.jpeg_quality))
+
+    def _check_size(self) -> None:
+        """Refuse results, and images between two passes, that are too large."""
+        size, header = self.work.size, self.work.header
+        grown_px = header.width * header.height * compute_growth(self.work.passes)[-1] ** 2
+        if max(prod(size), grown_px) > self._size.max_output_px:
+            between = "" if grown_px <= prod(size) else f"between the networks there are {grown_px:,} pixels; "
+            raise ImageError(
+                f"{self.job.source}: a result of {size[0]}x{size[1]} is too large; {between}"
+                f"the limit is {self._size.max_output_px:,} pixels (--max-output-mp)"
+            )
+
+
+def explain_failure(job: Job, error: Exception) -> str:
+    """Say why a job failed, and which file it is. Unexpected errors are named by their type too."""
+    if isinstance(error, MemoryError):
+        reason = "memory is too small for this image"
+    elif isinstance(error, OSError):
+        reason = f"{error.strerror or error} ({error.filename or job.result})"
+    else:
+        reason = str(error) if isinstance(error, TrinasError) else f"{type(error).__name__}: {error}"
+    return reason if str(job.source) in reason else f"{job.source}: {reason}"
+
+
+def _check_folder(job: Job) -> None:
+    """Find out before the work that a result could not be written."""
+    folder = next(parent for parent in job.result.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise ImageError(f"{job.source}: its result {job.result} cannot be written, {folder} is not a folder")
+    if not os.access(folder, os.W_OK):
+        raise ImageError(f"{job.source}: its result {job.result} cannot be written, {folder} may not be written to")

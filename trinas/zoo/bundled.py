@@ -1,0 +1,89 @@
+"""The bundled models, and how a model's name becomes a folder."""
+
+import importlib.resources
+from pathlib import Path
+
+from trinas.errors import ModelError
+from trinas.files import translate_os_errors
+from trinas.zoo.hub import download_model, is_hub_id
+from trinas.zoo.record import CONFIG_FILE, WEIGHTS_FILE, read_config
+
+DEFAULT_MODELS = {2: "trinas-xs-x2", 3: "trinas-xs-x3", 4: "trinas-xs-x4"}
+"""Scale -> the bundled model that is used where no model is named."""
+
+RESTORATION_MODELS = {2: "trinas-s-photo-x2", 4: "trinas-s-photo-x4"}
+"""Scale -> the bundled model that comes first where no model is named and the image is a compressed JPEG."""
+
+RESTORATION_MAX_JPEG_QUALITY = 80
+"""JPEGs up to this quality count as compressed. At qualities of 30 to 80, `RESTORATION_MODELS` reach a higher SSIM than
+models for clean input, and a higher PSNR except on Set14 at x4 and 80; at 90 their PSNR is lower (docs/benchmarks.md,
+docs/LOG.md)."""
+
+
+def bundle_dir() -> Path:
+    """Return the folder of the bundled models."""
+    try:
+        return Path(str(importlib.resources.files("trinas_models")))
+    except ModuleNotFoundError:  # nothing is installed: take the folder of the clone
+        return Path(__file__).parents[2] / "models"
+
+
+def bundled_models() -> list[str]:
+    """Return the names of the bundled models in alphabetical order."""
+    return sorted(folder.name for folder in bundle_dir().iterdir() if (folder / CONFIG_FILE).is_file())
+
+
+def default_model(scale: int) -> str:
+    """Return the name of the bundled model that is used for a scale.
+
+    Raises:
+        ModelError: no model of this scale is bundled.
+    """
+    if scale not in DEFAULT_MODELS:
+        known = ", ".join(map(str, sorted(DEFAULT_MODELS)))
+        raise ModelError(f"no bundled model upscales {scale} times; there are models for {known}")
+    return DEFAULT_MODELS[scale]
+
+
+def models_of_scale(scale: int) -> list[str]:
+    """Return the names of the bundled models of a scale, at least one.
+
+    Raises:
+        ModelError: no model of this scale is bundled.
+    """
+    names = [name for name in bundled_models() if read_config(bundle_dir() / name).spec.scale == scale]
+    return names or [default_model(scale)]
+
+
+def find_model(name: str) -> Path:
+    """Return the folder of a model, downloading it if it is on the Hub and not here yet.
+
+    Args:
+        name: of a bundled model, a path, or a Hub id `user/name[@revision]`.
+    Raises:
+        ModelError: there is no such model.
+    """
+    if name in bundled_models():
+        return bundle_dir() / name
+    folder = Path(name)
+    with translate_os_errors(ModelError, folder, "read"):
+        if (folder / CONFIG_FILE).is_file():
+            return folder
+        if folder.is_dir():
+            raise ModelError(f"{name}: not a model, there is no {CONFIG_FILE} in this folder")
+    if is_hub_id(name):
+        return find_hub_model(name)
+    known = ", ".join(bundled_models())
+    raise ModelError(f"{name}: no such model; bundled are {known}, or give a model's folder, or user/name of the Hub")
+
+
+def find_hub_model(hub_id: str, *, anonymous: bool = False) -> Path:
+    """Return the folder of a model of the Hub, downloading it if it is not here yet. Never takes a local path.
+
+    Args:
+        hub_id: `user/name` or `user/name@revision`.
+        anonymous: do not use the login of this machine.
+    Raises:
+        ModelError: there is no such model, or it cannot be downloaded.
+    """
+    return download_model(hub_id, (CONFIG_FILE, WEIGHTS_FILE), anonymous=anonymous)

@@ -1,0 +1,212 @@
+"""What config.json says of a model: its architecture, its training, its metrics."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+
+from trinas.errors import ModelError, SpecError
+from trinas.networks.space import ArchSpec
+
+CONFIG_SCHEMA = 1
+"""Version of config.json. Other versions are refused."""
+
+WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
+EXAMPLE_FILE = "example.webp"
+"""An image that shows what the network does. Cards show it; bundled models have one."""
+
+UNSPECIFIED = "unspecified"
+"""The licence of newly trained weights: only the person who trained them knows what the training images allow."""
+
+
+class Metrics(BaseModel):
+    """PSNR and SSIM on Y on one test set."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    psnr: float = Field(ge=0, le=100)
+    """In dB."""
+    ssim: float = Field(ge=-1, le=1)
+
+
+class TeacherRecord(BaseModel):
+    """A model that was imitated."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+    sha256: str = ""
+    """Digest of its weights."""
+    data: list[str]
+    """Everything that it has learnt from."""
+
+
+class TrainingRecord(BaseModel):
+    """How weights came about: one stage, and the stages before it in `started_from`.
+
+    Every field may be missing. Other keys are allowed: cards list them with the data. Fields stand in the order in
+    which config.json has them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    name: str = ""
+    """The model that this stage left; missing in the last stage, whose model has the name."""
+    sha256: str = ""
+    """Digest of the weights that this stage left."""
+    architecture: str = ""
+    """A note on where the architecture comes from."""
+    method: str = ""
+    """The search method, where this stage is a search."""
+    space: str = ""
+    """The search space, in words."""
+    budgets: str = ""
+    """The search's budgets, in words."""
+    supernet: str = ""
+    """What the search started from."""
+    data: list[str] = []
+    """Names of the sets of training images, with licences where they are known."""
+    images: int = 0
+    data_sha256: str = ""
+    """Digest of all training images."""
+    steps: int | str = 0
+    """Optimiser steps; of a search those of its stages, as in "900 + 5000"."""
+    seconds: int | float = 0
+    validation_psnr: int | float = 0
+    """In dB."""
+    config: dict[str, JsonValue] = {}
+    """The settings of the stage, as in `TrainConfig`."""
+    started_from: "TrainingRecord | None" = None
+    """The stage whose weights this one started from."""
+    taught_by: TeacherRecord | None = None
+    """The model that this stage imitated."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_missing(cls, values: Any) -> Any:
+        """Treat None and an empty record as missing, so that they are not written."""
+        if not isinstance(values, dict):
+            return values
+        nested = ("started_from", "taught_by")
+        return {
+            key: value for key, value in values.items() if value is not None and not (key in nested and value == {})
+        }
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _as_json(cls, value: Any) -> Any:
+        """Turn the tuples of a `TrainConfig` into lists, which is what JSON reads back."""
+        return json.loads(json.dumps(value)) if isinstance(value, dict) else value
+
+    @property
+    def restores(self) -> bool:
+        """Whether the input was blurred, noisy and compressed."""
+        return bool(self.config.get("variants"))
+
+    @property
+    def notes(self) -> dict[str, JsonValue]:
+        """Keys and values that somebody has added by hand."""
+        return dict(self.model_extra or {})
+
+    def is_known(self, key: str) -> bool:
+        """Return whether the record says anything of `key`."""
+        return key in self.model_fields_set
+
+    def stages(self) -> Iterator["TrainingRecord"]:
+        """Yield this stage and those before it, the last one first."""
+        stage: TrainingRecord | None = self
+        while stage is not None:
+            yield stage
+            stage = stage.started_from
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is known as JSON values, without defaults, in the order of config.json."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What config.json says of a model."""
+
+    name: str
+    spec: ArchSpec
+    licence: str
+    training: TrainingRecord = field(default_factory=TrainingRecord)
+    """How the weights came about."""
+    metrics: dict[str, Metrics] = field(default_factory=dict)
+    """Test set -> PSNR and SSIM, measured by the field's protocol."""
+
+    @property
+    def restores(self) -> bool:
+        """Whether it was trained on degraded input (`degrade`) and so removes noise and compression."""
+        return self.training.restores
+
+    def to_json(self) -> str:
+        """Return the text of config.json."""
+        return json.dumps(
+            {
+                "schema": CONFIG_SCHEMA,
+                "name": self.name,
+                "spec": self.spec.to_dict(),
+                "licence": self.licence,
+                "training": self.training.to_dict(),
+                "figures": {test_set: metrics.model_dump() for test_set, metrics in self.metrics.items()},
+            },
+            indent=2,
+        )
+
+
+class _ConfigFile(BaseModel):
+    """The keys of config.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    schema_: Literal[1] = Field(alias="schema")
+    name: str
+    spec: ArchSpec
+    licence: str
+    training: TrainingRecord
+    figures: dict[str, Metrics]
+
+    @field_validator("spec", mode="plain")
+    @classmethod
+    def _read_spec(cls, value: Any) -> ArchSpec:
+        try:
+            return ArchSpec.from_dict(value)
+        except SpecError as error:
+            raise ValueError(str(error)) from None
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read config.json of a model folder.
+
+    Raises:
+        ModelError: the file cannot be read, or is not one that this version knows; the message names file and key.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: cannot be read ({error})") from None
+    found = data.get("schema") if isinstance(data, dict) else None
+    if found != CONFIG_SCHEMA:
+        raise ModelError(
+            f"{path}: schema {found!r}, this version reads {CONFIG_SCHEMA}; a newer trinas-upscale may be needed"
+        )
+    try:
+        known = _ConfigFile.model_validate(data)
+    except ValidationError as error:
+        raise ModelError(f"{path}: {_describe(error)}") from None
+    return ModelConfig(known.name, known.spec, known.licence, known.training, known.figures)
+
+
+def _describe(error: ValidationError) -> str:
+    """Say in one line what is wrong, with the keys that lead to it."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    key = ".".join(map(str, first["loc"]))
+    if first["type"] in ("missing", "extra_forbidden"):
+        return f"the key {key} is {'missing' if first['type'] == 'missing' else 'unknown'}"
+    return f"{key}: {first['msg'].removeprefix('Value error, ')}"
