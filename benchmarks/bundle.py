@@ -3,8 +3,8 @@
     python benchmarks/bundle.py DATA RUN NAME
 
 DATA is laid out as docs/data.md says. Both networks are measured on the validation images of the run. The data
-folders that the run names are replaced by a description with their licence. Figures on the test sets and the card's
-picture are left out: `benchmarks/quality.py DATA --write` makes them anew. The run's curve and metrics stay in RUN.
+folders that the run names are replaced by a description with their licence. Metrics on the test sets and the card's
+image are left out: `benchmarks/quality.py DATA --write` makes new ones. The run's curve and metrics stay in RUN.
 """
 
 import argparse
@@ -14,8 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from trinas.errors import ModelError
-from trinas.training.data import GENERATED_FOLDER, Photograph, default_images, image_pairs, load_photographs, split
-from trinas.training.loop import validation_psnr
+from trinas.training.data import (
+    GENERATED_FOLDER,
+    TrainingImage,
+    generate_default_images,
+    load_photographs,
+    make_pairs,
+    split,
+)
+from trinas.training.metrics import validation_psnr
 from trinas.zoo.folder import (
     CONFIG_FILE,
     EXAMPLE_FILE,
@@ -45,36 +52,34 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
     arguments = parser.parse_args()
-    photographs = load_images(arguments.data, load_config(str(arguments.run)).training.data)
-    better, words = bundle(arguments.run, arguments.name, photographs)
+    images = load_images(arguments.data, load_config(str(arguments.run)).training.data)
+    better, words = bundle(arguments.run, arguments.name, images)
     if not better:
         sys.exit(words)
     print(f"{words}; now run benchmarks/quality.py {arguments.data} --write")
 
 
-def load_images(data: Path, folders: Sequence[str]) -> list[Photograph]:
-    """The photographs of DATA/train's folders, in the order of their digests; `GENERATED_FOLDER` is made, not read."""
+def load_images(data: Path, folders: Sequence[str]) -> list[TrainingImage]:
+    """Load the images of folders of DATA/train; those of `GENERATED_FOLDER` are generated."""
     real = [data / "train" / folder for folder in folders if folder != GENERATED_FOLDER]
-    photographs = load_photographs(real) + (default_images() if GENERATED_FOLDER in folders else [])
-    return sorted(photographs, key=lambda photo: photo.digest)
+    return load_photographs(real) + (generate_default_images() if GENERATED_FOLDER in folders else [])
 
 
-def bundle(run: Path, name: str, photographs: Sequence[Photograph], models: Path = MODELS) -> tuple[bool, str]:
+def bundle(run: Path, name: str, images: Sequence[TrainingImage], models: Path = MODELS) -> tuple[bool, str]:
     """Make a run's network the bundled model `name`, if it validates better than the one that is there.
 
     Args:
         run: a model folder that a training left.
         name: a folder of `models`; it is made if there is none.
-        photographs: what the run learnt from: both networks are measured on those of them that it held out.
+        images: what the run learnt from. Both networks are measured on the images that it held out.
     Returns:
-        Whether it is the bundled model now, and a line that says so with both figures.
+        Whether it is the bundled model now, and a line that says so, with the PSNR of both.
     Raises:
-        ModelError: nobody has said which licence the run's data have.
+        ModelError: the licence of the run's data is not in `DATA_SETS`.
     """
     model = load_model(str(run))
-    training = TrainingRecord.model_validate(described(model.config.training.to_dict(), run))
-    degraded = int(training.restores)
-    pairs = image_pairs(split(photographs)[1], model.scale, degraded)
+    training = TrainingRecord.model_validate(describe_data(model.config.training.to_dict(), run))
+    pairs = make_pairs(split(images)[1], model.scale, variants=int(training.restores))
     ours = validation_psnr(model.network, pairs)
     words = f"{name}: validation {ours:.4f} dB"
     if (models / name / CONFIG_FILE).is_file():
@@ -82,18 +87,18 @@ def bundle(run: Path, name: str, photographs: Sequence[Photograph], models: Path
         if ours <= theirs:
             return False, f"{words} does not beat the bundled {theirs:.4f} dB"
         words += f" in place of {theirs:.4f} dB"
-    (models / name / EXAMPLE_FILE).unlink(missing_ok=True)  # it shows what the other one did
+    (models / name / EXAMPLE_FILE).unlink(missing_ok=True)  # it shows results of the model before
     save_model(models / name, model.network, ModelConfig(name, model.config.spec, LICENCE, training))
     return True, words
 
 
-def described(training: dict[str, Any], run: Path) -> dict[str, Any]:
-    """What config.json says of a training, and of those before it, with data and licences in place of folders.
+def describe_data(training: dict[str, Any], run: Path) -> dict[str, Any]:
+    """Return the record of a training, and of those before it, with data and licences in place of folders.
 
     Raises:
         ModelError: a folder is not in `DATA_SETS`.
     """
-    folders = training.get("data", [])  # a search says what it learnt from under the training that followed
+    folders = training.get("data", [])  # a search has its data in the record of its fine-tuning
     unknown = set(folders) - set(DATA_SETS) - set(DATA_SETS.values())
     if unknown:
         raise ModelError(f"{run}: describe {', '.join(sorted(unknown))} and its licence in DATA_SETS first")
@@ -101,7 +106,7 @@ def described(training: dict[str, Any], run: Path) -> dict[str, Any]:
     if folders:
         training["data"] = [DATA_SETS.get(folder, folder) for folder in folders]
     for origin in {"started_from", "taught_by"} & set(training):
-        training[origin] = described(training[origin], run)
+        training[origin] = describe_data(training[origin], run)
     return training
 
 

@@ -1,4 +1,4 @@
-"""The picture in a bundled model's card: a detail by bicubic, by the network, and as it was.
+"""The image in a bundled model's card: a detail upscaled by bicubic, by the network, and the original.
 
 The photograph comes with scikit-image: the cat Chelsea, by Stefan van der Walt, CC0.
 """
@@ -12,28 +12,28 @@ from skimage import data
 
 from trinas.files import write_atomically
 from trinas.inference.tiled import TiledUpscaler
-from trinas.training.degrade import crop_to_multiple, downscale, jpeg_compressed
+from trinas.training.degrade import compress_jpeg, crop_to_multiple, downscale
 from trinas.training.metrics import upscale_bicubic
 from trinas.zoo.folder import EXAMPLE_FILE, load_model
 
 CREDIT = "Chelsea, by Stefan van der Walt, CC0"
 LEFT, TOP, WIDTH, HEIGHT = 120, 62, 132, 96
-"""What is shown, in pixels of the original; multiples of all scales."""
+"""The detail that is shown, in pixels of the original; multiples of all scales."""
 ZOOM = 2
 JPEG_QUALITY = 50
-"""Of the input of networks that remove compression."""
+"""Quality of the input of restoration models."""
 MARGIN, HEADER, FOOTER = 8, 24, 24
 INK, FAINT_INK, PAPER = "#1f2933", "#616e7c", "#ffffff"
 
 
 def write_picture(folder: Path) -> None:
-    """Put a model's picture into its folder; the same on every run on the same machine."""
+    """Write a model's image into its folder. On one machine every run writes the same bytes."""
     model = load_model(str(folder))
     high = crop_to_multiple(data.cat(), model.scale)
     low = downscale(high, model.scale)
     how = f"reduced {model.scale} times"
     if model.config.restores:
-        low = jpeg_compressed(low, JPEG_QUALITY)
+        low = compress_jpeg(low, JPEG_QUALITY)
         how += f" and saved as JPEG of quality {JPEG_QUALITY}"
     upscaler = TiledUpscaler(model, "cpu", "fp32")
     columns = {"bicubic": upscale_bicubic(low, model.scale), folder.name: upscaler.upscale_rgb8(low), "original": high}
@@ -43,7 +43,7 @@ def write_picture(folder: Path) -> None:
 
 
 def sheet(columns: dict[str, np.ndarray], words: str) -> Image.Image:
-    """The detail of each picture side by side, labelled, on a white card."""
+    """Draw the detail of each image side by side, labelled, on a white card."""
     width, height = WIDTH * ZOOM, HEIGHT * ZOOM
     size = (len(columns) * (width + MARGIN) + MARGIN, HEADER + height + FOOTER)
     card = Image.new("RGB", size, PAPER)
@@ -51,7 +51,7 @@ def sheet(columns: dict[str, np.ndarray], words: str) -> Image.Image:
     for number, (name, pixels) in enumerate(columns.items()):
         left = MARGIN + number * (width + MARGIN)
         detail = Image.fromarray(pixels[TOP : TOP + HEIGHT, LEFT : LEFT + WIDTH])
-        # By repetition, so that nothing is smoothed which the networks did not smooth.
+        # Nearest neighbour adds no smoothing to that of the networks.
         card.paste(detail.resize((width, height), Image.Resampling.NEAREST), (left, HEADER))
         draw.text((left, HEADER // 2), name, fill=INK, font=ImageFont.load_default(14), anchor="lm")
     middle = HEADER + height + FOOTER // 2

@@ -34,8 +34,8 @@ from trinas.networks.space import ArchSpec, SearchSpace
 from trinas.search.budgets import largest_choice
 from trinas.search.supernet import Supernet, first_channels
 from trinas.search.warmstart import Pretrained, load_supernet, save_supernet, supernet_weights
-from trinas.training.data import Pair, Patches, fingerprint, image_pairs, split
-from trinas.training.loop import validation_psnr
+from trinas.training.data import Pair, Patches, fingerprint, make_pairs, split
+from trinas.training.metrics import validation_psnr
 from trinas.training.muon import Muon
 from trinas.training.state import load_state, save_state
 from trinas.zoo.bundled import bundle_dir
@@ -93,7 +93,7 @@ def pretrain(arguments: argparse.Namespace) -> None:
     device = torch.device("cpu")
     precision = resolve_training_precision("auto", device)
     patches = Patches(learning, run.scale, PATCH_PX, device)
-    validation = image_pairs(held_out, run.scale)
+    validation = make_pairs(held_out, run.scale)
 
     torch.manual_seed(0)
     network = Network(chain(run.scale, TRUNK_WIDTH, CELLS)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -20,6 +20,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,11 @@ from tables import FIGURES, PEERS, chain_name, load_figures, render
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trinas.device import has_native_bf16
+from trinas.device import autocast, has_native_bf16
 from trinas.files import write_atomically
 from trinas.inference.tiled import TiledUpscaler
 from trinas.networks.cost import spec_cost
-from trinas.training.metrics import Figures, Pixels, evaluate_model, upscale_bicubic
+from trinas.training.metrics import FolderMetrics, Pixels, evaluate_model, upscale_bicubic
 from trinas.zoo.bundled import bundled_models, find_model
 from trinas.zoo.folder import Metrics, load_config, load_model, save_config
 
@@ -62,7 +63,7 @@ def main() -> None:
         run = measure_times(names, arguments.rounds)
         if arguments.write:
             stored = load_figures()
-            save_figures(stored | {"times": with_run(stored["times"], run, names)})
+            save_figures(stored | {"times": merge_run(stored["times"], run, names)})
     if arguments.render or arguments.write:
         for name in bundled_models():
             write_picture(find_model(name))
@@ -71,22 +72,22 @@ def main() -> None:
 
 
 def measure_quality(names: list[str], data: Path, write: bool) -> None:
-    """PSNR and SSIM of baselines and models, printed and, if wanted, stored one by one."""
-    for name, scale, enlarger in enlargers(names):
-        figures = figures_of(enlarger, data, scale)
-        cells = (f"{test_set} {found.psnr:.2f} / {found.ssim:.4f}" for test_set, found in figures.items())
+    """Print PSNR and SSIM of baselines and models and, if `write` is set, store them one by one."""
+    for name, scale, upscale in list_upscalers(names):
+        metrics = measure_metrics(upscale, data, scale)
+        cells = (f"{test_set} {found.psnr:.2f} / {found.ssim:.4f}" for test_set, found in metrics.items())
         print(f"{name} x{scale}: {', '.join(cells)}", flush=True)
         if write and name in names:
-            store_figures(name, figures)
+            store_metrics(name, metrics)
         elif write:
-            quality = {test_set: [round(found.psnr, 3), round(found.ssim, 4)] for test_set, found in figures.items()}
+            quality = {test_set: [round(found.psnr, 3), round(found.ssim, 4)] for test_set, found in metrics.items()}
             stored = load_figures()
             stored["baselines"][f"{name} x{scale}"] = quality
             save_figures(stored)
 
 
-def enlargers(names: list[str]) -> list[tuple[str, int, Callable[[Pixels], Pixels]]]:
-    """(name, scale, function from low to high) of the baselines and all models, in fp32."""
+def list_upscalers(names: list[str]) -> list[tuple[str, int, Callable[[Pixels], Pixels]]]:
+    """Return (name, scale, function from low to high) of the baselines and all models, in fp32."""
     rows: list[tuple[str, int, Callable[[Pixels], Pixels]]] = []
     for scale in sorted({load_config(name).spec.scale for name in names}):
         rows.append(("bicubic", scale, lambda low, scale=scale: upscale_bicubic(low, scale)))
@@ -98,31 +99,35 @@ def enlargers(names: list[str]) -> list[tuple[str, int, Callable[[Pixels], Pixel
 
 
 def upscale_lanczos(low: Pixels, scale: int) -> Pixels:
+    """Upscale (H, W, 3) by Pillow's Lanczos interpolation."""
     size = (low.shape[1] * scale, low.shape[0] * scale)
     return np.asarray(Image.fromarray(low).resize(size, Image.Resampling.LANCZOS))
 
 
-def figures_of(enlarger: Callable[[Pixels], Pixels], data: Path, scale: int) -> dict[str, Figures]:
+def measure_metrics(upscale: Callable[[Pixels], Pixels], data: Path, scale: int) -> dict[str, FolderMetrics]:
+    """Measure a function on the test sets, in fp32."""
     folders = {"Set5": "Set5/HR", "Set14": f"Set14/HR_x{scale}", "BSD100": "BSD100"}
     return {
-        test_set: evaluate_model(enlarger, data / "benchmarks" / folder, scale) for test_set, folder in folders.items()
+        test_set: evaluate_model(upscale, data / "benchmarks" / folder, scale) for test_set, folder in folders.items()
     }
 
 
-def store_figures(name: str, quality: dict[str, Figures]) -> None:
-    figures = {
+def store_metrics(name: str, quality: dict[str, FolderMetrics]) -> None:
+    """Write the metrics into the config.json of a bundled model."""
+    metrics = {
         test_set: Metrics(psnr=round(measured.psnr, 3), ssim=round(measured.ssim, 4))
         for test_set, measured in quality.items()
     }
-    save_config(find_model(name), dataclasses.replace(load_config(name), metrics=figures))
+    save_config(find_model(name), dataclasses.replace(load_config(name), metrics=metrics))
 
 
 def save_figures(figures: dict[str, Any]) -> None:
+    """Write figures.json."""
     write_atomically(FIGURES, (json.dumps(figures, indent=2) + "\n").encode())
 
 
 def measure_times(names: list[str], rounds: int) -> dict[str, Any]:
-    """Milliseconds per megapixel of output, everything in turn, medians over rounds; printed."""
+    """Measure and print milliseconds per megapixel of output: everything in turn, medians over rounds."""
     low = np.random.default_rng(0).integers(0, 256, (INPUT_HEIGHT, INPUT_WIDTH, 3)).astype(np.uint8)
     every = {**chain_tasks(low), **model_tasks(names, low)}
     if names == bundled_models():
@@ -131,7 +136,7 @@ def measure_times(names: list[str], rounds: int) -> dict[str, Any]:
     seconds: dict[tuple[str, int, str], list[float]] = {key: [] for key in tasks}
     for _ in range(rounds):
         for key, task in tasks.items():
-            task()  # kernels and caches as they are in the middle of a batch
+            task()  # untimed: caches are then as in the middle of a batch
             start = time.perf_counter()
             task()
             seconds[key].append(time.perf_counter() - start)
@@ -152,8 +157,8 @@ def measure_times(names: list[str], rounds: int) -> dict[str, Any]:
     }
 
 
-def with_run(runs: list[dict[str, Any]], run: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
-    """The stored runs and a new one, which has the times of `names` from now on; runs with none left are dropped."""
+def merge_run(runs: list[dict[str, Any]], run: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
+    """Return the stored runs and a new one that replaces the times of `names`; runs without times left are dropped."""
     kept = []
     for old in runs:
         ms_per_mp = {name: times for name, times in old["ms_per_mp"].items() if name not in names}
@@ -163,25 +168,25 @@ def with_run(runs: list[dict[str, Any]], run: dict[str, Any], names: list[str]) 
 
 
 Tasks = dict[tuple[str, int, str], Callable[[], object]]
-"""(name, scale, kind of time) -> what takes it."""
+"""(name, scale, kind of time) -> the function that is timed."""
 
 
 def chain_tasks(low: Pixels) -> Tasks:
-    """The plain chains, each as the peers were run: fp32, and bf16 by autocast in channels_last."""
+    """Return tasks that run the plain chains as the peers were run: fp32, and bf16 by autocast in channels_last."""
     tasks: Tasks = {}
     batch = torch.from_numpy(low).permute(2, 0, 1)[None].float().div(255).contiguous()
     for shape in json.loads(PEERS.read_text(encoding="utf-8"))["chains"]:
         name = chain_name(shape["width"], shape["convs"])
         chain = PlainChain(shape["width"], shape["convs"]).eval()
-        tasks[name, CHAIN_SCALE, "fp32"] = lambda chain=chain: chain_pass(chain, batch, "fp32")
+        tasks[name, CHAIN_SCALE, "fp32"] = lambda chain=chain: run_network(chain, batch, "fp32")
         last = PlainChain(shape["width"], shape["convs"]).eval().to(memory_format=torch.channels_last)
         batch_last = batch.contiguous(memory_format=torch.channels_last)
-        tasks[name, CHAIN_SCALE, "bf16"] = lambda chain=last, batch=batch_last: chain_pass(chain, batch, "bf16")
+        tasks[name, CHAIN_SCALE, "bf16"] = lambda chain=last, batch=batch_last: run_network(chain, batch, "bf16")
     return tasks
 
 
 class PlainChain(nn.Module):
-    """Head, 3x3 convolutions of one width and a tail, with torch's own PReLU between; the enlarged input is added."""
+    """Head, 3x3 convolutions of one width and a tail, with torch's own PReLU between. The upscaled input is added."""
 
     def __init__(self, width: int, convs: int) -> None:
         super().__init__()
@@ -196,13 +201,15 @@ class PlainChain(nn.Module):
 
 
 @torch.inference_mode()
-def chain_pass(chain: nn.Module, batch: Tensor, precision: str) -> Tensor:
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
-        output: Tensor = chain(batch)
+def run_network(network: nn.Module, batch: Tensor, precision: str) -> Tensor:
+    """Run a network alone, on one tile as large as the image."""
+    with autocast(torch.device("cpu"), precision):
+        output: Tensor = network(batch)
     return output
 
 
 def baseline_tasks(names: list[str], low: Pixels) -> Tasks:
+    """Return tasks that upscale the image by Pillow\'s bicubic and Lanczos interpolation."""
     tasks: Tasks = {}
     picture = Image.fromarray(low)
     for scale in sorted({load_config(name).spec.scale for name in names}):
@@ -213,23 +220,17 @@ def baseline_tasks(names: list[str], low: Pixels) -> Tasks:
 
 
 def model_tasks(names: list[str], low: Pixels) -> Tasks:
-    """The network alone in both precisions, and `picture`: all that `TiledUpscaler` does, in the precision it picks."""
+    """Return tasks that run each network alone in both precisions, and `picture`: a whole upscaling."""
     tasks: Tasks = {}
-    batch = torch.from_numpy(low).permute(2, 0, 1).float().div(255)
+    batch = torch.from_numpy(low).permute(2, 0, 1)[None].float().div(255).contiguous(memory_format=torch.channels_last)
     for name in names:
         model = load_model(name)
+        network = load_model(name).network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for precision in ("fp32", "bf16"):
-            upscaler = TiledUpscaler(model, "cpu", precision)
-            tasks[name, model.scale, precision] = lambda upscaler=upscaler: network_pass(upscaler, batch)
+            tasks[name, model.scale, precision] = partial(run_network, network, batch, precision)
         upscaler = TiledUpscaler(model, "cpu")
         tasks[name, model.scale, "picture"] = lambda upscaler=upscaler: upscaler.upscale_rgb8(low)
     return tasks
-
-
-@torch.inference_mode()
-def network_pass(upscaler: TiledUpscaler, batch: Tensor) -> Tensor:
-    """The network alone, on one tile as large as the picture."""
-    return upscaler.run_network(batch, upscaler.precision)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Scatter plots as one SVG: quality against a cost on a logarithmic axis, every point with a label that can be read."""
+"""Scatter plots as one SVG: quality against a cost on a logarithmic axis, with a readable label at every point."""
 
 import itertools
 import math
@@ -12,19 +12,19 @@ from PIL import ImageFont
 INK, FAINT_INK, GRID, PAPER = "#1f2933", "#616e7c", "#e4e7eb", "#ffffff"
 OURS, THEIRS = "#2563eb", "#9aa5b1"
 PANEL_WIDTH, PANEL_HEIGHT = 416, 215
-"""Of what lies between the axes, in pixels."""
+"""Size of the area between the axes, in pixels."""
 LEFT, RIGHT, TOP, BOTTOM = 56, 20, 40, 48
-"""Room around it for ticks and titles."""
+"""Space around this area for ticks and titles, in pixels."""
 EDGE, HEADER = 12, 28
-"""Around all panels, and for the legend above them."""
+"""Space around all panels and for the legend above them, in pixels."""
 TICK_SIZE, LABEL_SIZE, OUR_LABEL_SIZE, TITLE_SIZE = 11, 10.5, 12, 14  # of fonts, in pixels
 RADIUS, OUR_RADIUS = 3.5, 5.0
 DISTANCES = (4, 9, 14, 21, 29, 38, 48)
-"""From a point's edge to its label, in pixels; nearest first."""
+"""Distances from a point's edge to its label, in pixels, nearest first."""
 LEADER_FROM = 9
-"""From this distance on a line says which point a label belongs to."""
+"""From this distance on, a line connects a label to its point."""
 ATTEMPTS = 16
-"""Orders in which labels are placed; the one that keeps them nearest is taken."""
+"""How many orders of placing the labels are tried. The order that keeps them nearest is used."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Box:
     bottom: float
 
     def overlaps(self, other: "Box") -> bool:
+        """Return whether two boxes share any area."""
         return (
             self.left < other.right
             and other.left < self.right
@@ -65,6 +66,7 @@ class Box:
         )  # fmt: skip
 
     def inside(self, other: "Box") -> bool:
+        """Return whether this box lies within `other`."""
         return (
             self.left >= other.left
             and self.right <= other.right
@@ -75,7 +77,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Label:
-    """Where a point's label goes."""
+    """A position of a point's label."""
 
     box: Box
     distance: float
@@ -84,11 +86,11 @@ class Label:
 
 
 def scatter_svg(rows: Sequence[Sequence[Panel]], description: str, our_name: str, their_name: str) -> str:
-    """Draw panels in rows on a white card, readable on light and dark pages; those of a row share their y axis.
+    """Draw panels in rows on a white card, readable on light and dark pages. Panels of a row share their y axis.
 
     Args:
-        description: what is read out in place of the picture.
-        our_name, their_name: the legend.
+        description: what screen readers read out.
+        our_name, their_name: for the legend.
     """
     cell_width, cell_height = LEFT + PANEL_WIDTH + RIGHT, TOP + PANEL_HEIGHT + BOTTOM
     width = 2 * EDGE + cell_width * max(len(row) for row in rows)
@@ -144,7 +146,7 @@ def _panel(panel: Panel, frame: Box, y_range: tuple[float, float]) -> Iterator[s
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in ours)
         yield f'<polyline points="{path}" fill="none" stroke="{OURS}" stroke-width="2" stroke-opacity="0.35"/>'
     places = [place(point.x, point.y) for point in panel.points]
-    labels = _labels(panel.points, places, frame)
+    labels = place_labels(panel.points, places, frame)
     for spot, label in zip(places, labels, strict=True):
         if label.distance >= LEADER_FROM:
             yield _line(spot, label.leader, THEIRS, 0.75)
@@ -157,11 +159,13 @@ def _panel(panel: Panel, frame: Box, y_range: tuple[float, float]) -> Iterator[s
         yield _text(middle, label.box.bottom - 0.25 * size, point.label, size, colour, "middle", weight)
 
 
-def _labels(points: Sequence[Point], places: Sequence[tuple[float, float]], frame: Box) -> list[Label]:
-    """A place for each point's label: none overlaps another, a point or the frame, if there is such a place at all."""
+def place_labels(points: Sequence[Point], places: Sequence[tuple[float, float]], frame: Box) -> list[Label]:
+    """Return a position for each label. If possible, no label hides another one, a point or the frame."""
     ours = sorted(place for point, place in zip(points, places, strict=True) if point.ours)
     line = [Box(x - 1, y - 1, x + 1, y + 1) for ends in itertools.pairwise(ours) for x, y in _along(*ends)]
-    dots = [_square(place, OUR_RADIUS if point.ours else RADIUS) for point, place in zip(points, places, strict=True)]
+    dots = [
+        square_around(place, OUR_RADIUS if point.ours else RADIUS) for point, place in zip(points, places, strict=True)
+    ]
     candidates = [list(_candidates(point, place, frame)) for point, place in zip(points, places, strict=True)]
     shuffler, order = random.Random(0), list(range(len(points)))
     best: tuple[float, dict[int, Label]] = (math.inf, {})
@@ -179,14 +183,14 @@ def _labels(points: Sequence[Point], places: Sequence[tuple[float, float]], fram
             cost += badness
             taken.append(label.box)
             if label.distance >= LEADER_FROM:
-                taken += [_square(spot, 1) for spot in _along(places[index], label.leader)]
+                taken += [square_around(spot, 1) for spot in _along(places[index], label.leader)]
         best = min(best, (cost, placed), key=lambda pair: pair[0])
         shuffler.shuffle(order)
     return [best[1][index] for index in range(len(points))]
 
 
 def _candidates(point: Point, place: tuple[float, float], frame: Box) -> Iterator[Label]:
-    """Labels all around a point, inside the frame; beside it comes first."""
+    """Yield positions of a label all around its point, inside the frame."""
     size = OUR_LABEL_SIZE if point.ours else LABEL_SIZE
     width, height = _text_width(point.label, size) * (1.08 if point.ours else 1) + 2, size + 1  # bold is wider
     radius = OUR_RADIUS if point.ours else RADIUS
@@ -206,17 +210,17 @@ def _candidates(point: Point, place: tuple[float, float], frame: Box) -> Iterato
 def _badness(
     label: Label, place: tuple[float, float], dots: Sequence[Box], taken: Sequence[Box], line: Sequence[Box]
 ) -> float:
-    """How bad a place is: its distance, much more for anything that it hides."""
+    """Return how bad a position is: its distance, and much more for everything that the label hides."""
     bad = label.distance + 1000 * sum(label.box.overlaps(box) for box in (*dots, *taken))
     bad += 6 * any(label.box.overlaps(box) for box in line)
     if label.distance >= LEADER_FROM:
-        spots = [_square(spot, 1) for spot in list(_along(place, label.leader))[2:]]
+        spots = [square_around(spot, 1) for spot in list(_along(place, label.leader))[2:]]
         bad += 300 * any(spot.overlaps(box) for spot in spots for box in (*dots, *taken))
     return bad
 
 
 def _along(start: tuple[float, float], end: tuple[float, float]) -> list[tuple[float, float]]:
-    """Places on a line, about three pixels apart."""
+    """Return positions on a line, about three pixels apart."""
     count = max(1, round(math.dist(start, end) / 3))
     return [
         (start[0] + (end[0] - start[0]) * step / count, start[1] + (end[1] - start[1]) * step / count)
@@ -224,7 +228,8 @@ def _along(start: tuple[float, float], end: tuple[float, float]) -> list[tuple[f
     ]
 
 
-def _square(place: tuple[float, float], radius: float) -> Box:
+def square_around(place: tuple[float, float], radius: float) -> Box:
+    """Return the square of half side `radius` around a position."""
     return Box(place[0] - radius, place[1] - radius, place[0] + radius, place[1] + radius)
 
 
@@ -241,12 +246,12 @@ def _log_range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Halves and wholes between two values."""
+    """Return all multiples of a half between two values."""
     return [number / 2 for number in range(math.ceil(2 * low), math.floor(2 * high) + 1)]
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 of every power of ten between two values."""
+    """Return 1, 2 and 5 times the powers of ten, between two values."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
     return [tick for tick in ticks if low <= tick <= high]
@@ -260,7 +265,7 @@ def _short(number: float) -> str:
 
 
 def _text_width(text: str, size: float) -> float:
-    """About what a browser's sans serif takes."""
+    """Return about the width of the text in a browser's sans serif font, in pixels."""
     return ImageFont.load_default(size).getlength(text) * 1.03
 
 

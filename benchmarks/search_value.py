@@ -180,7 +180,7 @@ def run_entry(entry: str, budget: str, seed: int, minutes: float, sizes: str, da
             seed=seed,
             validate_every=200,
         )
-        network = train_network(spec, photographs, config, folder, start=start)
+        network = train_network(spec, photographs, config, folder, start=start).network
     else:
         order_weight = 1e-5 if entry == "ordered" else 0.0
         with changed(entry):

@@ -25,15 +25,15 @@ README, DOCS, DRAWING = ROOT / "README.md", ROOT / "docs/benchmarks.md", ROOT / 
 FIGURES, PEERS = ROOT / "benchmarks/figures.json", ROOT / "benchmarks/peers.json"
 
 TIERS = {"xs": 25_000, "s": 100_000, "m": 300_000, "l": 700_000}
-"""Most parameters of our models by their names, and of the peers that stand beside them."""
+"""The largest number of parameters by tier, of our models and of the peers beside them."""
 
 REFERENCE_CHAIN = (32, 8)
-"""Width and convolutions of the chain that times are multiples of."""
+"""Width and convolutions of the chain whose time is 1."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A way of enlarging and all that is known of it."""
+    """A method of upscaling and everything that was measured of it."""
 
     name: str
     scale: int
@@ -43,16 +43,16 @@ class Row:
     quality: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Test set -> PSNR in dB, SSIM."""
     ms_per_mp: dict[str, float] = field(default_factory=dict)
-    """Milliseconds per megapixel of output, in fp32, bf16 and as `picture`: all that `TiledUpscaler` does."""
+    """Milliseconds per megapixel of output, of the network in fp32 and bf16, and of a whole upscaling (`picture`)."""
     ratios: dict[str, float] = field(default_factory=dict)
     """Times as multiples of the reference chain's, in fp32, bf16 and as `fastest`."""
     ours: bool = False
     restores: bool = False
-    """Whether it is made for degraded input, so that the test sets are not what it is for."""
+    """Whether it is a restoration model. The test sets do not measure what it is made for."""
 
 
 def render() -> None:
-    """Write README's table, the tables of docs/benchmarks.md and the drawing anew."""
+    """Render README's table, the tables of docs/benchmarks.md and the drawing."""
     figures, peers = load_figures(), json.loads(PEERS.read_text(encoding="utf-8"))
     rows = [*baseline_rows(figures), *our_rows(figures), *peer_rows(peers)]
     replace_between(README, "models", readme_table(rows))
@@ -62,6 +62,7 @@ def render() -> None:
 
 
 def load_figures() -> dict[str, Any]:
+    """Read figures.json."""
     return json.loads(FIGURES.read_text(encoding="utf-8"))
 
 
@@ -74,6 +75,7 @@ def replace_between(path: Path, name: str, content: str) -> None:
 
 
 def baseline_rows(figures: dict[str, Any]) -> list[Row]:
+    """Return bicubic and Lanczos."""
     rows = []
     for key, quality in figures["baselines"].items():
         name, scale = key.split(" x")
@@ -82,7 +84,7 @@ def baseline_rows(figures: dict[str, Any]) -> list[Row]:
 
 
 def _timed(figures: dict[str, Any], name: str, params: int | None = None) -> tuple[dict[str, float], dict[str, float]]:
-    """Times by a name, and the reference chain's of the same run; none where it had another number of parameters."""
+    """Return the times of a name and of the reference chain in the same run; none if its size has changed since."""
     for run in figures["times"]:
         ms = run["ms_per_mp"].get(name, {})
         if ms and ms.get("params") == params:
@@ -92,7 +94,7 @@ def _timed(figures: dict[str, Any], name: str, params: int | None = None) -> tup
 
 
 def our_rows(figures: dict[str, Any]) -> list[Row]:
-    """The bundled models; one that has become another network since times were measured has none."""
+    """Return the bundled models. A model that has become another network since times were measured has no times."""
     rows = []
     for name in bundled_models():
         config = load_config(name)
@@ -109,6 +111,7 @@ def our_rows(figures: dict[str, Any]) -> list[Row]:
 
 
 def peer_rows(peers: dict[str, Any]) -> list[Row]:
+    """Return the networks of others."""
     chains = {(chain["width"], chain["convs"]): chain["ms_per_mp"] for chain in peers["chains"]}
     reference = chains[REFERENCE_CHAIN]
     rows = []
@@ -120,7 +123,7 @@ def peer_rows(peers: dict[str, Any]) -> list[Row]:
 
 
 def ratios_to(reference: dict[str, float], ms: dict[str, float]) -> dict[str, float]:
-    """Times as multiples of the reference's; the fastest only where bf16 was tried, as the reference is best in it."""
+    """Return times as multiples of the reference's. `fastest` needs a time in bf16, where the reference is fastest."""
     ratios = {key: ms[key] / reference[key] for key in ("fp32", "bf16") if key in ms and key in reference}
     if "bf16" in ratios:
         fastest = ms.get("best", min(ms["fp32"], ms["bf16"]))
@@ -129,7 +132,7 @@ def ratios_to(reference: dict[str, float], ms: dict[str, float]) -> dict[str, fl
 
 
 def chain_name(width: int, convs: int) -> str:
-    """What a chain of convolutions is called among the times."""
+    """Return the name of a chain of convolutions among the times."""
     return f"chain of {convs}, {width} channels"
 
 
@@ -138,13 +141,13 @@ def _pairs(quality: dict[str, Any]) -> dict[str, tuple[float, float]]:
 
 
 def tier_of(row: Row) -> str:
-    """The tier whose size a network has; others' may be larger than all of them."""
+    """Return the tier of a network's size; empty if it is larger than all of ours."""
     assert row.params is not None
     return next((tier for tier, most in TIERS.items() if row.params <= most), "")
 
 
 def readme_table(rows: Sequence[Row]) -> str:
-    """Our models, the smallest first of each scale, and under each tier the best of the others' of that size."""
+    """Return our models, the smallest of each scale first, and under each tier the best other network of that size."""
     lines = [
         "| network | parameters | multiply-adds | Set5 | Set14 | BSD100 | time fp32 | time, fastest |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -186,7 +189,7 @@ def docs_tables(rows: Sequence[Row]) -> str:
 
 
 def times_table(rows: Sequence[Row], figures: dict[str, Any]) -> str:
-    """Our times in milliseconds by run, and those of the chains, beside which the ratios can be checked."""
+    """Return our times in milliseconds by run, and those of the chains, so that the ratios can be checked."""
     lines = []
     for run in figures["times"]:
         where = f"PyTorch {run['torch']} on {run['threads']} threads, {run['hardware']}"
@@ -208,12 +211,12 @@ def times_table(rows: Sequence[Row], figures: dict[str, Any]) -> str:
 
 
 def _key(row: Row) -> str:
-    """What a row's times are stored by."""
+    """Return the name under which a row's times are stored."""
     return row.name if row.ours else f"{row.name} x{row.scale}"
 
 
 def drawing(rows: Sequence[Row]) -> str:
-    """Quality against size and against time, for each scale; networks for degraded input are left out."""
+    """Draw quality against size and against time, for each scale, without restoration models."""
     plotted = [row for row in rows if row.params and row.quality and not row.restores]
     panels = []
     for scale in sorted({row.scale for row in plotted if row.ours}):

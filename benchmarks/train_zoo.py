@@ -29,11 +29,13 @@ from typing import TextIO
 import torch
 from bundle import MODELS, bundle, load_images
 
-from trinas.config import GOING_ON_RATE, TrainConfig
+from trinas.config import FINETUNE_LEARNING_RATE, TrainConfig
 from trinas.errors import RunError, TrinasError
 from trinas.networks.space import ArchSpec, CellSpec, SlotSpec
-from trinas.training.data import GENERATED_FOLDER, Photograph
-from trinas.training.loop import Progress, resume_training, train_network
+from trinas.reports.charts import write_training_curve
+from trinas.training.data import GENERATED_FOLDER, TrainingImage
+from trinas.training.loop import resume_training, train_network
+from trinas.training.run import TrainingProgress
 from trinas.training.state import STATE_FILE, load_state
 from trinas.zoo.folder import load_model
 
@@ -43,18 +45,18 @@ class Task:
     """How a bundled model is trained."""
 
     name: str
-    """Of the bundled model."""
+    """Name of the bundled model."""
     scale: int
     """Output pixels per input pixel, along each side."""
     start: str | ArchSpec
-    """A model to go on from (of another scale: from its trunk), as it is when the task begins; or fresh weights."""
+    """A model to start from, as it is when the task begins (of another scale: only its trunk), or an architecture."""
     data: tuple[str, ...]
     """Folders of DATA/train, and `GENERATED_FOLDER`."""
     stages: tuple[TrainConfig, ...]
 
 
 def chain(scale: int, width: int, convs: int) -> ArchSpec:
-    """3x3 convolutions of one width with a long skip: what searches under budgets of parameters find."""
+    """Return 3x3 convolutions of one width with a long skip, as searches with a budget of parameters find them."""
     return ArchSpec("edge", scale, width, (CellSpec((SlotSpec("conv3x3", width),) * convs),), long_skip=True)
 
 
@@ -62,15 +64,15 @@ ALL_PHOTOGRAPHS = ("bsds400", "div2k_small", "photos_cc0")
 FREE_IMAGES = (GENERATED_FOLDER, "photos_cc0")
 
 SMALL_STEPS = TrainConfig(minutes=20, batch_size=8, patch_px=32)
-"""Many steps at first: fresh weights learn faster so than by large batches (docs/LOG.md)."""
-HOUR = TrainConfig(minutes=60, batch_size=8, patch_px=56, learning_rate=GOING_ON_RATE, l2_share=1.0)
-"""For what has been trained before; how it served m-x4, and did not serve s-x4, is in docs/LOG.md."""
+"""Small batches make many steps: fresh weights learn faster that way (docs/LOG.md)."""
+HOUR = TrainConfig(minutes=60, batch_size=8, patch_px=56, learning_rate=FINETUNE_LEARNING_RATE, l2_share=1.0)
+"""For trained weights. It improved m-x4 and did not improve s-x4 (docs/LOG.md)."""
 TAUGHT_HOUR = TrainConfig(minutes=60, batch_size=8, learning_rate=1.5e-3, l2_share=0.4, teacher="trinas-m-x4")
-"""As it served s-x4 and s-x3 for half an hour (docs/LOG.md)."""
+"""It improved s-x4 and s-x3 in half an hour (docs/LOG.md)."""
 XS_HOUR = replace(HOUR, learning_rate=1.5e-3)
-"""As it served xs-x4 for twelve minutes (docs/LOG.md)."""
+"""It improved xs-x4 in twelve minutes (docs/LOG.md)."""
 XS_TAUGHT_HOUR = replace(TAUGHT_HOUR, learning_rate=2e-3, teacher="trinas-s-x2")
-"""As it served xs-x2 for 85 minutes (docs/LOG.md)."""
+"""It improved xs-x2 in 85 minutes (docs/LOG.md)."""
 PHOTO_HOUR = replace(HOUR, patch_px=48, variants=8)
 
 QUEUE = (
@@ -87,10 +89,10 @@ QUEUE = (
     Task("trinas-s-photo-x3", 3, "trinas-s-photo-x4", FREE_IMAGES, (replace(PHOTO_HOUR, patch_px=32),)),
     Task("trinas-s-photo-x2", 2, "trinas-s-photo-x2", FREE_IMAGES, (PHOTO_HOUR,)),
 )
-"""In this order; one that starts from the model of another, or is taught by it, waits until that one is done."""
+"""Trained in this order. A task waits while the model that it starts from, or its teacher, is in training."""
 
 STOPPED = 130
-"""Exit code of what was stopped and can go on."""
+"""Exit code of a stopped training, which can be resumed."""
 
 
 def main() -> None:
@@ -137,7 +139,7 @@ def work_through(
     spawning = multiprocessing.get_context("spawn")
     waiting, running, failed = list(tasks), dict[str, SpawnProcess](), []
     while running or (waiting and not stop.is_set()):
-        for task in [] if stop.is_set() else ready(waiting, running)[: jobs - len(running)]:
+        for task in [] if stop.is_set() else list_ready(waiting, running)[: jobs - len(running)]:
             waiting.remove(task)
             process = spawning.Process(target=work, args=(task, data, runs, threads, models), daemon=True)
             process.start()
@@ -154,8 +156,8 @@ def work_through(
     return failed
 
 
-def ready(waiting: Sequence[Task], running: Collection[str]) -> list[Task]:
-    """The tasks that start from no model, and have no teacher, of a task that is running or comes before them."""
+def list_ready(waiting: Sequence[Task], running: Collection[str]) -> list[Task]:
+    """Return the tasks that may begin: no task before them trains the model that they start from, or their teacher."""
     found, ahead = [], set(running)
     for task in waiting:
         if not ahead & {task.start, *(stage.teacher for stage in task.stages)}:
@@ -165,7 +167,7 @@ def ready(waiting: Sequence[Task], running: Collection[str]) -> list[Task]:
 
 
 def work(task: Task, data: Path, runs: Path, threads: int, models: Path) -> None:
-    """What a process does; it ends with 0, with `STOPPED`, or with 1 and a line that says why."""
+    """Train one task in this process, which ends with 0, with `STOPPED`, or with 1 and a line that says why."""
     stop = stop_on_signals()
     torch.set_num_threads(threads)
     try:
@@ -178,29 +180,29 @@ def work(task: Task, data: Path, runs: Path, threads: int, models: Path) -> None
 
 
 def train(task: Task, data: Path, runs: Path, stop: threading.Event, models: Path) -> None:
-    """Work through the stages of a task from where they stand, bundling what each of them brings.
+    """Work through the stages of a task from where they stand, and bundle the network of each.
 
     Raises:
-        RunError: a stage was begun with other settings than the task has, or cannot be gone on with.
+        RunError: a stage was begun with other settings than the task has, or cannot be resumed.
     """
     runs.mkdir(parents=True, exist_ok=True)
     with (runs / f"{task.name}.lock").open("w") as lock:
-        if not acquired(lock, stop):
+        if not acquire(lock, stop):
             return
-        photographs = load_images(data, task.data)
+        images = load_images(data, task.data)
         start = task.start
         for number, config in enumerate(task.stages, start=1):
             run_dir = runs / f"{task.name}-{number}"
             if not is_finished(run_dir, config):
-                train_stage(run_dir, task, start, config, photographs, stop)
+                train_stage(run_dir, task, start, config, images, stop)
                 if stop.is_set():
                     return
-            say(bundle(run_dir, task.name, photographs, models)[1])
+            say(bundle(run_dir, task.name, images, models)[1])
             start = str(run_dir)
 
 
 def is_finished(run_dir: Path, config: TrainConfig) -> bool:
-    """Whether a stage has had all its steps.
+    """Return whether a stage has taken all its steps.
 
     Raises:
         RunError: it was begun with other settings, or its state is damaged.
@@ -218,36 +220,41 @@ def train_stage(
     task: Task,
     start: str | ArchSpec,
     config: TrainConfig,
-    photographs: Sequence[Photograph],
+    images: Sequence[TrainingImage],
     stop: threading.Event,
 ) -> None:
-    report = reporter(run_dir.name, stop)
+    """Train one stage, or resume it."""
+    report = make_reporter(run_dir, stop)
     if (run_dir / STATE_FILE).is_file():
-        resume_training(run_dir, photographs, on_progress=report, stop=stop)
+        resume_training(run_dir, images, on_progress=report, stop=stop)
         return
     model = None if isinstance(start, ArchSpec) else load_model(start)
     spec = replace(model.config.spec, scale=task.scale) if model else start
     assert isinstance(spec, ArchSpec)
-    train_network(spec, photographs, config, run_dir, start=model, on_progress=report, stop=stop)
+    train_network(spec, images, config, run_dir, start=model, on_progress=report, stop=stop)
 
 
-def reporter(run_name: str, stop: threading.Event) -> Callable[[Progress], None]:
-    """Prints a line for each validation; stops the training when nobody waits for it any longer."""
+def make_reporter(run_dir: Path, stop: threading.Event) -> Callable[[TrainingProgress], None]:
+    """Return a function that prints a line for each validation and draws the curve.
+
+    It also stops the training when its parent process has ended.
+    """
     parent = multiprocessing.parent_process()
 
-    def report(progress: Progress) -> None:
+    def report(progress: TrainingProgress) -> None:
         if parent is not None and not parent.is_alive():
             stop.set()
         if progress.validated:
+            write_training_curve(run_dir)
             left = "" if math.isnan(progress.seconds_left) else f"  {progress.seconds_left / 60:.0f} min left"
             quality = f"PSNR {progress.psnr:.3f} dB (best {progress.best_psnr:.3f})"
-            say(f"{run_name}  step {progress.step:,}/{progress.steps:,}  {quality}{left}")
+            say(f"{run_dir.name}  step {progress.step:,}/{progress.steps:,}  {quality}{left}")
 
     return report
 
 
-def acquired(lock: TextIO, stop: threading.Event) -> bool:
-    """Wait for another process on the same task, say one whose parent was killed, so that two never share a run."""
+def acquire(lock: TextIO, stop: threading.Event) -> bool:
+    """Wait until no other process works on the same task; return False if `stop` is set before."""
     while not stop.is_set():
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -259,7 +266,7 @@ def acquired(lock: TextIO, stop: threading.Event) -> bool:
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGINT and SIGTERM set, however often they come."""
+    """Return an event that SIGINT and SIGTERM set, however often they come."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -168,48 +168,48 @@ class SearchConfig:
         check_precision(self.precision)
 
 
-GOING_ON_RATE = 4e-4
-"""Peak rate for going on from trained weights: at a fresh network's, an hour only made up for what it had lost at first
-(docs/LOG.md)."""
+FINETUNE_LEARNING_RATE = 4e-4
+"""Peak learning rate for fine-tuning. At the rate for fresh weights, an hour of training only regained what it had lost
+at first (docs/LOG.md)."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Every knob of a training run. Saved with the run, so that resuming needs none of them again."""
+    """Every setting of a training. Saved with the run, so that resuming needs none of them again."""
 
     steps: int | None = None
     """Optimiser steps. Exactly one of `steps` and `minutes` is given."""
     minutes: float | None = None
-    """Wall-clock time, turned into steps by timing a few of them at the start; where the machine turns out to be
-    slower, validations make them fewer."""
+    """Wall-clock time, turned into steps by timing a few of them at the start. If the machine becomes slower, later
+    validations reduce the number of steps."""
     shortened: tuple[tuple[int, int], ...] = ()
-    """Only to repeat such a run: after which steps there were fewer, and how many in all."""
+    """Only to repeat a run with `minutes`: after which steps their number was reduced, and to how many in all."""
     batch_size: int = 16
     """Patches per step."""
     patch_px: int = 48
     """Side of a square patch, in low-resolution pixels."""
     learning_rate: float = 2e-3
-    """Peak rate of the optimiser (`muon.Muon`); it rises over `warmup_steps` and falls to zero along a cosine."""
+    """Peak rate of the optimiser (`muon.Muon`). It rises over `warmup_steps` and falls to zero along a cosine."""
     warmup_steps: int = 1000
-    """Steps over which the rate rises from zero; a tenth of all steps at the most."""
+    """Steps over which the rate rises from zero, at most a tenth of all steps."""
     l2_share: float = 0.0
-    """Share of the steps, at the end, that minimise the squared error, mostly luma's, instead of the absolute one."""
+    """Share of the steps, at the end, that minimise the squared error, mostly on luma, instead of the absolute one."""
     clip_norm: float = 1.0
-    """Largest norm of the gradient; anything longer is shortened to it."""
+    """Largest norm of the gradient. A longer gradient is shortened to it."""
     weight_decay: float = 0.1
-    """Share of a kernel that a step of rate 1 takes away; long trainings gain by it (docs/LOG.md)."""
+    """Share of a kernel that a step of rate 1 takes away. It improves long trainings (docs/LOG.md)."""
     ema_decay: float = 0.999
-    """Decay per step of the running mean of the weights, which is what is validated and kept."""
+    """Decay per step of the running mean of the weights. This mean is validated and saved."""
     branches: bool = False
-    """Over-parameterise 3x3 convolutions while training; the saved model is collapsed, and the same size."""
+    """Over-parameterise 3x3 convolutions while training. The saved model is collapsed and has the usual size."""
     validate_every: int = 500
-    """Steps between validations; each also saves the state."""
+    """Steps between validations. Each validation also saves the state."""
     variants: int = 0
-    """0: input is made by the field's protocol. Otherwise each photograph is blurred, made noisy and compressed in so
-    many ways, as real pictures are (`degrade.degraded`)."""
+    """0: lows are made by the field's protocol. Otherwise each image gets so many lows that are degraded like real
+    images: blurred, noisy and compressed (`degrade.degrade_image`)."""
     teacher: str | None = None
-    """A model to imitate in place of the photographs, until the steps that minimise the squared error begin. It
-    enlarges all images beforehand, which takes time of its own."""
+    """A model to imitate in place of the images, until the L2 share begins. It upscales all images first, which takes
+    additional time."""
     seed: int = 0
     """Seed of the initial weights and of every batch."""
     device: str = "auto"

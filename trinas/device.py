@@ -103,11 +103,22 @@ def list_devices() -> list[DeviceInfo]:
 
 
 @contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Run the block with `count` threads in torch, then restore the previous number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def translate_memory_errors(
     error_type: type[TrinasError] = MemoryShortageError,
     words: str = "for this image; a smaller --tile or -s takes less",
 ) -> Iterator[None]:
-    """Turn torch's errors about too little memory, on the CPU and on GPUs, into one clear line.
+    """Turn the errors of torch and NumPy about too little memory, on CPUs and GPUs, into one clear line.
 
     Args:
         error_type: what is raised instead.
@@ -117,7 +128,7 @@ def translate_memory_errors(
     """
     try:
         yield
-    except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error):
             raise error_type(f"memory is too small {words}") from None
         raise

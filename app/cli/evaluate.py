@@ -22,7 +22,7 @@ from .terminal import print_json, print_table
 
 if TYPE_CHECKING:
     from trinas.inference.tiled import TiledUpscaler
-    from trinas.training.metrics import Figures, ImageFigures
+    from trinas.training.metrics import FolderMetrics, ImageMetrics
 
 ModelOption = Annotated[
     str | None, typer.Option(help="Bundled name, a model's folder, or bicubic.", autocompletion=complete_model)
@@ -73,6 +73,6 @@ def _load_upscaler(model: str | None, scale: int | None, device: str, precision:
     return TiledUpscaler(loaded, device, precision), name
 
 
-def _to_json(measured: "Figures | ImageFigures") -> dict[str, float | None]:
+def _to_json(measured: "FolderMetrics | ImageMetrics") -> dict[str, float | None]:
     """Return the metrics for JSON, which has no infinity: the PSNR of an exact result is null."""
     return {"psnr": measured.psnr if isfinite(measured.psnr) else None, "ssim": measured.ssim}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trinas.networks.network import Network
     from trinas.networks.space import ArchSpec, SearchSpace
     from trinas.search.record import Event, Progress
-    from trinas.training.data import Photograph
+    from trinas.training.data import TrainingImage
 
 BUDGETS, SPACE = "Budgets", "Search space"
 """Panels of the help."""
@@ -186,11 +186,12 @@ def rerun_search(
     """
     from trinas.networks.space import ArchSpec
     from trinas.search.loop import REPORT_FILE, read_report, repeat_search
-    from trinas.training.loop import check_new_run
+    from trinas.search.record import EVENTS_FILE
+    from trinas.training.state import check_new_run
 
     found = read_report(report)
     run_dir = output or Path(f"{report.resolve().parent.name}-again")
-    check_new_run(run_dir)
+    check_new_run(run_dir, allowed_files=(EVENTS_FILE,))
     stop = stop_on_signals()
     reporter = _Reporter()
     with reporter.line:
@@ -209,16 +210,17 @@ def _search(
 ) -> None:
     """Begin a new search."""
     from trinas.search.loop import search_network
-    from trinas.training.loop import check_new_run
+    from trinas.search.record import EVENTS_FILE
+    from trinas.training.state import check_new_run
 
     stop = stop_on_signals()
-    check_new_run(run_dir)
+    check_new_run(run_dir, allowed_files=(EVENTS_FILE,))
     space = _choose_space(name, scale, config, sizes)
-    photographs = _load_images(data)
+    images = _load_images(data)
     announce_teacher(config.teacher, "fine-tuning")
     reporter = _Reporter()
     with reporter.line:
-        network = search_network(space, photographs, config, run_dir, on_event=reporter, stop=stop)
+        network = search_network(space, images, config, run_dir, on_event=reporter, stop=stop)
     _end_search(network, run_dir, data)
 
 
@@ -229,10 +231,10 @@ def _resume(run_dir: Path, data: list[Path] | None) -> None:
     stop = stop_on_signals()
     check_resumable(run_dir, generated=not data)
     say(f"Resuming {run_dir}")
-    photographs = _load_images(data)
+    images = _load_images(data)
     reporter = _Reporter()
     with reporter.line:
-        network = resume_search(run_dir, photographs, on_event=reporter, stop=stop)
+        network = resume_search(run_dir, images, on_event=reporter, stop=stop)
     _end_search(network, run_dir, data)
 
 
@@ -263,13 +265,13 @@ def _choose_space(name: str, scale: int, config: SearchConfig, sizes: SpaceSizes
     return space
 
 
-def _load_images(folders: list[Path] | None) -> "list[Photograph]":
-    from trinas.training.data import default_images, load_photographs
+def _load_images(folders: list[Path] | None) -> "list[TrainingImage]":
+    from trinas.training.data import generate_default_images, load_images
 
     if folders:
-        return load_photographs(folders)
-    say("Learning from generated images, because no --data is given. Your own photographs are better.")
-    return default_images()
+        return load_images(folders)
+    say("Learning from generated images, because no --data is given. Your own images are better.")
+    return generate_default_images()
 
 
 class _Reporter:

@@ -1,6 +1,5 @@
 """`train`: train a network on your own photographs."""
 
-import json
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trinas.config import GOING_ON_RATE, TrainConfig
+from trinas.config import FINETUNE_LEARNING_RATE, TrainConfig
 from trinas.errors import TrinasError
 
 from ..words import format_duration, format_psnr
@@ -26,7 +25,7 @@ from .terminal import say
 
 if TYPE_CHECKING:
     from trinas.networks.space import ArchSpec
-    from trinas.training.loop import Progress
+    from trinas.training.run import TrainingProgress
     from trinas.zoo.folder import Model
 
 DataOption = Annotated[list[Path], typer.Option(help="Folder of training images; repeat it for several.")]
@@ -50,7 +49,7 @@ LearningRateOption = Annotated[
     float | None,
     typer.Option(
         help=f"Peak rate of the optimiser. [default: {TrainConfig.learning_rate:g}; "
-        f"with --from, at the same scale, {GOING_ON_RATE:g}]"
+        f"with --from, at the same scale, {FINETUNE_LEARNING_RATE:g}]"
     ),
 ]
 L2ShareOption = Annotated[
@@ -122,7 +121,7 @@ def run_training(
         )
     model, spec = _load_start(start, arch, scale)
     if learning_rate is None and model is not None and model.scale == spec.scale:
-        config = replace(config, learning_rate=GOING_ON_RATE)
+        config = replace(config, learning_rate=FINETUNE_LEARNING_RATE)
     _train(spec, model, config, output, data)
 
 
@@ -161,48 +160,52 @@ def _read_text(path: Path) -> str:
 def _train(spec: "ArchSpec", start: "Model | None", config: TrainConfig, run_dir: Path, data: list[Path]) -> None:
     """Begin a new run."""
     from trinas.training.data import load_photographs
-    from trinas.training.loop import check_new_run, train_network
+    from trinas.training.loop import train_network
+    from trinas.training.state import check_new_run
 
     stop = stop_on_signals()
     check_new_run(run_dir)
-    photographs = load_photographs(data)
+    images = load_photographs(data)
     announce_teacher(config.teacher, "the first step")
-    reporter = _Reporter()
+    reporter = _Reporter(run_dir)
     with reporter.line:
-        train_network(spec, photographs, config, run_dir, start=start, on_progress=reporter, stop=stop)
-    _end_training(reporter.finished, run_dir, data)
+        result = train_network(spec, images, config, run_dir, start=start, on_progress=reporter, stop=stop)
+    _end_training(result.finished, run_dir, data)
 
 
 def _resume(run_dir: Path, data: list[Path]) -> None:
     """Continue a stopped run."""
     from trinas.training.data import load_photographs
-    from trinas.training.loop import check_resumable, resume_training
+    from trinas.training.loop import resume_training
+    from trinas.training.state import check_training_resumable
 
     stop = stop_on_signals()
-    check_resumable(run_dir)  # before images are loaded, which takes long
-    photographs = load_photographs(data)
-    reporter = _Reporter()
+    check_training_resumable(run_dir)  # before images are loaded, which takes long
+    images = load_photographs(data)
+    reporter = _Reporter(run_dir)
     with reporter.line:
-        resume_training(run_dir, photographs, on_progress=reporter, stop=stop)
-    _end_training(reporter.finished, run_dir, data)
+        result = resume_training(run_dir, images, on_progress=reporter, stop=stop)
+    _end_training(result.finished, run_dir, data)
 
 
 class _Reporter:
-    """Shows progress: a line that is renewed on a terminal, elsewhere a line per validation.
+    """Shows progress and draws the curve: a line that is renewed on a terminal, elsewhere a line per validation.
 
     Attributes:
-        line: on which it is shown.
-        finished: whether the last step was taken.
+        line: where the progress is shown.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, run_dir: Path) -> None:
         from .progress import ProgressLine
 
         self.line = ProgressLine()
-        self.finished = False
+        self._run_dir = run_dir
 
-    def __call__(self, progress: "Progress") -> None:
-        self.finished = progress.step == progress.steps
+    def __call__(self, progress: "TrainingProgress") -> None:
+        from trinas.reports.charts import write_training_curve
+
+        if progress.validated:
+            write_training_curve(self._run_dir)
         if isnan(progress.steps_per_second):  # before the first step
             return
         quality = f"PSNR {format_psnr(progress.psnr, 3)} (best {progress.best_psnr:.3f})  "
@@ -228,8 +231,7 @@ def _end_training(finished: bool, run_dir: Path, data: list[Path]) -> None:
 
 def _find_unbeaten_psnr(run_dir: Path) -> float | None:
     """Return the validation PSNR, in dB, of the model that a run started from; None if a later step was better."""
-    from trinas.training.loop import METRICS_FILE
+    from trinas.training.run import read_validations
 
-    metrics = [json.loads(line) for line in (run_dir / METRICS_FILE).read_text(encoding="utf-8").splitlines()]
-    best = max(metrics, key=lambda line: line["psnr"])
-    return best["psnr"] if best["step"] == 0 else None
+    best = max(read_validations(run_dir), key=lambda validation: validation.psnr)
+    return best.psnr if best.step == 0 else None

@@ -45,12 +45,12 @@ def test_a_network_that_has_changed_since_has_no_times(rows):
     assert [row.name for row in found if not row.ms_per_mp] == [first.name]
     again = {"ms_per_mp": {next(iter(reference)): {"fp32": 3.0}, first.name: {"params": first.params, "fp32": 1.0}}}
     for _ in range(2):  # the second time in place of the first
-        runs = quality.with_run([run], again, [first.name])
+        runs = quality.merge_run([run], again, [first.name])
         assert len(runs) == 2
         ratios = {row.name: row.ratios["fp32"] for row in tables.our_rows({"times": runs})}
         assert ratios == {row.name: 1 / 2 for row in (second, *others)} | {first.name: 1 / 3}, "by its own run's chain"
         run = runs[0]
-    assert quality.with_run(runs, run, [row.name for row in (first, second, *others)]) == [run]
+    assert quality.merge_run(runs, run, [row.name for row in (first, second, *others)]) == [run]
 
 
 def test_the_best_of_the_others_of_a_size_stands_beside_ours():
@@ -75,9 +75,9 @@ def test_labels_hide_nothing():
     )
     frame = scatter.Box(0, 0, scatter.PANEL_WIDTH, scatter.PANEL_HEIGHT)
     places = [(200 + 12.0 * number, 100 - 6.0 * number) for number in range(7)]
-    labels = scatter._labels(points, places, frame)
+    labels = scatter.place_labels(points, places, frame)
     for first, second in itertools.combinations(labels, 2):
         assert not first.box.overlaps(second.box)
     for label in labels:
         assert label.box.inside(frame)
-        assert not any(label.box.overlaps(scatter._square(place, scatter.RADIUS)) for place in places)
+        assert not any(label.box.overlaps(scatter.square_around(place, scatter.RADIUS)) for place in places)

@@ -19,7 +19,7 @@ from trinas.config import TrainConfig
 from trinas.errors import ModelError, RunError
 from trinas.networks.network import Network
 from trinas.training.data import GENERATED_SIDE_PX, check_sizes
-from trinas.training.loop import STATE_FILE
+from trinas.training.state import STATE_FILE
 from trinas.zoo.folder import ModelConfig, TrainingRecord, load_config, save_model
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -91,6 +91,7 @@ def test_what_was_killed_or_stopped_ends_as_if_it_had_not(data, peaceful, tmp_pa
     assert torch.load(tmp_path / "first-1" / STATE_FILE, weights_only=True)["step"] < 60
     lines = start(data, tmp_path, tmp_path / "models").communicate()[0].splitlines()
     assert "step 60/60" in lines[-2]
+    assert (tmp_path / "first-2/curve.png").is_file()
     assert "first-2" in lines[-2]
     for name in ("first-1", "first-2", "models/first"):
         weights = [(folder / name / "model.safetensors").read_bytes() for folder in (peaceful, tmp_path)]
@@ -116,26 +117,26 @@ def test_orphans_end_and_hold_their_run_until_then(data, tmp_path):
     wait_for_lines(parent, 1)
     parent.kill()
     with (tmp_path / "first.lock").open("w") as lock:
-        assert train_zoo.acquired(lock, threading.Event()), "the orphan has let go"
+        assert train_zoo.acquire(lock, threading.Event()), "the orphan has let go"
     step = torch.load(tmp_path / "first-1" / STATE_FILE, weights_only=True)["step"]
     assert step < 10**6
     parent.communicate()
 
 
 def test_only_what_validates_better_is_bundled_and_its_data_are_described(data, tmp_path):
-    models, photographs = tmp_path / "models", bundle.load_images(data, ("t91",))
+    models, images = tmp_path / "models", bundle.load_images(data, ("t91",))
     spec = TASK.start
     for name in ("fresh", "same"):
         training = {"data": ["t91"], "config": {}, "started_from": {"data": ["t91"], "steps": 3}}
         save_model(tmp_path / name, Network(spec), ModelConfig(name, spec, "unspecified", TrainingRecord(**training)))
-    better, words = bundle.bundle(tmp_path / "fresh", "model", photographs, models)
+    better, words = bundle.bundle(tmp_path / "fresh", "model", images, models)
     assert better
     assert "validation" in words
     written = load_config(str(models / "model"))
     assert (written.name, written.licence) == ("model", "Apache-2.0")
     assert written.training.data == written.training.started_from.data == [bundle.DATA_SETS["t91"]]
     before = (models / "model/config.json").read_bytes()
-    better, words = bundle.bundle(tmp_path / "same", "model", photographs, models)
+    better, words = bundle.bundle(tmp_path / "same", "model", images, models)
     assert not better
     assert "does not beat" in words
     assert (models / "model/config.json").read_bytes() == before
@@ -143,17 +144,17 @@ def test_only_what_validates_better_is_bundled_and_its_data_are_described(data, 
     config["training"]["data"] = ["holidays"]
     (tmp_path / "same/config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="describe holidays"):
-        bundle.bundle(tmp_path / "same", "other", photographs, models)
+        bundle.bundle(tmp_path / "same", "other", images, models)
 
 
 def test_a_task_waits_for_the_model_that_it_starts_from():
     tasks = [replace(TASK, name="a", start="b"), replace(TASK, name="b", start="b"), replace(TASK, name="c", start="a")]
-    assert [task.name for task in train_zoo.ready(tasks, [])] == ["a", "b"]
-    assert [task.name for task in train_zoo.ready(tasks[2:], ["a"])] == []
-    assert [task.name for task in train_zoo.ready(tasks[2:], ["b"])] == ["c"]
+    assert [task.name for task in train_zoo.list_ready(tasks, [])] == ["a", "b"]
+    assert [task.name for task in train_zoo.list_ready(tasks[2:], ["a"])] == []
+    assert [task.name for task in train_zoo.list_ready(tasks[2:], ["b"])] == ["c"]
     taught = replace(TASK, name="d", stages=(replace(TASK.stages[0], teacher="a"),))
-    assert [task.name for task in train_zoo.ready([taught], ["a"])] == []
-    assert [task.name for task in train_zoo.ready([replace(taught, name="a")], ["b"])] == ["a"]
+    assert [task.name for task in train_zoo.list_ready([taught], ["a"])] == []
+    assert [task.name for task in train_zoo.list_ready([replace(taught, name="a")], ["b"])] == ["a"]
 
 
 def test_no_image_is_too_small_for_the_queue_s_patches(data_dir):
@@ -170,7 +171,9 @@ def test_the_queue_is_sound():
         if isinstance(task.start, str):
             config = load_config(task.start)
             assert config.spec.family == "edge"
-            bundle.described(config.training.to_dict(), Path("run"))  # or nothing that goes on from it could be bundled
+            bundle.describe_data(
+                config.training.to_dict(), Path("run")
+            )  # or nothing that goes on from it could be bundled
         else:
             assert task.start.scale == task.scale
 
@@ -181,4 +184,4 @@ def test_a_teacher_is_done_before_its_pupil_begins():
         teachers = {stage.teacher for stage in task.stages} - {None, task.name}
         before = [other for other in train_zoo.QUEUE if other.name in teachers]
         assert all(train_zoo.QUEUE.index(other) < train_zoo.QUEUE.index(task) for other in before)
-        assert train_zoo.ready([*before, task], []) == (before or [task])
+        assert train_zoo.list_ready([*before, task], []) == (before or [task])

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from support.command_line import ask_to_stop, make_training_images, run
-from trinas.config import GOING_ON_RATE, TrainConfig
+from trinas.config import FINETUNE_LEARNING_RATE, TrainConfig
 from trinas.zoo.folder import load_config
 
 
@@ -101,8 +101,8 @@ def test_a_stop_in_the_last_step_comes_too_late(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "rate"),
     [
-        (["--from", "trinas-xs-x2"], GOING_ON_RATE),
-        (["--from", "trinas-xs-x2", "-s", "2"], GOING_ON_RATE),
+        (["--from", "trinas-xs-x2"], FINETUNE_LEARNING_RATE),
+        (["--from", "trinas-xs-x2", "-s", "2"], FINETUNE_LEARNING_RATE),
         (["--from", "trinas-xs-x2", "-s", "3"], TrainConfig.learning_rate),
         (["--from", "trinas-xs-x2", "--learning-rate", "0.001"], 0.001),
     ],

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trinas.reports.charts import HEIGHT_PX, WIDTH_PX, line_plot
+from trinas.errors import RunError
+from trinas.reports.charts import HEIGHT_PX, WIDTH_PX, line_plot, write_training_curve
+from trinas.training.run import ValidationRecord, write_validations
 
 
 def drawn(points):
@@ -28,3 +30,16 @@ def test_a_rising_line_rises():
 @pytest.mark.parametrize("points", [[(5, 30.0), (9, 30.0)], [(1, 2.0), (1, 3.0)], [(1, 2.0)]])
 def test_flat_and_single_points_can_be_drawn(points):
     drawn(points)
+
+
+def test_the_curve_of_a_training_is_drawn_from_its_metrics(tmp_path):
+    with pytest.raises(RunError, match=r"metrics\.jsonl: cannot be read"):
+        write_training_curve(tmp_path)
+    psnrs = [(0, 30.0), (10, 32.0), (20, 31.5)]
+    validations = [
+        ValidationRecord(step=step, loss=float("nan"), psnr=psnr, learning_rate=1e-3) for step, psnr in psnrs
+    ]
+    write_validations(tmp_path, validations)
+    write_training_curve(tmp_path)
+    title = "Validation PSNR on Y, dB (best 32.000)"
+    assert (tmp_path / "curve.png").read_bytes() == line_plot(psnrs, title, "steps")

@@ -24,7 +24,7 @@ from trinas.reports.pages import (
     render,
 )
 from trinas.search.loop import search_network
-from trinas.training.data import generated_photographs
+from trinas.training.data import generate_images
 from trinas.training.degrade import downscale
 
 
@@ -54,7 +54,7 @@ def run_dir(tmp_path_factory):
     space = SearchSpace("edge", 2, 8, 2, 2, 1)
     config = SearchConfig(Budgets(params=3000, macs=1e9), steps=(2, 9, 3), batch_size=2, patch_px=8, device="cpu")
     run_dir = tmp_path_factory.mktemp("report") / "run"
-    search_network(space, generated_photographs(5, 112, seed=3), config, run_dir)
+    search_network(space, generate_images(5, 112, seed=3), config, run_dir)
     return run_dir
 
 
@@ -112,7 +112,7 @@ def test_every_space_has_a_page(name, tmp_path):
     """One slot a cell, so that no width is searched, and pictures so even that nothing can be measured on them."""
     space = SearchSpace(name, 2, 8, 2, 1, 1)
     config = SearchConfig(Budgets(params=9000), steps=(1, 3, 1), batch_size=2, patch_px=8, device="cpu")
-    even = generated_photographs(3, 112, seed=3)
+    even = generate_images(3, 112, seed=3)
     search_network(space, even, config, tmp_path / name)
     reader = read((tmp_path / name / "report.html").read_text())
     assert reader.tags.count("svg") == 5 + 3, "network and charts, and each step of the search"
@@ -144,7 +144,7 @@ def test_names_are_escaped(run_dir):
 
 def test_pictures_show_the_same_place_three_ways(tiny_spec):
     network = busy_network(tiny_spec)
-    photo = generated_photographs(1, 160, seed=5)[0].pixels
+    photo = generate_images(1, 160, seed=5)[0].pixels
     shown = pictures(network, downscale(photo, 2), photo)
     assert [caption for caption, _ in shown] == ["bicubic", "this network", "the original"]
     assert len({url for _, url in shown}) == 3

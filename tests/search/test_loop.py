@@ -24,7 +24,7 @@ from trinas.search.record import STAGES, ArchitectureChosen, Finished, Progress,
 from trinas.search.sparse import largest_radius, sparsestmax
 from trinas.search.step import Learner, decided, order_term, sandwich
 from trinas.search.supernet import Supernet
-from trinas.training.data import generated_photographs
+from trinas.training.data import generate_images
 from trinas.training.state import load_state, save_state
 from trinas.zoo.folder import ModelConfig, load_config, load_model, save_model
 
@@ -33,7 +33,7 @@ EDGE = SearchSpace("edge", 2, 8, 2, 2, 1)
 
 @pytest.fixture(scope="module")
 def photographs():
-    return generated_photographs(6, 112, seed=7)
+    return generate_images(6, 112, seed=7)
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def test_the_same_seed_gives_the_same_network_and_another_one_another(straight, 
 def test_the_spaces_of_the_paper_can_be_searched(name, scale, tmp_path):
     space = SearchSpace(name, scale, 16, 2, 2, 1)
     config = dataclasses.replace(CONFIG, budgets=Budgets(params=9000), steps=(1, 4, 1))
-    photographs = generated_photographs(4, 48 * scale, seed=1)
+    photographs = generate_images(4, 48 * scale, seed=1)
     network = search_network(space, photographs, config, tmp_path / "run")
     assert network.spec.family == "paper"
     assert bool(network.spec.upsample_after) == (name == "paper-a")
@@ -342,7 +342,7 @@ def test_a_teacher_is_imitated_in_the_fine_tuning(photographs, tmp_path, tiny_mo
     save_model(tiny_model_dir, taught, ModelConfig("tiny-model", taught.spec, "Apache-2.0"))
     with pytest.raises(RunError, match="tiny-model has other weights than when it taught"):
         repeat_search(report, photographs, tmp_path / "another")
-    space, larger = dataclasses.replace(EDGE, scale=4), generated_photographs(3, 200, seed=0)
+    space, larger = dataclasses.replace(EDGE, scale=4), generate_images(3, 200, seed=0)
     config = dataclasses.replace(config, budgets=Budgets(params=9000))
     with pytest.raises(ModelError, match="enlarges 2 times and cannot teach a network that enlarges 4 times"):
         search_network(space, larger, config, tmp_path / "no")
@@ -367,7 +367,7 @@ def test_minutes_become_steps_that_resuming_keeps(photographs, tmp_path):
 
 
 def test_a_search_that_was_shortened_is_repeated_as_it_was(photographs, tmp_path, monkeypatch):
-    monkeypatch.setattr(trinas.training.loop, "_count_steps", lambda *_: 10**6)
+    monkeypatch.setattr(trinas.training.loop, "count_affordable_steps", lambda *_: 10**6)
     tuning = trinas.search.loop._Search._tuning_config
     monkeypatch.setattr(
         trinas.search.loop._Search, "_tuning_config", lambda self: dataclasses.replace(tuning(self), validate_every=2)

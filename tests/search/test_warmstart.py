@@ -14,7 +14,7 @@ from trinas.search.budgets import largest_choice
 from trinas.search.loop import read_report, repeat_search, resume_search, search_network
 from trinas.search.supernet import Supernet
 from trinas.search.warmstart import bundled_supernet, load_supernet, save_supernet, start_from, supernet_weights
-from trinas.training.data import generated_photographs
+from trinas.training.data import generate_images
 from trinas.zoo.bundled import bundle_dir
 from trinas.zoo.folder import load_config
 
@@ -36,7 +36,7 @@ def busy():
 
 @pytest.fixture
 def photographs():
-    return generated_photographs(6, 112, seed=7)
+    return generate_images(6, 112, seed=7)
 
 
 def test_a_supernet_comes_back_in_half_precision(pretrained):

@@ -2,13 +2,24 @@
 
 import threading
 
-from trinas.config import Budgets, SearchConfig
+from trinas.config import Budgets, SearchConfig, TrainConfig
 
 SEARCH_CONFIG = SearchConfig(
     Budgets(params=3000),
     steps=(3, 17, 4),
     batch_size=2,
     patch_px=8,
+    device="cpu",
+    precision="fp32",
+)
+
+TRAIN_CONFIG = TrainConfig(
+    steps=12,
+    batch_size=4,
+    patch_px=12,
+    warmup_steps=2,
+    validate_every=4,
+    l2_share=0.3,
     device="cpu",
     precision="fp32",
 )

@@ -7,14 +7,14 @@ from PIL import Image as PillowImage
 
 from support.images import generated_photograph
 from trinas.errors import DataError
-from trinas.training.data import Patches, fingerprint, image_pairs, load_photographs, split
+from trinas.training.data import Patches, fingerprint, load_photographs, make_pairs, split
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
 def photo_dir(tmp_path):
-    """Twelve photographs of different sizes, one of them there twice."""
+    """Twelve images of different sizes, one of them there twice."""
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
     for seed in range(12):
@@ -24,26 +24,36 @@ def photo_dir(tmp_path):
     return folder
 
 
-def test_photographs_are_known_by_their_pixels(photo_dir, tmp_path):
-    photographs = load_photographs([photo_dir])
-    assert len(photographs) == 12, "sub-folders are read, copies are taken once"
+def test_images_are_known_by_their_pixels(photo_dir, tmp_path):
+    images = load_photographs([photo_dir])
+    assert len(images) == 12, "sub-folders are read, copies are taken once"
     renamed = tmp_path / "renamed"
     renamed.mkdir()
-    for number, photo in enumerate(photographs):
-        PillowImage.fromarray(photo.pixels).save(renamed / f"{99 - number}.png")
+    for number, image in enumerate(images):
+        PillowImage.fromarray(image.pixels).save(renamed / f"{99 - number}.png")
     again = load_photographs([renamed])
-    assert [photo.digest for photo in again] == [photo.digest for photo in photographs]
-    assert fingerprint(again) == fingerprint(photographs)
-    assert fingerprint(again[:-1]) != fingerprint(photographs)
+    assert [image.digest for image in again] == [image.digest for image in images]
+    assert fingerprint(again) == fingerprint(images)
+    assert fingerprint(again[:-1]) != fingerprint(images)
+
+
+def test_fingerprint_and_split_do_not_depend_on_the_order(photo_dir):
+    images = load_photographs([photo_dir])
+    mixed = images[5:] + images[4::-1]
+    assert fingerprint(mixed) == fingerprint(images)
+    assert [[image.digest for image in part] for part in split(mixed)] == [
+        [image.digest for image in images[1:]],
+        [image.digest for image in images[:1]],
+    ], "the smallest digests are held out"
 
 
 def test_about_a_tenth_is_held_out_and_never_learned_from(photo_dir):
-    photographs = load_photographs([photo_dir])
-    learning, held_out = split(photographs)
+    images = load_photographs([photo_dir])
+    learning, held_out = split(images)
     assert (len(learning), len(held_out)) == (11, 1)
-    assert {photo.digest for photo in learning}.isdisjoint(photo.digest for photo in held_out)
+    assert {image.digest for image in learning}.isdisjoint(image.digest for image in held_out)
     with pytest.raises(DataError, match="too few"):
-        split(photographs[:1])
+        split(images[:1])
 
 
 def test_folders_without_images_and_damaged_images_are_named(tmp_path):
@@ -62,11 +72,11 @@ def test_images_smaller_than_a_patch_are_named(photo_dir):
 @pytest.mark.parametrize("scale", [2, 3])
 def test_every_patch_is_cut_from_one_place_of_both_resolutions(photo_dir, scale):
     """Each pair is found, in one of its eight orientations, at matching places of an image pair."""
-    photographs = load_photographs([photo_dir])
+    images = load_photographs([photo_dir])
     side = 6
-    patches = Patches(photographs, scale, side, CPU)
+    patches = Patches(images, scale, side, CPU)
     windows = {}
-    for low, high in image_pairs(photographs, scale):
+    for low, high in make_pairs(images, scale):
         for row in range(low.shape[0] - side + 1):
             for column in range(low.shape[1] - side + 1):
                 low_window = low[row : row + side, column : column + side]
@@ -90,17 +100,17 @@ def test_every_patch_is_cut_from_one_place_of_both_resolutions(photo_dir, scale)
 
 
 def test_each_variant_of_a_photograph_is_degraded_in_its_own_way_on_every_call(photo_dir):
-    photographs = load_photographs([photo_dir])
-    clean, pairs = image_pairs(photographs, 2), image_pairs(photographs, 2, variants=3)
+    images = load_photographs([photo_dir])
+    clean, pairs = make_pairs(images, 2), make_pairs(images, 2, variants=3)
     assert len(pairs) == 3 * len(clean)
     for number, (low, high) in enumerate(pairs):
         original_low, original_high = clean[number // 3]
         np.testing.assert_array_equal(high, original_high)
         assert low.shape == original_low.shape
     assert len({low.tobytes() for low, _ in pairs}) == len(pairs)
-    again = image_pairs(photographs, 2, variants=3)
+    again = make_pairs(images, 2, variants=3)
     assert all(np.array_equal(low, twin) for (low, _), (twin, _) in zip(pairs, again, strict=True))
-    assert len(Patches(photographs, 2, 8, CPU, variants=3).sizes) == len(pairs)
+    assert len(Patches(images, 2, 8, CPU, variants=3).sizes) == len(pairs)
 
 
 def to_bytes(batch):
@@ -115,9 +125,9 @@ def turned(patch, turn):
 def test_a_teacher_s_pictures_are_learnt_from_where_they_are_asked_for(photo_dir):
     """The teacher here gives each pixel's value, less one level, to the whole square that it becomes."""
     patches = Patches(load_photographs([photo_dir]), 2, 8, CPU)
-    assert patches.be_taught(lambda low: np.maximum(low, 1).repeat(2, 0).repeat(2, 1) - 1, threading.Event())
+    assert patches.precompute_targets(lambda low: np.maximum(low, 1).repeat(2, 0).repeat(2, 1) - 1, threading.Event())
     low, taught = patches.batch(3, 50, 4)
-    again, real = patches.batch(3, 50, 4, taught=False)
+    again, real = patches.batch(3, 50, 4, from_teacher=False)
     untaught = Patches(load_photographs([photo_dir]), 2, 8, CPU).batch(3, 50, 4)
     assert torch.equal(low, again)
     assert torch.equal((low * 255).clamp(min=1) - 1, taught[:, :, ::2, 1::2] * 255)
@@ -127,12 +137,12 @@ def test_a_teacher_s_pictures_are_learnt_from_where_they_are_asked_for(photo_dir
 
 def test_a_teacher_gets_every_image_once_in_order(photo_dir):
     """And where it has no answer, the photograph stays what is learnt."""
-    photographs, seen = load_photographs([photo_dir]), []
-    patches = Patches(photographs, 2, 8, CPU)
-    assert patches.be_taught(lambda low: seen.append(low), threading.Event())
-    assert len(seen) == len(photographs)
-    assert all(np.array_equal(low, given) for (low, _), given in zip(image_pairs(photographs, 2), seen, strict=True))
-    assert torch.equal(patches.batch(3, 50, 4)[1], patches.batch(3, 50, 4, taught=False)[1])
+    images, seen = load_photographs([photo_dir]), []
+    patches = Patches(images, 2, 8, CPU)
+    assert patches.precompute_targets(lambda low: seen.append(low), threading.Event())
+    assert len(seen) == len(images)
+    assert all(np.array_equal(low, given) for (low, _), given in zip(make_pairs(images, 2), seen, strict=True))
+    assert torch.equal(patches.batch(3, 50, 4)[1], patches.batch(3, 50, 4, from_teacher=False)[1])
 
 
 def test_a_batch_is_a_function_of_seed_and_step(photo_dir):

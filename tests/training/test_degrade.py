@@ -1,12 +1,15 @@
 import hashlib
+import io
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from support.images import generated_photograph
 from trinas.images.formats import image_files
 from trinas.images.read import read_rgb8
-from trinas.training.degrade import crop_to_multiple, degraded, downscale, imresize, jpeg_compressed
+from trinas.training.degrade import compress_jpeg, crop_to_multiple, degrade_image, downscale, imresize
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -70,18 +73,34 @@ def test_sides_that_do_not_divide_are_refused():
 def test_degraded_input_is_another_one_each_time_and_a_function_of_its_generator():
     high = generated_photograph(96, 80)
     clean = downscale(high, 4)
-    lows = [degraded(high, 4, np.random.default_rng(seed)) for seed in range(40)]
+    lows = [degrade_image(high, 4, np.random.default_rng(seed)) for seed in range(40)]
     assert all(low.shape == clean.shape and low.dtype == np.uint8 for low in lows)
     assert len({low.tobytes() for low in lows}) == 40
-    np.testing.assert_array_equal(lows[7], degraded(high, 4, np.random.default_rng(7)))
+    np.testing.assert_array_equal(lows[7], degrade_image(high, 4, np.random.default_rng(7)))
     errors = sorted(float(np.square(low - clean.astype(float)).mean() ** 0.5) for low in lows)
     assert errors[0] < errors[-1] / 3, "weak faults and strong ones"
     assert errors[-1] < 40, "still the same picture"
 
 
+@pytest.mark.parametrize("quality", [30, 80, 95])
+def test_compression_is_that_of_pillow(quality):
+    """Both use libjpeg-turbo: the colours keep their order, and are at half resolution."""
+    image, file = generated_photograph(33, 50), io.BytesIO()
+    PillowImage.fromarray(image).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    with PillowImage.open(file) as compressed:
+        difference = np.asarray(compressed).astype(int) - compress_jpeg(image, quality)
+    assert np.abs(difference).max() <= 1
+
+
+def test_degrading_leaves_opencv_s_threads_alone():
+    before = cv2.getNumThreads()
+    degrade_image(generated_photograph(32, 32), 2, np.random.default_rng(0))
+    assert cv2.getNumThreads() == before
+
+
 def test_compression_hurts_more_at_a_lower_quality():
     image = generated_photograph(64, 96)
-    errors = [np.abs(jpeg_compressed(image, quality) - image.astype(float)).mean() for quality in (95, 60, 20)]
+    errors = [np.abs(compress_jpeg(image, quality) - image.astype(float)).mean() for quality in (95, 60, 20)]
     assert errors == sorted(errors)
     assert errors[0] < errors[2] / 1.5
-    assert jpeg_compressed(image, 60).shape == image.shape
+    assert compress_jpeg(image, 60).shape == image.shape

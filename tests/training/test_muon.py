@@ -2,14 +2,14 @@ import pytest
 import torch
 from torch import nn
 
-from trinas.training.muon import Muon, is_matrix, orthogonalised
+from trinas.training.muon import Muon, is_matrix, orthogonalise
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (6, 40), (40, 6), (1, 9)])
 def test_singular_values_become_about_one(shape):
     """Whatever they were, as far as five rounds of the iteration bring them."""
     matrix = torch.randn(*shape, dtype=torch.float64) * torch.logspace(0, -1, shape[1], dtype=torch.float64)
-    values = torch.linalg.svdvals(orthogonalised(matrix))
+    values = torch.linalg.svdvals(orthogonalise(matrix))
     assert values.min() > 0.3
     assert values.max() < 1.3
 
@@ -17,7 +17,7 @@ def test_singular_values_become_about_one(shape):
 def test_the_direction_is_that_of_the_polar_factor():
     matrix = torch.randn(6, 30, dtype=torch.float64)
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    found = orthogonalised(matrix)
+    found = orthogonalise(matrix)
     assert torch.cosine_similarity(found.flatten(), (left @ right).flatten(), dim=0) > 0.98
 
 
@@ -25,10 +25,10 @@ def test_what_is_zero_stays_zero():
     """Channels of a supernet that no step has reached do not move."""
     matrix = torch.randn(8, 12)
     matrix[5:], matrix[:, 9:] = 0, 0
-    found = orthogonalised(matrix)
+    found = orthogonalise(matrix)
     assert (found[5:] == 0).all()
     assert (found[:, 9:] == 0).all()
-    assert (orthogonalised(torch.zeros(3, 4)) == 0).all()
+    assert (orthogonalise(torch.zeros(3, 4)) == 0).all()
 
 
 def test_all_but_kernels_move_as_with_adam():

@@ -3,13 +3,35 @@
 import io
 from collections.abc import Sequence
 from math import floor, log10
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+
+from trinas.errors import RunError
+from trinas.files import translate_os_errors, write_atomically
+from trinas.training.run import read_validations
+
+CURVE_FILE = "curve.png"
+"""Name of the drawing that `write_training_curve` puts into a run folder."""
 
 WIDTH_PX, HEIGHT_PX = 960, 540
 _MARGIN_PX = 72
 _INK, _PAPER, _GRID, _LINE = "#1f2933", "#ffffff", "#e4e7eb", "#2563eb"
 _OVERSAMPLING = 2  # Pillow draws without antialiasing
+
+
+def write_training_curve(run_dir: Path) -> None:
+    """Draw curve.png in a training's run folder: validation PSNR by steps, from its metrics.jsonl.
+
+    Raises:
+        RunError: nothing was validated there yet, or the folder cannot be written.
+    """
+    validations = read_validations(run_dir)
+    best_psnr = max(validation.psnr for validation in validations)
+    points = [(validation.step, validation.psnr) for validation in validations]
+    curve = line_plot(points, f"Validation PSNR on Y, dB (best {best_psnr:.3f})", "steps")
+    with translate_os_errors(RunError, run_dir, "written", "resume once it can"):
+        write_atomically(run_dir / CURVE_FILE, curve)
 
 
 def line_plot(points: Sequence[tuple[float, float]], title: str, x_label: str) -> bytes:

@@ -50,26 +50,19 @@ from trinas.search.warmstart import bundled_supernet, start_from
 from trinas.training.data import (
     GENERATED_FOLDER,
     Patches,
-    Photograph,
-    centre_crops,
+    TrainingImage,
     check_sizes,
+    crop_centres,
     fingerprint,
-    image_pairs,
+    make_pairs,
     split,
 )
-from trinas.training.loop import (
-    EXACT_PSNR,
-    begin_training,
-    check_new_run,
-    load_teacher,
-    resume_training,
-    teacher_record,
-    validation_psnr,
-)
-from trinas.training.loop import Progress as TrainingProgress
-from trinas.training.metrics import Pixels, psnr_y, upscale_bicubic
+from trinas.training.loop import begin_training, resume_training
+from trinas.training.metrics import EXACT_PSNR, Pixels, psnr_y, upscale_bicubic, validation_psnr
+from trinas.training.run import TrainingProgress
 from trinas.training.state import STATE_FILE as TRAINING_FILE
-from trinas.training.state import held, load_state, save_state
+from trinas.training.state import check_new_run, load_state, run_lock, save_state
+from trinas.training.teacher import describe_teacher, load_teacher
 from trinas.zoo.folder import UNSPECIFIED, WEIGHTS_FILE, Model, ModelConfig, TrainingRecord, load_config
 
 STATE_FILE, REPORT_FILE = "search.pt", "report.json"
@@ -190,7 +183,7 @@ class Run:
 
 def search_network(
     space: SearchSpace,
-    photographs: Sequence[Photograph],
+    photographs: Sequence[TrainingImage],
     config: SearchConfig,
     run_dir: Path,
     *,
@@ -220,7 +213,7 @@ def search_network(
 
 def repeat_search(
     report: dict[str, Any],
-    photographs: Sequence[Photograph],
+    photographs: Sequence[TrainingImage],
     run_dir: Path,
     *,
     on_event: Callable[[Event], None] = lambda event: None,
@@ -256,7 +249,7 @@ def _read_settings(report: dict[str, Any]) -> tuple[SearchSpace, SearchConfig, T
 
 def _begin(
     space: SearchSpace,
-    photographs: Sequence[Photograph],
+    photographs: Sequence[TrainingImage],
     config: SearchConfig,
     run_dir: Path,
     on_event: Callable[[Event], None],
@@ -264,11 +257,12 @@ def _begin(
     repeated: dict[str, Any] | None = None,
 ) -> Network | None:
     """A new run; `repeated` is the report of the search that it repeats."""
-    check_new_run(run_dir)
+    check_new_run(run_dir, allowed_files=(EVENTS_FILE,))
     started = time.perf_counter()
     device = pick_device(config.device)
     check_data(photographs, space, config)
-    taught_by = teacher_record(load_teacher(config.teacher, space.scale))
+    teacher = load_teacher(config.teacher, space.scale)
+    taught_by = describe_teacher(teacher).model_dump() if teacher else {}
     check_possible(CostModel(space), config.budgets)
     pretrained = bundled_supernet(space) if config.warm_start else None
     started_from = pretrained.origin() if pretrained else {}
@@ -295,7 +289,7 @@ def _begin(
         raise RunError(f"{run_dir}: cannot be made ({error.strerror})") from None
     folders = sorted({str(photo.path.parent) for photo in photographs})
     run = Run(space, config, learner, times, folders, repeats=repeated is not None, started_from=started_from)
-    with held(run_dir / STATE_FILE):
+    with run_lock(run_dir / STATE_FILE):
         return _Search(run, photographs, run_dir, on_event, stop or threading.Event(), started).run_stages()
 
 
@@ -305,7 +299,7 @@ def _start_named(started_from: dict[str, Any]) -> str:
 
 def resume_search(
     run_dir: Path,
-    photographs: Sequence[Photograph],
+    photographs: Sequence[TrainingImage],
     *,
     on_event: Callable[[Event], None] = lambda event: None,
     stop: threading.Event | None = None,
@@ -321,12 +315,12 @@ def resume_search(
     """
     started = time.perf_counter()
     check_resumable(run_dir)
-    with held(run_dir / STATE_FILE):
+    with run_lock(run_dir / STATE_FILE):
         run = _restored(run_dir, photographs)
         return _Search(run, photographs, run_dir, on_event, stop or threading.Event(), started).run_stages()
 
 
-def _restored(run_dir: Path, photographs: Sequence[Photograph]) -> Run:
+def _restored(run_dir: Path, photographs: Sequence[TrainingImage]) -> Run:
     """The run as it was saved; sets torch's thread count to its own."""
     state = load_state(run_dir / STATE_FILE)
     if state["data"] != fingerprint(photographs):
@@ -382,7 +376,7 @@ def check_resumable(run_dir: Path, *, generated: bool | None = None) -> None:
         raise RunError(f"{run_dir}: was started with generated images; resume it without --data")
 
 
-def check_data(photographs: Sequence[Photograph], space: SearchSpace, config: SearchConfig) -> None:
+def check_data(photographs: Sequence[TrainingImage], space: SearchSpace, config: SearchConfig) -> None:
     """Refuse images that a search cannot learn from.
 
     Raises:
@@ -437,7 +431,7 @@ class _Search:
     def __init__(
         self,
         run: Run,
-        photographs: Sequence[Photograph],
+        photographs: Sequence[TrainingImage],
         run_dir: Path,
         on_event: Callable[[Event], None],
         stop: threading.Event,
@@ -467,8 +461,8 @@ class _Search:
             self.tell(SearchStarted(asdict(run.space), self.config.budgets.given(), start))
         if run.stage < FINE_TUNE:
             learning, held_out = split(self.photographs)
-            middles = centre_crops(held_out[:VALIDATED_IMAGES], VALIDATED_SIDE_PX * run.space.scale)
-            validation = image_pairs(middles, run.space.scale)
+            middles = crop_centres(held_out[:VALIDATED_IMAGES], VALIDATED_SIDE_PX * run.space.scale)
+            validation = make_pairs(middles, run.space.scale)
             halves = [
                 Patches(half, run.space.scale, self.config.patch_px, self.learner.device)
                 for half in (learning[::2], learning[1::2])
@@ -618,11 +612,8 @@ class _Search:
         run, budgets = self.run, self.config.budgets.given()
         choice = self.learner.supernet.choice()
         costs = self.learner.costs.of(choice)
-        finished = False
 
         def tell(progress: TrainingProgress) -> None:
-            nonlocal finished
-            finished = progress.step == progress.steps
             if len(run.counts) == FINE_TUNE:
                 run.counts.append(progress.steps)
                 self.tell(StageStarted(STAGES[FINE_TUNE], progress.steps))
@@ -647,19 +638,19 @@ class _Search:
                 self._save()
 
         if (self.run_dir / TRAINING_FILE).exists():
-            network = resume_training(self.run_dir, self.photographs, on_progress=tell, stop=self.stop)
+            result = resume_training(self.run_dir, self.photographs, on_progress=tell, stop=self.stop)
         else:
             start = self._start(choice)
             config = self._tuning_config()
-            network = begin_training(start.config.spec, self.photographs, config, self.run_dir, start, tell, self.stop)
-        if not finished:
+            result = begin_training(start.config.spec, self.photographs, config, self.run_dir, start, tell, self.stop)
+        if not result.finished:
             return None
         if not run.finished:
-            self._write_report(network, costs)
+            self._write_report(result.network, costs)
             self.tell(Finished(run.psnr, costs, self.seconds))
             run.finished = True
             self._save()
-        return network
+        return result.network
 
     def _start(self, choice: Choice) -> Model:
         """The supernet at one-hot as a model, with what is known of its search."""
@@ -699,7 +690,7 @@ class _Search:
 
     def _write_report(self, network: Network, costs: dict[str, float]) -> None:
         run, learner = self.run, self.learner
-        held_out = image_pairs(split(self.photographs)[1], run.space.scale)
+        held_out = make_pairs(split(self.photographs)[1], run.space.scale)
         measured = measure_ms_per_mp(copy.deepcopy(network), learner.device, self._running_precision)
         report = {
             "space": asdict(run.space),

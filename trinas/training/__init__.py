@@ -1,5 +1,6 @@
-"""Train a network: images, degradations, the optimiser, the loop, and how good the result is.
+"""Train a network: images, degradations, the optimiser, the loop, and metrics of the result.
 
-Read `loop` first; it uses `data` (patches), `degrade`, `synthetic` and `datasets` (where images come from), `muon` (the
-optimiser), `metrics` (PSNR and SSIM) and `state` (what resumes).
+Read `loop` first: it trains a `run`, step by step (`step`), and saves it (`state`). A `teacher` makes targets. Images
+come from `data`, which uses `degrade` and `synthetic`; `datasets` downloads public ones. `muon` is the optimiser,
+`metrics` has PSNR and SSIM.
 """

@@ -1,8 +1,8 @@
-"""Training images: decoded once, cut into patches, a batch being a function of (seed, step)."""
+"""Training images: decoded once and cut into patches. A batch is a function of (seed, step)."""
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,40 +14,44 @@ from torch import Tensor
 from trinas.errors import DataError, ImageError
 from trinas.images.formats import IMAGE_SUFFIXES, is_image_file
 from trinas.images.read import read_rgb8
-from trinas.training.degrade import crop_to_multiple, degraded, downscale
+from trinas.training.degrade import crop_to_multiple, degrade_image, downscale
 from trinas.training.state import STATE_FILE
-from trinas.training.synthetic import dead_leaves
+from trinas.training.synthetic import draw_dead_leaves
 
 VALIDATION_IMAGES = 24
-"""Held out of training, where there are at least ten times as many."""
+"""Images held out of training, where there are at least ten times as many."""
 
+GENERATED_IMAGES, GENERATED_SIDE_PX = 100, 256
+"""How many images are generated where there are no photographs, and the length of their sides."""
 
-GENERATED_IMAGES, GENERATED_SIDE_PX, GENERATED_FOLDER = 100, 256, "(generated)"
-"""How many images are generated where there are no photographs, how large, and what stands for their folder."""
+GENERATED_FOLDER = "(generated)"
+"""Stands for the folder of generated images."""
 
 
 @dataclass(frozen=True)
-class Photograph:
+class TrainingImage:
     """A decoded training image."""
 
     path: Path
-    pixels: NDArray[np.uint8]  # (H, W, 3)
-    digest: str  # SHA-256 of size and pixels
+    pixels: NDArray[np.uint8]
+    """(H, W, 3)."""
+    digest: str
+    """SHA-256 of size and pixels."""
 
 
-def load_photographs(folders: Sequence[Path]) -> list[Photograph]:
-    """Decode every image of `folders`, sub-folders included but for runs; the same pixels are taken once.
+def load_photographs(folders: Sequence[Path]) -> list[TrainingImage]:
+    """Decode every image of `folders` and of their sub-folders, except run folders. Equal images are taken once.
 
     Returns:
-        Photographs in the order of their digests, so that neither names nor folders matter.
+        The images in the order of their digests, so that names and folders do not matter.
     Raises:
         DataError: a folder is missing or holds no image, or an image cannot be read.
     """
-    by_digest: dict[str, Photograph] = {}
+    by_digest: dict[str, TrainingImage] = {}
     for folder in folders:
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder")
-        # A run folder among the photographs holds the curve of its training, which is none of them.
+        # A run folder among the images holds the drawn curve of its training, which is not a training image.
         paths = [
             path
             for path in sorted(folder.rglob("*"))
@@ -57,108 +61,125 @@ def load_photographs(folders: Sequence[Path]) -> list[Photograph]:
             raise DataError(f"{folder}: no images here to learn from (looked for {' '.join(IMAGE_SUFFIXES)})")
         for path in paths:
             try:
-                pixels = read_rgb8(path)
+                image = _identify(path, read_rgb8(path))
             except ImageError as error:
                 raise DataError(f"{error}; remove it from the training images") from None
-            digest = _digest(pixels)
-            by_digest[digest] = Photograph(path, pixels, digest)
-    return [by_digest[digest] for digest in sorted(by_digest)]
+            by_digest[image.digest] = image
+    return _sort_by_digest(by_digest.values())
 
 
-def _digest(pixels: NDArray[np.uint8]) -> str:
-    return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+def _identify(path: Path, pixels: NDArray[np.uint8]) -> TrainingImage:
+    return TrainingImage(path, pixels, hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest())
 
 
-def default_images() -> list[Photograph]:
-    """What is learnt from where there are no photographs."""
-    return generated_photographs(GENERATED_IMAGES, GENERATED_SIDE_PX, seed=0)
+def _sort_by_digest(images: Iterable[TrainingImage]) -> list[TrainingImage]:
+    return sorted(images, key=lambda image: image.digest)
 
 
-def generated_photographs(count: int, side_px: int, seed: int) -> list[Photograph]:
-    """Dead leaves in place of photographs, in the order of their digests: the same on every call."""
-    images = [dead_leaves(side_px, seed + number) for number in range(count)]
-    photographs = [
-        Photograph(Path(GENERATED_FOLDER, str(number)), image, _digest(image)) for number, image in enumerate(images)
-    ]
-    return sorted(photographs, key=lambda photo: photo.digest)
+def generate_default_images() -> list[TrainingImage]:
+    """Generate the images that are used where there are no photographs."""
+    return generate_images(GENERATED_IMAGES, GENERATED_SIDE_PX, seed=0)
 
 
-def fingerprint(photographs: Sequence[Photograph]) -> str:
-    """One hash for a whole set of training images."""
-    return hashlib.sha256("".join(photo.digest for photo in photographs).encode()).hexdigest()
+def generate_images(count: int, side_px: int, seed: int) -> list[TrainingImage]:
+    """Generate dead leaves, in the order of their digests: the same on every call.
+
+    Args:
+        count: of images.
+        side_px: of each square image.
+        seed: of the first image; each further image has the next number.
+    """
+    return _sort_by_digest(
+        _identify(Path(GENERATED_FOLDER, str(number)), draw_dead_leaves(side_px, seed + number))
+        for number in range(count)
+    )
 
 
-def split(photographs: Sequence[Photograph]) -> tuple[list[Photograph], list[Photograph]]:
-    """Training and validation images; the latter are those with the smallest digests.
+def fingerprint(images: Sequence[TrainingImage]) -> str:
+    """Return one hash for a whole set of training images, in whatever order they come."""
+    digests = "".join(image.digest for image in _sort_by_digest(images))
+    return hashlib.sha256(digests.encode()).hexdigest()
 
-    So the same photograph is held out whatever it is called and in whatever order folders are named.
 
+def split(images: Sequence[TrainingImage]) -> tuple[list[TrainingImage], list[TrainingImage]]:
+    """Return training and validation images; the latter are those with the smallest digests.
+
+    The same image is therefore held out under any name, in any folder and in any order.
+
+    Returns:
+        Training images and validation images, each in the order of their digests.
     Raises:
         DataError: there are fewer than two images.
     """
-    if len(photographs) < 2:
-        raise DataError(f"{len(photographs)} image is too few: one to learn from and one to validate on at least")
-    count = min(VALIDATION_IMAGES, max(1, len(photographs) // 10))
-    return list(photographs[count:]), list(photographs[:count])
+    if len(images) < 2:
+        raise DataError(f"{len(images)} image is too few: one to learn from and one to validate on at least")
+    ordered = _sort_by_digest(images)
+    count = min(VALIDATION_IMAGES, max(1, len(ordered) // 10))
+    return ordered[count:], ordered[:count]
 
 
-def check_sizes(photographs: Sequence[Photograph], side_px: int) -> None:
-    """Refuse photographs that a square of `side_px` does not fit into.
+def check_sizes(images: Sequence[TrainingImage], side_px: int) -> None:
+    """Refuse images that a square of `side_px` does not fit into.
 
     Raises:
         DataError: says how many they are, and names the first of them.
     """
-    small = [photo for photo in photographs if min(photo.pixels.shape[:2]) < side_px]
+    small = [image for image in images if min(image.pixels.shape[:2]) < side_px]
     if small:
         height, width = small[0].pixels.shape[:2]
         raise DataError(
             f"{small[0].path}: {width}x{height} is smaller than a training patch of {side_px}x{side_px}, as are "
-            f"{len(small) - 1} more of the {len(photographs)} images; leave them out"
+            f"{len(small) - 1} more of the {len(images)} images; leave them out"
         )
 
 
-def centre_crops(photographs: Sequence[Photograph], side_px: int) -> list[Photograph]:
-    """The middle of each photograph, as much of a square of `side_px` as it holds."""
+def crop_centres(images: Sequence[TrainingImage], side_px: int) -> list[TrainingImage]:
+    """Return the middle of each image, as much of a square of `side_px` as it holds."""
     crops = []
-    for photo in photographs:
-        top, left = (max(0, size - side_px) // 2 for size in photo.pixels.shape[:2])
-        pixels = photo.pixels[top : top + side_px, left : left + side_px]
-        crops.append(Photograph(photo.path, pixels, _digest(pixels)))
+    for image in images:
+        top, left = (max(0, size - side_px) // 2 for size in image.pixels.shape[:2])
+        crops.append(_identify(image.path, image.pixels[top : top + side_px, left : left + side_px]))
     return crops
 
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""Low and high, uint8 (H, W, 3)."""
 
 Teacher = Callable[[NDArray[np.uint8]], NDArray[np.uint8] | None]
-"""Enlarges uint8 (H, W, 3), in place of the photograph that it was made of."""
+"""Upscales uint8 (H, W, 3) to make a target; None where it fails on an image."""
 
 
-def image_pairs(photographs: Sequence[Photograph], scale: int, variants: int = 0) -> list[Pair]:
-    """(low, high) of each photograph, uint8 (H, W, 3), made by the field's protocol.
+def make_pairs(images: Sequence[TrainingImage], scale: int, variants: int = 0) -> list[Pair]:
+    """Make a low partner of each image by the field's protocol.
 
-    With `variants` each photograph comes that many times, its low each time `degraded` in another way: the same ways
-    on every call.
+    Args:
+        images: the highs; cropped so that their sides are multiples of `scale`.
+        scale: output pixels per input pixel, along each side.
+        variants: 0, or how many times each image comes, its low degraded in another way each time
+            (`degrade.degrade_image`). The ways are the same on every call.
+    Returns:
+        Pairs in the order of the images, uint8 (H, W, 3) each.
     """
-    highs = [crop_to_multiple(photo.pixels, scale) for photo in photographs]
+    highs = [crop_to_multiple(image.pixels, scale) for image in images]
     if not variants:
         return [(downscale(high, scale), high) for high in highs]
-    seeds = [int(photo.digest[:16], 16) for photo in photographs]
+    seeds = [int(image.digest[:16], 16) for image in images]
     return [
-        (degraded(high, scale, np.random.default_rng((seed, variant))), high)
+        (degrade_image(high, scale, np.random.default_rng((seed, variant))), high)
         for high, seed in zip(highs, seeds, strict=True)
         for variant in range(variants)
     ]
 
 
 class Patches:
-    """Random patch pairs out of a set of photographs, cut on the device that trains.
+    """Random patch pairs out of a set of images, cut on the device that trains.
 
     All images lie end to end in one buffer per resolution, so that a batch is a single gather on any device.
     """
 
     def __init__(
         self,
-        photographs: Sequence[Photograph],
+        images: Sequence[TrainingImage],
         scale: int,
         patch_px: int,
         device: torch.device,
@@ -166,43 +187,43 @@ class Patches:
     ) -> None:
         """
         Args:
-            photographs: at least one.
+            images: at least one.
             scale: output pixels per input pixel, along each side.
             patch_px: side of a patch in low-resolution pixels.
             device: where the buffers lie and batches are cut.
-            variants: as for `image_pairs`.
+            variants: as for `make_pairs`.
         Raises:
             DataError: an image is smaller than a patch.
         """
-        check_sizes(photographs, patch_px * scale)
-        pairs = image_pairs(photographs, scale, variants)
+        check_sizes(images, patch_px * scale)
+        pairs = make_pairs(images, scale, variants)
         self.scale, self.patch_px, self.device = scale, patch_px, device
         self.sizes = np.array([low.shape[:2] for low, _ in pairs])
         self._low = _Buffer([low for low, _ in pairs], device)
-        self._high = self._taught = _Buffer([high for _, high in pairs], device)
+        self._high = self._targets = _Buffer([high for _, high in pairs], device)
 
-    def be_taught(self, teacher: Teacher, stop: threading.Event) -> bool:
-        """Let a teacher enlarge every low, for batches that are to imitate it; where it cannot, the photograph stays.
+    def precompute_targets(self, teacher: Teacher, stop: threading.Event) -> bool:
+        """Let a teacher make a target of every low. Where it fails, the target is the image itself.
 
         Returns:
-            Whether it came to the end; False where `stop` was set before, and nothing is taught.
+            Whether all targets are made; False where `stop` was set before, and no target is changed.
         """
         targets = []
         for number in range(len(self.sizes)):
             if stop.is_set():
                 return False
-            taught = teacher(self._low.image(number))
-            targets.append(self._high.image(number) if taught is None else taught)
-        self._taught = _Buffer(targets, self.device)
+            target = teacher(self._low.image(number))
+            targets.append(self._high.image(number) if target is None else target)
+        self._targets = _Buffer(targets, self.device)
         return True
 
-    def batch(self, seed: int, step: int, size: int, taught: bool = True) -> tuple[Tensor, Tensor]:
-        """The training pairs of one step, each turned and flipped into one of its eight orientations.
+    def batch(self, seed: int, step: int, size: int, from_teacher: bool = True) -> tuple[Tensor, Tensor]:
+        """Return the training pairs of one step, each turned and flipped into one of its eight orientations.
 
         Args:
             seed, step: the same two numbers always give the same batch.
             size: number of pairs.
-            taught: whether high is the teacher's, where there is one, or the photograph's.
+            from_teacher: whether high is the teacher's target, where there is one, or the image itself.
         Returns:
             low (size, 3, patch_px, patch_px) and high (size, 3, scale * patch_px, ...), float32 in [0, 1].
         """
@@ -211,12 +232,12 @@ class Patches:
         corner = random.integers(self.sizes[image] - self.patch_px + 1)
         orientation = random.integers(8, size=size)
         low = self._low.cut(image, corner, orientation, self.patch_px)
-        target = self._taught if taught else self._high
+        target = self._targets if from_teacher else self._high
         return low, target.cut(image, corner * self.scale, orientation, self.patch_px * self.scale)
 
 
 class _Buffer:
-    """Images of any sizes end to end, to be read at (row, column) by index arithmetic."""
+    """Images of any sizes end to end, read at (row, column) by index arithmetic."""
 
     def __init__(self, images: Sequence[NDArray[np.uint8]], device: torch.device) -> None:
         sizes = np.array([image.shape[0] * image.shape[1] for image in images])
@@ -228,14 +249,21 @@ class _Buffer:
         self._width = np.array([image.shape[1] for image in images])
 
     def image(self, number: int) -> NDArray[np.uint8]:
-        """What was put in as the image of that number, (H, W, 3)."""
+        """Return the image that was put in at position `number`, (H, W, 3)."""
         first, end = np.append(self._start, len(self._pixels))[number : number + 2]
         return self._pixels[first:end].cpu().numpy().view(np.uint8).reshape(-1, self._width[number], 4)[..., :3]
 
     def cut(
         self, image: NDArray[np.int64], corner: NDArray[np.int64], orientation: NDArray[np.int64], side: int
     ) -> Tensor:
-        """Square patches (N, 3, side, side) in [0, 1]; `orientation` has a bit each for flips and transpose."""
+        """Return square patches (N, 3, side, side) in [0, 1].
+
+        Args:
+            image: (N,) positions of images.
+            corner: (N, 2) row and column of each patch's upper left pixel.
+            orientation: (N,) a bit each for a flip of rows, a flip of columns and a transpose.
+            side: of the patches, in pixels.
+        """
         width = self._width[image]
         flip_rows, flip_columns, transpose = (orientation >> bit & 1 for bit in range(3))
         first = self._start[image] + corner[:, 0] * width + corner[:, 1]

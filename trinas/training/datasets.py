@@ -1,4 +1,4 @@
-"""Public training sets: downloaded so that an interruption loses nothing, checked, and unpacked."""
+"""Public training sets: downloaded, checked and unpacked. An interruption loses nothing."""
 
 import hashlib
 import http.client
@@ -9,6 +9,7 @@ import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -17,10 +18,10 @@ from trinas.files import write_atomically
 
 BLOCK_BYTES = 1 << 20
 TIMEOUT_S = 30
-"""Without a byte for so long, a connection counts as lost."""
+"""A connection counts as lost after so long without a byte."""
 
 ATTEMPTS, PAUSE_S = 5, 2.0
-"""Connections in a row that may bring nothing, and the wait before each but the first."""
+"""How many connections in a row may bring nothing, and the pause between them."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,13 @@ class DataSet:
 
     url: str
     md5: str
-    """Of the archive, as its authors or their users have published it."""
+    """Of the archive, as its authors or their users published it."""
     images_in: str
-    """Folder within the archive that holds the images to learn from, and nothing else of use."""
+    """Folder in the archive that holds the training images."""
     images: int
-    """How many those are."""
+    """How many training images there are."""
     about: str
-    """What it is, under which terms."""
+    """What the set is, and its terms of use."""
 
 
 DATA_SETS = {
@@ -54,25 +55,26 @@ DATA_SETS = {
         "Flickr2K, 2650 photographs of about 2040x1400, 20 GB, academic research only",
     ),
 }
-"""By the names the command line has for them."""
+"""By the names that the command line uses."""
 
 
 def get_data_set(data_set: DataSet, folder: Path, on_progress: Callable[[str, int, int], None]) -> Path:
-    """Download and unpack a set; go on where an earlier call was interrupted or killed.
+    """Download and unpack a set; continue where an earlier call was interrupted or killed.
 
     The archive is removed once it is unpacked; only its images are kept.
 
     Args:
         data_set: one of `DATA_SETS`.
         folder: gets a sub-folder with the images; made if need be.
-        on_progress: called with what is being done, how much of it, and of how much (0: unknown).
+        on_progress: called with what is being done, how much of it is done, and how much there is (0: unknown).
     Returns:
         The sub-folder, ready for `train --data`.
     Raises:
-        DataError: the server cannot be reached or refuses, what came is not the published archive, or the disk is full.
+        DataError: the server cannot be reached or refuses, the download is not the published archive, or the disk is
+            full.
     """
     images = folder / PurePosixPath(data_set.images_in).name
-    if _count(images) == data_set.images:
+    if _count_images(images) == data_set.images:
         return images
     archive = folder / PurePosixPath(data_set.url).name
     try:
@@ -80,10 +82,10 @@ def get_data_set(data_set: DataSet, folder: Path, on_progress: Callable[[str, in
         if not archive.exists():
             part = archive.with_name(archive.name + ".part")
             _download(data_set.url, part, lambda done, total: on_progress("Downloading", done, total))
-            _check(data_set, part, lambda done, total: on_progress("Checking", done, total))
+            _check_md5(data_set, part, lambda done, total: on_progress("Checking", done, total))
             part.rename(archive)
         images.mkdir(exist_ok=True)
-        for number, (name, content) in enumerate(_members(archive, data_set.images_in), 1):
+        for number, (name, content) in enumerate(_read_images(archive, data_set.images_in), 1):
             if not (images / name).exists():
                 write_atomically(images / name, content())
             on_progress("Unpacking", number, data_set.images)
@@ -93,21 +95,21 @@ def get_data_set(data_set: DataSet, folder: Path, on_progress: Callable[[str, in
         ) from None
     except (zipfile.BadZipFile, tarfile.TarError) as error:
         raise DataError(f"{archive}: cannot be unpacked ({error}); remove it and run the same again") from None
-    if _count(images) != data_set.images:
+    if _count_images(images) != data_set.images:
         raise DataError(
-            f"{images}: has {_count(images)} images instead of {data_set.images}; remove the folder and run the same "
-            "again"
+            f"{images}: has {_count_images(images)} images instead of {data_set.images}; remove the folder and run the "
+            "same again"
         )
     archive.unlink()
     return images
 
 
-def _count(images: Path) -> int:
+def _count_images(images: Path) -> int:
     return sum(not path.name.startswith(".") for path in images.iterdir()) if images.is_dir() else 0
 
 
 def _download(url: str, part: Path, on_progress: Callable[[int, int], None]) -> None:
-    """Bring `part` to its full length, from where it ends; a connection that breaks is made anew."""
+    """Download the rest of `part`, with a new connection whenever one breaks."""
     failures = 0
     while True:
         have = part.stat().st_size if part.exists() else 0
@@ -116,7 +118,7 @@ def _download(url: str, part: Path, on_progress: Callable[[int, int], None]) -> 
                 _fetch_rest(url, file, have, on_progress)
             return
         except urllib.error.HTTPError as error:
-            if error.code == 416 and have:  # nothing is left to send
+            if error.code == 416 and have:  # `part` is complete
                 return
             if error.code < 500:
                 raise DataError(f"{url}: the server refused ({error.code} {error.reason})") from None
@@ -134,12 +136,12 @@ def _download(url: str, part: Path, on_progress: Callable[[int, int], None]) -> 
 
 
 def _fetch_rest(url: str, file: BinaryIO, have: int, on_progress: Callable[[int, int], None]) -> None:
-    # Without "identity" a proxy may compress, and then positions would be those of other bytes.
+    # Without "identity" a proxy may compress the file, so that positions would mean other bytes.
     request = urllib.request.Request(url, headers={"Accept-Encoding": "identity", "User-Agent": "trinas-upscale"})
     if have:
         request.add_header("Range", f"bytes={have}-")
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-        if have and response.status != 206:  # it sends everything again
+        if have and response.status != 206:  # the server sends everything again
             file.truncate(0)
             have = 0
         left = response.headers.get("Content-Length")
@@ -152,8 +154,8 @@ def _fetch_rest(url: str, file: BinaryIO, have: int, on_progress: Callable[[int,
         raise ConnectionError(f"the connection ended after {have:,} of {total:,} bytes")
 
 
-def _check(data_set: DataSet, part: Path, on_progress: Callable[[int, int], None]) -> None:
-    """Compare `part` with the published checksum; remove what is something else."""
+def _check_md5(data_set: DataSet, part: Path, on_progress: Callable[[int, int], None]) -> None:
+    """Compare `part` with the published checksum; remove it if it differs."""
     digest, done, total = hashlib.md5(usedforsecurity=False), 0, part.stat().st_size
     with part.open("rb") as file:
         while block := file.read(BLOCK_BYTES):
@@ -168,22 +170,22 @@ def _check(data_set: DataSet, part: Path, on_progress: Callable[[int, int], None
         )
 
 
-def _members(archive: Path, images_in: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """Name and content of each image; whatever else an archive holds, or wherever it wants to be, is left out."""
+def _read_images(archive: Path, images_in: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Yield name and content of each training image. All other entries and all paths are ignored."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as packed:
             for entry in packed.infolist():
-                if _is_image(entry.filename, images_in):
-                    yield PurePosixPath(entry.filename).name, lambda entry=entry: packed.read(entry)  # type: ignore[misc]
+                if _is_training_image(entry.filename, images_in):
+                    yield PurePosixPath(entry.filename).name, partial(packed.read, entry)
     else:
         with tarfile.open(archive) as packed_tar:
             for member in packed_tar:
-                if member.isfile() and _is_image(member.name, images_in):
+                if member.isfile() and _is_training_image(member.name, images_in):
                     file = packed_tar.extractfile(member)
                     assert file is not None
                     yield PurePosixPath(member.name).name, file.read
 
 
-def _is_image(name: str, images_in: str) -> bool:
+def _is_training_image(name: str, images_in: str) -> bool:
     path = PurePosixPath(name)
     return path.parent == PurePosixPath(images_in) and path.suffix.lower() == ".png"

@@ -1,23 +1,28 @@
-"""How low-resolution images are made from high-resolution ones."""
+"""Make low-resolution images from high-resolution ones.
 
-import io
+OpenCV blurs, adds noise and compresses: it takes less time than NumPy and Pillow (docs/LOG.md). Its results do not
+depend on its number of threads, which stays as the program has set it.
+"""
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
 
 MAX_BLUR, MAX_NOISE = 0.35, 8.0
-"""The strongest `degraded`: standard deviation of its blur over the scale, and of its noise in levels of 255."""
+"""The strongest degradation: standard deviation of the blur over the scale, and of the noise in levels of 255."""
 
 JPEG_QUALITIES, JPEG_SHARE = (30, 95), 0.9
-"""Of `degraded`: the range of qualities, and the share of images that are compressed at all."""
+"""The range of JPEG qualities, and the share of images that are compressed at all."""
+
+DEGRADATION_VERSION = 1
+"""Increased whenever `degrade_image` gives other pixels. A run is not resumed with another version."""
 
 
 def imresize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """Resize as MATLAB's `imresize(image, [height width])` does for uint8, bit for bit.
 
-    Bicubic kernel (a = -0.5), widened when reducing so that nothing aliases, borders mirrored, rounded to
-    8 bits after each side, that with the smaller factor first. It is what the field makes its test images with.
+    The kernel is bicubic (a = -0.5), widened when reducing so that nothing aliases. Borders are mirrored. The side
+    with the smaller factor comes first, and each result is rounded to 8 bits. The field makes its test images so.
 
     Args:
         image: (H, W) or (H, W, C), uint8.
@@ -39,18 +44,22 @@ def imresize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
 
 
 def downscale(high: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    """The low-resolution partner of `high` (H, W, C); sides must be multiples of `scale`."""
+    """Reduce `high` (H, W, C) to its low-resolution partner by `imresize`.
+
+    Raises:
+        ValueError: the sides are not multiples of `scale`.
+    """
     height, width = high.shape[:2]
     if height % scale or width % scale:
         raise ValueError(f"sides {height} and {width} must be multiples of {scale}")
     return np.ascontiguousarray(imresize(high, height // scale, width // scale))
 
 
-def degraded(high: NDArray[np.uint8], scale: int, random: np.random.Generator) -> NDArray[np.uint8]:
-    """A low-resolution partner of `high` with the faults of real pictures: out of focus, noisy, compressed.
+def degrade_image(high: NDArray[np.uint8], scale: int, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Make a low-resolution partner of `high` with the faults of real images: out of focus, noisy, compressed.
 
-    Gaussian blur, `downscale`, Gaussian noise and JPEG compression follow each other as they do in a camera; each is
-    drawn anew, weak ones as often as strong ones, and half of the images have no noise.
+    Gaussian blur, `downscale`, Gaussian noise and JPEG compression follow each other as they do in a camera. The
+    strength of each is drawn anew from 0 up; half of the images have no noise.
 
     Args:
         high: (H, W, 3); sides must be multiples of `scale`.
@@ -59,26 +68,34 @@ def degraded(high: NDArray[np.uint8], scale: int, random: np.random.Generator) -
     Returns:
         (H / scale, W / scale, 3).
     """
-    blur = ImageFilter.GaussianBlur(random.uniform(0, MAX_BLUR) * scale)
-    low = downscale(np.asarray(Image.fromarray(high).filter(blur)), scale)
+    sigma = random.uniform(0, MAX_BLUR) * scale
+    blurred = cv2.GaussianBlur(high, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    low = downscale(np.asarray(blurred, np.uint8), scale)
     if random.random() < 0.5:
         noise = random.normal(0, random.uniform(0, MAX_NOISE), low.shape)
-        low = (low + noise).round().clip(0, 255).astype(np.uint8)
+        low = np.asarray(cv2.add(low, noise, dtype=cv2.CV_8U), np.uint8)
     if random.random() < JPEG_SHARE:
-        low = jpeg_compressed(low, int(random.integers(*JPEG_QUALITIES, endpoint=True)))
+        low = compress_jpeg(low, int(random.integers(*JPEG_QUALITIES, endpoint=True)))
     return low
 
 
-def jpeg_compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    """`image` (H, W, 3) as it comes out of a JPEG file of a quality of 1 to 100, colours at half resolution."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling="4:2:0")
-    with Image.open(file) as compressed:
-        return np.array(compressed)
+def compress_jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """Return `image` (H, W, 3) as it is after JPEG compression, with colours at half resolution.
+
+    Args:
+        image: uint8 (H, W, 3).
+        quality: 1 to 100.
+    """
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
+    _, file = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    decoded = cv2.imdecode(file, cv2.IMREAD_COLOR)
+    assert decoded is not None, "OpenCV reads what it wrote"
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def crop_to_multiple(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    """`image` (H, W, C) cropped at the bottom and right so that its sides are multiples of `scale`."""
+    """Crop `image` (H, W, C) at the bottom and right so that its sides are multiples of `scale`."""
     height, width = image.shape[:2]
     return image[: height - height % scale, : width - width % scale]
 
@@ -89,14 +106,14 @@ def _resize_rows(image: NDArray[np.uint8], rows_out: int) -> NDArray[np.uint8]:
     indices, weights = _taps(image.shape[0], rows_out)
     total = np.zeros((rows_out, *image.shape[1:]))
     trailing = (1,) * (image.ndim - 1)
-    for tap in range(indices.shape[1]):  # a dozen taps, each over the whole image: lean and fast enough
+    for tap in range(indices.shape[1]):  # each over the whole image: little memory, and fast enough
         total += weights[:, tap].reshape(-1, *trailing) * image[indices[:, tap]]
     # MATLAB rounds halves away from zero; the clip comes first, so that is upwards.
     return np.floor(total.clip(0, 255) + 0.5).astype(np.uint8)
 
 
 def _taps(size_in: int, size_out: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """For each output position the input positions it reads, (size_out, taps), and their weights."""
+    """Return the input positions that each output position reads, (size_out, taps), and their weights."""
     scale = size_out / size_in
     stretch = min(scale, 1.0)  # below 1 the kernel is widened, which is the antialiasing
     support = 4.0 / stretch

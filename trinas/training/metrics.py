@@ -13,27 +13,36 @@ from torch.nn import functional as F
 from trinas.errors import DataError
 from trinas.images.formats import image_files
 from trinas.images.read import read_rgb8
+from trinas.networks.network import Frame
 from trinas.training.degrade import crop_to_multiple, downscale, imresize
 
 Pixels = NDArray[np.uint8]
 
-_SSIM_STRIP_ROWS = 256  # of a large image at a time, since a window's sums take ten times its memory
+EXACT_PSNR = 100.0
+"""PSNR in dB of an exactly restored image, in validation. It is finite, so that the other images still count."""
+
+SSIM_WINDOW_PX, SSIM_SIGMA_PX = 11, 1.5
+"""Side and standard deviation of SSIM's Gaussian window."""
+
+_SSIM_STRIP_ROWS = 256  # of a large image at a time, since the windows' sums take ten times its memory
 
 
 @dataclass(frozen=True)
-class ImageFigures:
+class ImageMetrics:
     """How well one image was restored."""
 
     name: str
     psnr: float
+    """On Y, in dB."""
     ssim: float
+    """On Y, at most 1."""
 
 
 @dataclass(frozen=True)
-class Figures:
+class FolderMetrics:
     """How well a folder of images was restored."""
 
-    images: tuple[ImageFigures, ...]
+    images: tuple[ImageMetrics, ...]
 
     @property
     def psnr(self) -> float:
@@ -46,8 +55,8 @@ class Figures:
         return fmean(image.ssim for image in self.images)
 
 
-def evaluate_model(upscale: Callable[[Pixels], Pixels], source: Path, scale: int) -> Figures:
-    """Reduce each image of a folder, or one image, have it enlarged again, and compare.
+def evaluate_model(upscale: Callable[[Pixels], Pixels], source: Path, scale: int) -> FolderMetrics:
+    """Reduce each image of a folder, or one image, upscale it again, and compare.
 
     Args:
         upscale: uint8 (H, W, 3) to uint8 (scale * H, scale * W, 3).
@@ -63,25 +72,44 @@ def evaluate_model(upscale: Callable[[Pixels], Pixels], source: Path, scale: int
     images = []
     for path in paths:
         high = crop_to_multiple(read_rgb8(path), scale)
-        if min(high.shape[:2]) < 11 + 2 * scale:
-            raise DataError(f"{path}: too small to measure; at least {11 + 2 * scale} pixels a side are needed")
+        if min(high.shape[:2]) < SSIM_WINDOW_PX + 2 * scale:
+            smallest = SSIM_WINDOW_PX + 2 * scale
+            raise DataError(f"{path}: too small to measure; at least {smallest} pixels a side are needed")
         output = upscale(downscale(high, scale))
-        images.append(ImageFigures(path.name, psnr_y(output, high, scale), ssim_y(output, high, scale)))
-    return Figures(tuple(images))
+        images.append(ImageMetrics(path.name, psnr_y(output, high, scale), ssim_y(output, high, scale)))
+    return FolderMetrics(tuple(images))
+
+
+@torch.inference_mode()
+def validation_psnr(network: Frame, pairs: Sequence[tuple[Pixels, Pixels]], *choices: object) -> float:
+    """Return the mean PSNR on Y in dB over whole images, in fp32, by the field's protocol.
+
+    Args:
+        network: on any device.
+        pairs: low and high, uint8 (H, W, 3) each.
+        choices: further arguments of the network's `forward`.
+    """
+    device = next(network.parameters()).device
+    total = 0.0
+    for low, high in pairs:
+        output = network(torch.from_numpy(low).to(device).permute(2, 0, 1)[None].float() / 255, *choices)
+        levels = (output[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+        total += min(psnr_y(levels, high, network.scale), EXACT_PSNR)
+    return total / len(pairs)
 
 
 def upscale_bicubic(low: Pixels, scale: int) -> Pixels:
-    """MATLAB's bicubic enlargement of (H, W, 3), the field's baseline."""
+    """Upscale (H, W, 3) by MATLAB's bicubic interpolation, the field's baseline."""
     return imresize(low, low.shape[0] * scale, low.shape[1] * scale)
 
 
 def luma(image: Pixels) -> NDArray[np.float64]:
-    """Y of ITU-R BT.601, about 16 to 235, (H, W) from uint8 (H, W, 3)."""
+    """Return Y of ITU-R BT.601, about 16 to 235, (H, W) from uint8 (H, W, 3)."""
     return 16 + image.astype(np.float64) @ np.array([65.481, 128.553, 24.966]) / 255
 
 
 def psnr_y(image: Pixels, reference: Pixels, border: int) -> float:
-    """Peak signal-to-noise ratio on Y, in dB.
+    """Return the peak signal-to-noise ratio on Y.
 
     Args:
         image, reference: uint8 (H, W, 3) of one size.
@@ -91,31 +119,30 @@ def psnr_y(image: Pixels, reference: Pixels, border: int) -> float:
     Raises:
         ValueError: the sizes differ, or nothing is left inside the border.
     """
-    first, second = _cropped_luma(image, reference, border)
+    first, second = _crop_luma(image, reference, border)
     error = np.mean((first - second) ** 2)
     return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
 
 def ssim_y(image: Pixels, reference: Pixels, border: int) -> float:
-    """Structural similarity on Y: 11x11 Gaussian window of sigma 1.5, valid region, peak 255.
+    """Return the structural similarity on Y: 11x11 Gaussian window of sigma 1.5, valid region, peak 255.
 
-    Arguments and errors as for `psnr_y`; what is left must be at least 11 pixels a side.
+    Arguments and errors are as for `psnr_y`; what is left must be at least 11 pixels a side.
 
     Source: Wang et al., IEEE TIP 2004.
     """
-    first, second = (torch.from_numpy(y) for y in _cropped_luma(image, reference, border))
-    if min(first.shape) < 11:
-        raise ValueError(f"SSIM needs 11 pixels a side inside the border, got {tuple(first.shape)}")
-    rows = first.shape[0] - 10  # of windows
-    strips = [slice(top, min(top + _SSIM_STRIP_ROWS, rows) + 10) for top in range(0, rows, _SSIM_STRIP_ROWS)]
-    return sum(float(_similarity(first[strip], second[strip]).sum()) for strip in strips) / (
-        rows * (first.shape[1] - 10)
-    )
+    first, second = (torch.from_numpy(y) for y in _crop_luma(image, reference, border))
+    if min(first.shape) < SSIM_WINDOW_PX:
+        raise ValueError(f"SSIM needs {SSIM_WINDOW_PX} pixels a side inside the border, got {tuple(first.shape)}")
+    overlap = SSIM_WINDOW_PX - 1
+    rows, columns = (side - overlap for side in first.shape)  # of windows
+    strips = [slice(top, min(top + _SSIM_STRIP_ROWS, rows) + overlap) for top in range(0, rows, _SSIM_STRIP_ROWS)]
+    return sum(float(_compare_windows(first[strip], second[strip]).sum()) for strip in strips) / (rows * columns)
 
 
-def _similarity(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """SSIM of each window of two (H, W) planes."""
-    mean = _windowed(torch.stack([first, second, first * first, second * second, first * second]))
+def _compare_windows(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return SSIM of each window of two (H, W) planes."""
+    mean = _window_means(torch.stack([first, second, first * first, second * second, first * second]))
     mean_1, mean_2, square_1, square_2, product = mean
     variance_1, variance_2 = square_1 - mean_1**2, square_2 - mean_2**2
     covariance = product - mean_1 * mean_2
@@ -124,16 +151,17 @@ def _similarity(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return similarity / ((mean_1**2 + mean_2**2 + c1) * (variance_1 + variance_2 + c2))
 
 
-def _windowed(planes: torch.Tensor) -> Sequence[torch.Tensor]:
-    """Gaussian means of (P, H, W), valid region."""
-    distance = torch.arange(11, dtype=torch.float64) - 5
-    window = torch.exp(-(distance**2) / (2 * 1.5**2))
+def _window_means(planes: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Return the Gaussian means of (P, H, W) in each window of the valid region."""
+    distance = torch.arange(SSIM_WINDOW_PX, dtype=torch.float64) - SSIM_WINDOW_PX // 2
+    window = torch.exp(-(distance**2) / (2 * SSIM_SIGMA_PX**2))
     window = window / window.sum()
     rows = F.conv2d(planes[:, None], window[None, None, :, None])
     return F.conv2d(rows, window[None, None, None, :])[:, 0].unbind()
 
 
-def _cropped_luma(image: Pixels, reference: Pixels, border: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _crop_luma(image: Pixels, reference: Pixels, border: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return Y of both images inside the border."""
     if image.shape != reference.shape:
         raise ValueError(f"images differ in size: {image.shape} and {reference.shape}")
     height, width = image.shape[:2]

@@ -8,24 +8,28 @@ import torch
 from torch import Tensor, nn
 
 KERNEL_SHARE = 0.5
-"""How far a kernel's entries move in a step of rate 1, about, root mean square: at 0.2 as far as Adam's do, at 0.5
-networks learn faster, at 1 they came apart (docs/LOG.md)."""
+"""About how far a kernel's entries move in a step of rate 1, root mean square. At 0.2 they move as far as Adam's; at
+0.5 networks learn faster; at 1 they diverged (docs/LOG.md)."""
 
 MOMENTUM = 0.9
 ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the odd polynomial that draws singular values towards 1, and within 0.3 of it after five rounds."""
+"""Coefficients of the odd polynomial that moves singular values towards 1."""
+
 ROUNDS = 5
+"""After so many rounds singular values are within 0.3 of 1."""
 
 
 class Muon(torch.optim.Optimizer):
-    """Steps of equal length in all directions of a kernel, taken as a matrix of outputs by inputs and places.
+    """Move kernels by orthogonalised momentum, and all other parameters by Adam.
 
-    A gradient's few large singular values drown the small ones, of which there are many in a chain of convolutions;
-    orthogonalised, all count the same. Biases, slopes and depthwise kernels are no such matrices: they have Adam.
+    A kernel is taken as a matrix of outputs by inputs and positions. A gradient's few large singular values hide the
+    many small ones of a chain of convolutions; orthogonalised, all count the same. Biases, slopes and depthwise
+    kernels are no such matrices, so Adam moves them.
 
-    One rate serves both, as a tensor on the parameters' device, so that a captured step reads it anew.
+    One learning rate serves both. It is a tensor on the parameters' device, so that a CUDA graph reads its present
+    value.
 
     Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/; the length of a step after Liu et al. 2025,
     arXiv:2502.16982. torch's own Muon takes matrices only, and cannot be captured.
@@ -36,9 +40,9 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         """
         Args:
-            parameters: of a network; kernels are told by their shapes.
+            parameters: of a network; kernels are recognised by their shapes.
             learning_rate: may be changed at any time, in `param_groups[0]["lr"]`.
-            weight_decay: share of a kernel that a step of rate 1 takes away. Without it kernels grow for as long as
+            weight_decay: share of a kernel that a step of rate 1 takes away. Without it kernels grow as long as
                 they are trained, since the length of a step does not depend on the gradient's.
         """
         parameters = list(parameters)
@@ -46,8 +50,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": rate, "weight_decay": weight_decay})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave, on whatever device it comes."""
-        super().load_state_dict(state_dict)  # which moves all but the rate
+        """Load what `state_dict` gave, on whatever device it is."""
+        super().load_state_dict(state_dict)  # moves all tensors but the rate
         (group,) = self.param_groups
         group["lr"] = group["lr"].to(group["params"][0].device)
 
@@ -61,22 +65,22 @@ class Muon(torch.optim.Optimizer):
                 continue
             if is_matrix(parameter):
                 parameter.mul_(kept)
-                self._turn_kernel(parameter, group["lr"])
+                self._move_kernel(parameter, group["lr"])
             else:
-                self._adam(parameter, group["lr"])
+                self._move_by_adam(parameter, group["lr"])
 
-    def _turn_kernel(self, kernel: Tensor, rate: Tensor) -> None:
+    def _move_kernel(self, kernel: Tensor, rate: Tensor) -> None:
         state, gradient = self.state[kernel], kernel.grad
         assert gradient is not None
         if not state:
             state["momentum"] = torch.zeros_like(kernel)
         state["momentum"].lerp_(gradient, 1 - MOMENTUM)
         ahead = gradient.lerp(state["momentum"], MOMENTUM)  # Nesterov's
-        direction = orthogonalised(ahead.flatten(1))
+        direction = orthogonalise(ahead.flatten(1))
         length = KERNEL_SHARE * math.sqrt(max(direction.shape))
         kernel.sub_(rate * length * direction.view_as(kernel))
 
-    def _adam(self, parameter: Tensor, rate: Tensor) -> None:
+    def _move_by_adam(self, parameter: Tensor, rate: Tensor) -> None:
         state, gradient = self.state[parameter], parameter.grad
         assert gradient is not None
         if not state:
@@ -91,17 +95,17 @@ class Muon(torch.optim.Optimizer):
 
 
 def is_matrix(parameter: Tensor) -> bool:
-    """Whether a parameter is a kernel that mixes channels."""
+    """Return whether a parameter is a kernel that mixes channels."""
     return parameter.ndim == 4 and parameter.shape[1] > 1
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
-    """About U V' of a matrix U S V', by Newton-Schulz iteration; what is zero stays zero.
+def orthogonalise(matrix: Tensor) -> Tensor:
+    """Return about U V' of a matrix U S V', by Newton-Schulz iteration; a zero matrix stays zero.
 
     Args:
         matrix: (rows, columns).
     Returns:
-        The same shape; singular values between 0.7 and 1.2 wherever they were not tiny.
+        The same shape. Singular values that were not tiny are between 0.7 and 1.2.
     """
     first, third, fifth = NEWTON_SCHULZ
     is_tall = matrix.shape[0] > matrix.shape[1]

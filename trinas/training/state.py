@@ -1,7 +1,7 @@
-"""The state of a run, saved so that it is always whole."""
+"""The folder of a run: its state, saved so that it is always whole, its lock, and checks before it is used."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,31 +13,49 @@ from trinas.errors import RunError
 from trinas.files import HIDDEN, write_atomically
 
 STATE_FILE = "state.pt"
-"""Of a training, in its run folder."""
+"""Name of the state of a training in its run folder."""
 
-SCHEMA = 6
-"""Version of the state; another one is refused rather than guessed at."""
+STATE_SCHEMA = 6
+"""Version of the state. A state of another version is refused."""
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values to `path`; a crash leaves the previous state in place.
+    """Write tensors and plain values to `path`. A crash leaves the previous state in place.
 
     Raises:
         OSError: the disk is full or the folder is not writable.
     """
     buffer = io.BytesIO()
-    torch.save({"schema": SCHEMA, **state}, buffer)
+    torch.save({"schema": STATE_SCHEMA, **state}, buffer)
     write_atomically(path, buffer.getvalue())
 
 
+def load_state(path: Path) -> dict[str, Any]:
+    """Read what `save_state` wrote, without running any code from the file.
+
+    Raises:
+        RunError: the file is missing, damaged, or not such a state.
+    """
+    if not path.is_file():
+        raise RunError(f"{path}: no such state; nothing to resume here")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can raise anything in torch's reader
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunError(f"{path}: damaged state, cannot resume ({reason})") from None
+    if not isinstance(state, dict) or state.pop("schema", None) != STATE_SCHEMA:
+        raise RunError(f"{path}: not the state of a run, or of another version of trinas-upscale")
+    return state
+
+
 @contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Keep other processes from a run meanwhile: two would write over each other's states.
+def run_lock(path: Path) -> Iterator[None]:
+    """Hold the run's lock: two processes would overwrite each other's states.
 
     Args:
-        path: of its state, which need not be there yet; its folder has to be.
+        path: the run's state file. It need not exist yet, but its folder must.
     Raises:
-        RunError: another process is at work there, or the folder cannot be written.
+        RunError: another process holds the lock, or the folder cannot be written.
     """
     lock = FileLock(path.with_name(f"{HIDDEN}{path.name}.lock"))
     try:
@@ -52,19 +70,29 @@ def held(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def load_state(path: Path) -> dict[str, Any]:
-    """Read what `save_state` wrote, without running any code from the file.
+def check_new_run(run_dir: Path, allowed_files: Collection[str] = ()) -> None:
+    """Refuse a folder that a new run cannot use.
+
+    Args:
+        run_dir: the folder of the new run; it need not exist.
+        allowed_files: names of files that a run may leave before it has a state. They do not stop a new run.
+    Raises:
+        RunError: `run_dir` exists and is not a folder, or holds anything but hidden and allowed files.
+    """
+    if not run_dir.exists():
+        return
+    if not run_dir.is_dir() or any(
+        not path.name.startswith(HIDDEN) and path.name not in allowed_files for path in run_dir.iterdir()
+    ):
+        raise RunError(f"{run_dir}: exists already; resume it, or choose another folder")
+
+
+def check_training_resumable(run_dir: Path) -> None:
+    """Refuse a folder without a training to resume. It needs no images, so call it before they are loaded.
 
     Raises:
-        RunError: the file is missing, damaged, or not such a state.
+        RunError: `run_dir` holds no training that was stopped, or its state is damaged.
     """
-    if not path.is_file():
-        raise RunError(f"{path}: no such state; nothing to resume here")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged file makes torch's reader stumble over
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(f"{path}: damaged state, cannot resume ({reason})") from None
-    if not isinstance(state, dict) or state.pop("schema", None) != SCHEMA:
-        raise RunError(f"{path}: not the state of a run, or of another version of trinas-upscale")
-    return state
+    if not (run_dir / STATE_FILE).is_file():
+        raise RunError(f"{run_dir}: no training was stopped here; nothing to resume")
+    load_state(run_dir / STATE_FILE)

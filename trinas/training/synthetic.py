@@ -1,9 +1,9 @@
-"""Generated training images: dead leaves, for those who have no photographs.
+"""Generated training images: dead leaves, for users without photographs.
 
-Shapes of power-law sizes that hide each other have the edges and the statistics over scales of natural images (Lee,
-Mumford & Huang 2001), and restoration networks learn from them (Achddou, Gousseau & Ladjal 2021). Here leaves are
-ellipses and polygons filled with an even colour, a gradient, a grating or grain; strokes like those of print and hair
-lie among them.
+Shapes of power-law sizes that hide each other have edges and statistics like natural images at every scale (Lee,
+Mumford & Huang 2001), and restoration networks learn from them (Achddou, Gousseau & Ladjal 2021). Here the leaves are
+ellipses and polygons, filled with an even colour, a gradient, a grating or grain. Among them lie strokes like those of
+print and hair.
 """
 
 from collections.abc import Callable
@@ -15,45 +15,47 @@ from PIL import Image, ImageDraw
 Canvas = NDArray[np.float32]
 
 OVERSAMPLING = 2
-"""Images are drawn this much larger and reduced, which gives edges the soft pixels that a camera gives them."""
+"""Images are drawn this many times larger and reduced, so that edges are as soft as a camera's."""
 
-SMALLEST_RADIUS, LARGEST_SHARE = (3.0, 24.0), 0.5
-"""Of leaves: the range in which an image's smallest radius lies, in drawn pixels, and the largest one as a share of the
-drawn side."""
+SMALLEST_RADIUS = (3.0, 24.0)
+"""The range in which an image's smallest leaf radius lies, in drawn pixels."""
+
+LARGEST_SHARE = 0.5
+"""The largest leaf radius as a share of the drawn side."""
 
 COVERAGE = 3.0
-"""Area of all leaves over the image's: little of the background is left."""
+"""Area of all leaves over the area of the image. Little of the background is left."""
 
 STROKES = 6.0
 """Groups of strokes per image, on average."""
 
 
-def dead_leaves(side_px: int, seed: int) -> NDArray[np.uint8]:
-    """One generated image.
+def draw_dead_leaves(side_px: int, seed: int) -> NDArray[np.uint8]:
+    """Draw one generated image.
 
     Args:
         side_px: of the square image.
         seed: the same two numbers always give the same image.
     Returns:
-        (side_px, side_px, 3).
+        uint8 (side_px, side_px, 3).
     """
     random = np.random.default_rng((seed, side_px))
     side = side_px * OVERSAMPLING
-    palette = _palette(random)
-    canvas = np.tile(_colour(random, palette), (side, side, 1)).astype(np.float32)
-    radii = _radii(random, side)
+    palette = _draw_palette(random)
+    canvas = np.tile(_draw_colour(random, palette), (side, side, 1)).astype(np.float32)
+    radii = _draw_radii(random, side)
     strokes = set(random.choice(len(radii), size=min(len(radii), random.poisson(STROKES)), replace=False).tolist())
     for number, radius in enumerate(radii):
-        outline = _polygon(random, radius) if random.random() < 0.5 else _ellipse(random, radius)
-        _fill(canvas, random, outline, _texture(random, palette))
+        outline = _make_polygon(random, radius) if random.random() < 0.5 else _make_ellipse(random, radius)
+        _fill_leaf(canvas, random, outline, _make_texture(random, palette))
         if number in strokes:
-            _draw_strokes(canvas, random, _colour(random, palette))
+            _draw_strokes(canvas, random, _draw_colour(random, palette))
     reduced = canvas.reshape(side_px, OVERSAMPLING, side_px, OVERSAMPLING, 3).mean(axis=(1, 3))
     return np.clip(reduced, 0, 255).round().astype(np.uint8)
 
 
-def _palette(random: np.random.Generator) -> NDArray[np.float64]:
-    """A few colours near one line through the colour cube: pictures are rarely of all colours at once."""
+def _draw_palette(random: np.random.Generator) -> NDArray[np.float64]:
+    """Return a few colours near one line through the colour cube: images rarely have all colours at once."""
     ends = random.uniform(0, 255, size=(2, 3))
     grey = ends.mean(axis=1, keepdims=True)
     ends = grey + (ends - grey) * random.uniform(0.1, 0.8)
@@ -61,32 +63,32 @@ def _palette(random: np.random.Generator) -> NDArray[np.float64]:
     return ends[0] + shares * (ends[1] - ends[0]) + random.normal(0, 12, size=(24, 3))
 
 
-def _colour(random: np.random.Generator, palette: NDArray[np.float64]) -> NDArray[np.float64]:
+def _draw_colour(random: np.random.Generator, palette: NDArray[np.float64]) -> NDArray[np.float64]:
     return palette[random.integers(len(palette))] + random.normal(0, 6, size=3)
 
 
-def _radii(random: np.random.Generator, side: int) -> NDArray[np.float64]:
-    """Radii with density r ** -3, at which an image looks alike at every scale, enough of them to cover it."""
+def _draw_radii(random: np.random.Generator, side: int) -> NDArray[np.float64]:
+    """Return enough radii to cover the image. Their density r ** -3 makes it look alike at every scale."""
     smallest = float(np.exp(random.uniform(*np.log(SMALLEST_RADIUS))))
     largest = max(LARGEST_SHARE * side, 2 * smallest)
-    area = 2 * np.pi * smallest**2 * np.log(largest / smallest) / (1 - (smallest / largest) ** 2)  # of one, on average
-    shares = random.random(int(COVERAGE * side**2 / area))
+    mean_area = 2 * np.pi * smallest**2 * np.log(largest / smallest) / (1 - (smallest / largest) ** 2)
+    shares = random.random(int(COVERAGE * side**2 / mean_area))
     return (smallest**-2 - shares * (smallest**-2 - largest**-2)) ** -0.5
 
 
-def _ellipse(random: np.random.Generator, radius: float) -> NDArray[np.float64]:
-    """Corners (K, 2) around the origin."""
+def _make_ellipse(random: np.random.Generator, radius: float) -> NDArray[np.float64]:
+    """Return corners (K, 2) around the origin."""
     angles = np.linspace(0, 2 * np.pi, max(12, int(2 * radius)), endpoint=False)
     corners = radius * np.stack([np.cos(angles), np.sin(angles) * random.uniform(0.3, 1)], axis=1)
-    return _turned(corners, random.uniform(0, np.pi))
+    return _rotate(corners, random.uniform(0, np.pi))
 
 
-def _polygon(random: np.random.Generator, radius: float) -> NDArray[np.float64]:
+def _make_polygon(random: np.random.Generator, radius: float) -> NDArray[np.float64]:
     angles = np.sort(random.uniform(0, 2 * np.pi, size=random.integers(3, 8)))
     return radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def _turned(corners: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
+def _rotate(corners: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
     cos, sin = np.cos(angle), np.sin(angle)
     return corners @ np.array([[cos, sin], [-sin, cos]])
 
@@ -95,11 +97,11 @@ Texture = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float6
 """Colours (H, W, 3) at rows (H, 1) and columns (1, W)."""
 
 
-def _texture(random: np.random.Generator, palette: NDArray[np.float64]) -> Texture:
-    """An even colour (often), a gradient, a grating, or grain."""
-    first, second = _colour(random, palette), _colour(random, palette)
+def _make_texture(random: np.random.Generator, palette: NDArray[np.float64]) -> Texture:
+    """Return an even colour (often), a gradient, a grating, or grain."""
+    first, second = _draw_colour(random, palette), _draw_colour(random, palette)
     kind = random.choice(["even", "gradient", "grating", "grain"], p=[0.4, 0.3, 0.15, 0.15])
-    along_rows, along_columns = _turned(np.array([[1.0, 0.0]]), random.uniform(0, 2 * np.pi))[0]
+    along_rows, along_columns = _rotate(np.array([[1.0, 0.0]]), random.uniform(0, 2 * np.pi))[0]
     period = random.uniform(4, 24)
     sigma = random.uniform(4, 24)
 
@@ -119,8 +121,8 @@ def _texture(random: np.random.Generator, palette: NDArray[np.float64]) -> Textu
     return colours
 
 
-def _fill(canvas: Canvas, random: np.random.Generator, corners: NDArray[np.float64], texture: Texture) -> None:
-    """Put a leaf with these corners anywhere onto the canvas, over its rim too."""
+def _fill_leaf(canvas: Canvas, random: np.random.Generator, corners: NDArray[np.float64], texture: Texture) -> None:
+    """Draw a leaf with these corners at a random position, which may cross the rim of the canvas."""
     side = len(canvas)
     corners = corners + random.uniform(0, side, size=2)
     first = np.floor(corners.min(axis=0)).astype(int).clip(0, side)
@@ -137,7 +139,7 @@ def _fill(canvas: Canvas, random: np.random.Generator, corners: NDArray[np.float
 
 
 def _draw_strokes(canvas: Canvas, random: np.random.Generator, colour: NDArray[np.float64]) -> None:
-    """A line of glyph-like strokes in one colour: a few straight or bent segments each, side by side."""
+    """Draw a line of glyph-like strokes in one colour, each of a few straight or bent segments."""
     side = len(canvas)
     size, thickness = random.uniform(8, 40), int(random.integers(1, 6))
     mask = Image.new("1", (side, side))
@@ -145,7 +147,7 @@ def _draw_strokes(canvas: Canvas, random: np.random.Generator, colour: NDArray[n
     place, heading = random.uniform(0, side, size=2), random.normal(0, 0.3)
     for _ in range(random.integers(3, 16)):
         for _ in range(random.integers(1, 4)):
-            corners = _turned(random.uniform(0, size, size=(random.integers(2, 4), 2)), heading) + place
+            corners = _rotate(random.uniform(0, size, size=(random.integers(2, 4), 2)), heading) + place
             draw.line([tuple(corner) for corner in corners], fill=1, width=thickness, joint="curve")
-        place = place + _turned(np.array([[1.2 * size, 0.0]]), heading)[0]
+        place = place + _rotate(np.array([[1.2 * size, 0.0]]), heading)[0]
     canvas[np.asarray(mask)] = colour

@@ -1,0 +1,59 @@
+"""A model to imitate: who it is, and the targets that it makes."""
+
+import hashlib
+
+from trinas.config import UpscaleOptions
+from trinas.errors import InconsistentResultError, ModelError
+from trinas.inference.tiled import TiledUpscaler
+from trinas.training.data import Teacher
+from trinas.training.metrics import Pixels
+from trinas.zoo.folder import Model, load_model
+from trinas.zoo.record import TeacherRecord
+
+
+def load_teacher(name: str | None, scale: int, variants: int = 0) -> Model | None:
+    """Load the model to imitate, if one is named.
+
+    Args:
+        name: as `load_model` takes it; None: no teacher.
+        scale: of the network that learns, in output pixels per input pixel.
+        variants: as `TrainConfig.variants`.
+    Raises:
+        ModelError: there is no such model, it has another scale, or it was not trained on such input.
+    """
+    if name is None:
+        return None
+    model = load_model(name)
+    if model.scale != scale:
+        raise ModelError(f"{name} enlarges {model.scale} times and cannot teach a network that enlarges {scale} times")
+    if variants and not model.config.restores:
+        raise ModelError(f"{name} was made for clean input and cannot teach a network to restore photographs")
+    return model
+
+
+def describe_teacher(teacher: Model) -> TeacherRecord:
+    """Return what a run records about its teacher."""
+    weights = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in teacher.network.state_dict().values()))
+    data: list[str] = []
+    for stage in teacher.config.training.stages():
+        data += [*stage.data, *(stage.taught_by.data if stage.taught_by else [])]
+    return TeacherRecord(name=teacher.config.name, sha256=weights.hexdigest(), data=list(dict.fromkeys(data)))
+
+
+def make_teacher(model: Model, device: str, precision: str) -> Teacher:
+    """Return the function that makes a teacher's targets: self-ensembles, and None for an image that it fails on.
+
+    Args:
+        model: the teacher.
+        device: cpu, cuda or mps.
+        precision: fp32 or bf16. The bf16 error is negligible beside the teacher's own error.
+    """
+    upscaler = TiledUpscaler(model, device, precision)
+
+    def upscale_or_none(low: Pixels) -> Pixels | None:
+        try:
+            return upscaler.upscale_rgb8(low, UpscaleOptions(self_ensemble=True))
+        except InconsistentResultError:  # a result that fails its check is not worth imitating
+            return None
+
+    return upscale_or_none
