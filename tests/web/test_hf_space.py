@@ -39,7 +39,7 @@ class Space(Server):
 
     def __init__(self, folder: Path, **variables: str) -> None:
         address = {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(free_port())}
-        self.start(folder, ["-c", UNINSTALLED], **address, **variables)
+        self.start(folder, ["-c", UNINSTALLED], **{"PYTHONPATH": "", **address, **variables})
 
 
 def tabs(server: Server) -> set[str]:

@@ -303,4 +303,4 @@ def bundle_dir() -> Path:
     try:
         return Path(str(importlib.resources.files("trinas_models")))
     except ModuleNotFoundError:  # nothing is installed: a clone's own folder
-        return Path(__file__).parent.parent / "models"
+        return Path(__file__).parents[2] / "models"
