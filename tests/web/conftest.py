@@ -72,12 +72,12 @@ def server(tmp_path_factory: pytest.TempPathFactory, hub: HubServer) -> Iterator
 
 
 @pytest.fixture(scope="session")
-def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def guarded_server(tmp_path_factory: pytest.TempPathFactory, hub: HubServer) -> Iterator[Server]:
     """The page for others, with a password, low limits and no searches, on a machine with a proxy."""
     options = ("--host", "0.0.0.0", "--auth", "ann:secret", "--max-search-minutes", "0", "--max-upload-mb", "0.5")
     with pytest.MonkeyPatch.context() as changed:
         changed.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # nobody is there: it is for other addresses
-        running = Server(tmp_path_factory.mktemp("guarded"), *options)
+        running = Server(tmp_path_factory.mktemp("guarded"), *options, hub=hub.url)
     yield running
     running.close()
     assert "Traceback" not in running.said()

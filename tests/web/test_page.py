@@ -200,8 +200,9 @@ def test_a_page_for_others_takes_no_folders_and_does_not_tell_of_them(
     open_tab(page, "Models")
     # Where the server runs; "here" may be a user of the Hub too.
     shutil.copytree(tiny_model_dir, guarded_server.folder / "here/tiny")
-    answers = {tiny_model_dir: "not user/name of the Hub", tmp_path / "missing": "not user/name of the Hub"}
-    for wish, answer in (answers | {"here/tiny": "cannot be reached", "here/missing": "cannot be reached"}).items():
+    no_id, unknown = "not user/name of the Hub", "nor such a model on the Hub"
+    answers = {tiny_model_dir: no_id, tmp_path / "missing": no_id, "here/tiny": unknown, "here/missing": unknown}
+    for wish, answer in answers.items():
         page.locator("#where textarea, #where input").first.fill(str(wish))
         page.locator("#load").click()
         expect(page.locator("#said-models .bad")).to_contain_text(str(wish))
