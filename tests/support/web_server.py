@@ -47,8 +47,9 @@ class Server:
         return (self.folder / "web.log").read_text()
 
     def find_files(self, name: str) -> list[Path]:
-        """Return the files of that name among the visitors' ones."""
-        return [path for path in self.folder.glob(f"trinas-web-*/**/{name}") if path.is_file()]
+        """Return the files of that name among the visitors' ones, which may be deleted meanwhile."""
+        folders = self.folder.glob("trinas-web-*")
+        return [Path(parent, name) for folder in folders for parent, _, names in os.walk(folder) if name in names]
 
     def close(self) -> None:
         """End the process as Ctrl-C does, and wait for it."""

@@ -40,6 +40,7 @@ class Space(Server):
         self.start(folder, ["-c", UNINSTALLED], PYTHONPATH=str(packages), **address)
 
 
+@pytest.mark.slow
 def test_the_space_upscales_an_image_through_the_api_and_shows_zerogpu_a_function(tmp_path):
     packages = tmp_path / "packages"
     packages.mkdir()
