@@ -5,6 +5,7 @@ The Space's variable `TRINAS_SEARCH_MINUTES` allows searches of that length; wit
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 MAX_UPLOAD_MB, MAX_OUTPUT_PX, MAX_SECONDS = 50, 100_000_000, 600
@@ -13,24 +14,22 @@ MAX_UPLOAD_MB, MAX_OUTPUT_PX, MAX_SECONDS = 50, 100_000_000, 600
 
 def main() -> None:
     """Serve where Spaces expect it, or where Gradio's own variables say."""
-    sys.path[0] = str(Path(__file__).parent.parent)  # a script finds its own folder here; the packages lie one higher
-    _please_zerogpu()  # before anything imports torch
+    sys.path[0] = str(Path(__file__).parents[1])  # a script finds its own folder here; the packages are one higher
+    search_minutes = read_search_minutes(os.environ)
+    show_zerogpu_a_function()  # before anything imports torch
     from app.web.limits import Limits
     from app.web.server import WebConfig, serve
 
     limits = Limits(
-        upload_mb=MAX_UPLOAD_MB,
-        output_px=MAX_OUTPUT_PX,
-        seconds=MAX_SECONDS,
-        search_minutes=_minutes(os.environ.get("TRINAS_SEARCH_MINUTES", "0")),
+        upload_mb=MAX_UPLOAD_MB, output_px=MAX_OUTPUT_PX, seconds=MAX_SECONDS, search_minutes=search_minutes
     )
     host = os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0")
     port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
     serve(WebConfig(host, port, device="cpu", limits=limits))
 
 
-def _please_zerogpu() -> None:
-    """Show ZeroGPU the function that it wants; these networks run on the CPU and spare the visitors' quota."""
+def show_zerogpu_a_function() -> None:
+    """Show ZeroGPU the function that it asks for. The networks run on the CPU and spare the visitors' quota."""
     try:
         import spaces
     except ImportError:  # another Space, or another machine
@@ -38,7 +37,13 @@ def _please_zerogpu() -> None:
     spaces.GPU(lambda: None)
 
 
-def _minutes(text: str) -> float:
+def read_search_minutes(variables: Mapping[str, str]) -> float:
+    """Return how long a search may take, 0 where `TRINAS_SEARCH_MINUTES` is not set.
+
+    Raises:
+        SystemExit: it is not a number.
+    """
+    text = variables.get("TRINAS_SEARCH_MINUTES", "0")
     try:
         return float(text)
     except ValueError:

@@ -1,16 +1,16 @@
-"""Replay the Dockerfile in a chroot, where there is no Docker; try what comes out and measure it.
+"""Replay the Dockerfile in a chroot, without Docker; then try the result and measure its size.
 
     sudo python benchmarks/container.py [--torch-index URL] [--mirror URL] [--root FOLDER]
 
-debootstrap makes a clean Debian, cut down as the slim images are; there the Dockerfile's instructions run in their
+debootstrap makes a clean Debian, cut down as Debian's slim images are. There the Dockerfile's instructions run in their
 order. COPY takes from the working tree what .dockerignore leaves. The result is then used as a container would be: by
-uid 1000 and by a uid it has never heard of, with a folder mounted at /data, without network. Progress goes to stderr,
-figures to stdout.
+uid 1000 and by a uid that it does not know, with a folder mounted at /data, without network. Progress goes to stderr,
+results to stdout.
 
-Where the machine reaches its package indexes in a way of its own, lend the build what it needs: `--bind PATH` shows a
-file or folder of this machine (read-only), `--env NAME=VALUE` sets a variable; neither is there when the result is
-tried. Lend certificates from a place that no Debian package writes to. `--torch-index FOLDER`, with the wheel of torch
-in it, is for machines that do not reach PyTorch's index.
+Some machines reach package indexes only through a proxy or a mirror. `--bind PATH` shows a file or folder of this
+machine to the build (read-only), `--env NAME=VALUE` sets a variable; neither is there when the result is tried.
+Certificates must be in a folder that no Debian package writes to. `--torch-index FOLDER`, with the wheel of torch in
+it, is for machines that do not reach PyTorch's index.
 """
 
 import argparse
@@ -50,17 +50,17 @@ DOCKER_CLEAN = 'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/ca
 """How apt is set up in Debian's images."""
 
 HOSTS = "127.0.0.1\tlocalhost\n"
-"""What Docker says of a container's own address."""
+"""The addresses that Docker gives a container."""
 
 CACHES = ("var/cache/apt", "var/lib/apt/lists", "root/.cache", "home/trinas/.cache", "src", "tmp")
 
 CLONE_NEWNS = 0x20000
-"""From <sched.h>: a mount table of one's own."""
+"""From <sched.h>: a separate mount table."""
 
 SIDES_PX = (48, 32)
 SCALE = 4
 SUFFIXES = ("png", "jpg", "webp", "tif", "avif")
-"""Formats whose libraries are tried in the image."""
+"""Formats whose libraries are tried."""
 
 IMPORT_ALL = """
 import importlib, re, torch
@@ -80,28 +80,30 @@ from PIL import Image
 sides = tuple(map(int, sides))
 channels = [Image.effect_mandelbrot(sides, (-2, -1, 1, 1), quality) for quality in (20, 60, 100)]
 for suffix in suffixes.split():
-    Image.merge("RGB", channels).save(f"{folder}/picture.{suffix}")
+    Image.merge("RGB", channels).save(f"{folder}/image.{suffix}")
 """
 MEASURE = 'import sys; from PIL import Image; print(*Image.open(sys.argv[1]).size, sep="x")'
 
 
 class ReplayError(Exception):
-    """The replay cannot start or go on; the message says why."""
+    """The replay cannot start or continue; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
+    """One instruction of the Dockerfile."""
+
     word: str
     text: str
 
     def command(self) -> list[str]:
-        """The exec form as it is, the shell form as Docker runs it."""
+        """Return the exec form as it is, and the shell form as Docker runs it."""
         return json.loads(self.text) if self.text.startswith("[") else ["/bin/sh", "-c", self.text]
 
 
 @dataclasses.dataclass
 class Container:
-    """A root folder, and what the Dockerfile has said so far about running in it."""
+    """A root folder, and how the Dockerfile says to run in it, as far as it was read."""
 
     root: Path
     environment: dict[str, str] = dataclasses.field(default_factory=lambda: {"PATH": DOCKER_PATH})
@@ -113,8 +115,8 @@ class Container:
     command: list[str] = dataclasses.field(default_factory=list)
 
     def run(self, command: list[str], variables: Mapping[str, str] | None = None, network: bool = False) -> str:
-        """Run a command in the root; returns its stdout."""
-        uid, gid, home = account(self.root, self.user)
+        """Run a command in the root and return its stdout."""
+        uid, gid, home = find_account(self.root, self.user)
         environment = {"HOME": home, **(variables or {}), **self.environment}
         alone = [] if network else ["unshare", "--net"]
         enter = ["chroot", f"--userspec={uid}:{gid}", str(self.root), "env", "-i", "-C", self.workdir]
@@ -130,12 +132,12 @@ def main() -> None:
     parser.add_argument("--bind", metavar="PATH", type=Path, action="append", default=[], help="show it to the build")
     parser.add_argument("--env", metavar="NAME=VALUE", action="append", default=[], help="set it for the build")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is put away
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is cleaned up
     try:
         check_machine(options)
-        own_mount_table()
+        take_mount_table()
         with contextlib.ExitStack() as stack:
-            root = stack.enter_context(new_root(options.root))
+            root = stack.enter_context(make_root(options.root))
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             replay(root, scratch, options)
     except ReplayError as error:
@@ -151,18 +153,18 @@ def replay(root: Path, scratch: Path, options: argparse.Namespace) -> None:
         if Path(options.torch_index).is_dir():
             binds += [Path(options.torch_index).resolve(), scratch]
             overrides["TORCH_INDEX"] = make_index(Path(options.torch_index).resolve(), scratch)
-    debootstrap(root, base_suite(instructions), options.mirror)
-    sizes = [(f"Debian {base_suite(instructions)}, the base", size_mb(root))]
+    debootstrap(root, read_base_suite(instructions), options.mirror)
+    sizes = [(f"Debian {read_base_suite(instructions)}, the base", measure_mb(root))]
     container = Container(root)
     variables = dict(assignment.split("=", 1) for assignment in options.env)
-    with mounted(root, system_mounts() + [(["--bind", "-o", "ro", str(path)], str(path)) for path in binds]):
+    with mount_all(root, list_system_mounts() + [(["--bind", "-o", "ro", str(path)], str(path)) for path in binds]):
         for instruction in instructions[1:]:
             perform(container, instruction, overrides, variables)
             if instruction.word in ("RUN", "COPY"):
-                sizes.append((f"{instruction.word} {short(instruction.text)}", size_mb(root)))
+                sizes.append((f"{instruction.word} {shorten(instruction.text)}", measure_mb(root)))
     print_sizes(sizes)
     (root / "etc/hosts").write_text(HOSTS)
-    with mounted(root, system_mounts()):
+    with mount_all(root, list_system_mounts()):
         try_out(container, scratch)
 
 
@@ -175,7 +177,7 @@ def read_dockerfile(text: str) -> list[Instruction]:
     return [Instruction(*line.split(maxsplit=1)) for line in logical]
 
 
-def base_suite(instructions: list[Instruction]) -> str:
+def read_base_suite(instructions: list[Instruction]) -> str:
     first = instructions[0]
     match = re.fullmatch(r"debian:(\w+)-slim", first.text)
     if first.word != "FROM" or not match:
@@ -186,7 +188,7 @@ def base_suite(instructions: list[Instruction]) -> str:
 def perform(
     container: Container, instruction: Instruction, overrides: Mapping[str, str], variables: Mapping[str, str]
 ) -> None:
-    """Carry out one instruction; the forms that our Dockerfile does not use are refused."""
+    """Carry out one instruction; forms that our Dockerfile does not use are refused."""
     print(f"\n{instruction.word} {instruction.text}", file=sys.stderr, flush=True)
     match instruction.word:
         case "EXPOSE":
@@ -203,7 +205,7 @@ def perform(
             copy(container, *instruction.text.split())
         case "WORKDIR":
             container.workdir = instruction.text
-            inside(container.root, instruction.text).mkdir(parents=True, exist_ok=True)
+            find_place(container.root, instruction.text).mkdir(parents=True, exist_ok=True)
         case "USER":
             container.user = instruction.text
         case "HEALTHCHECK":
@@ -220,28 +222,28 @@ def copy(container: Container, *words: str) -> None:
     *sources, target = words
     if not sources or not target.endswith("/") or any(word.startswith("--") for word in words):
         raise ReplayError(f"can only COPY files or folders to a folder, written with a / at its end: {' '.join(words)}")
-    folder = inside(container.root, PurePosixPath(container.workdir) / target)
-    patterns = ignore_patterns((CONTEXT / ".dockerignore").read_text())
+    folder = find_place(container.root, PurePosixPath(container.workdir) / target)
+    patterns = read_ignore_patterns((CONTEXT / ".dockerignore").read_text())
     for source in (CONTEXT / word for word in sources):
-        for path in files_of(source):
+        for path in list_files(source):
             if not is_ignored(path.relative_to(CONTEXT), patterns):
                 copied = folder / path.relative_to(source if source.is_dir() else source.parent)
                 copied.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, copied)
 
 
-def files_of(source: Path) -> list[Path]:
+def list_files(source: Path) -> list[Path]:
     if not source.exists():
         raise ReplayError(f"{source}: COPY finds no such file")
     return [path for path in sorted(source.rglob("*")) if path.is_file()] if source.is_dir() else [source]
 
 
-def ignore_patterns(text: str) -> list[str]:
+def read_ignore_patterns(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
 def is_ignored(path: Path, patterns: list[str]) -> bool:
-    """The last pattern that fits the path or a folder above it decides, as with Docker."""
+    """Return whether a path is ignored; the last pattern that matches it or a folder above it decides, as in Docker."""
     absolute = PurePosixPath("/", path)
     ignored = False
     for pattern in patterns:
@@ -252,12 +254,12 @@ def is_ignored(path: Path, patterns: list[str]) -> bool:
     return ignored
 
 
-# What comes out
+# The result
 
 
 def try_out(container: Container, scratch: Path) -> None:
-    """Use the image as its first user and as a stranger; every failure ends the replay."""
-    left = [str(path) for cache in CACHES if (path := container.root / cache).is_dir() and any_file(path)]
+    """Use the result as its first user and as a stranger; every failure ends the replay."""
+    left = [str(path) for cache in CACHES if (path := container.root / cache).is_dir() and has_content(path)]
     if left:
         raise ReplayError(f"the build left files in {', '.join(left)}")
     print("\nChecked:\n\n- the build left no caches")
@@ -265,11 +267,11 @@ def try_out(container: Container, scratch: Path) -> None:
         guest = dataclasses.replace(container, user=user)
         serve(guest)
         versions = guest.run(["python", "-c", IMPORT_ALL]).strip()
-        print(f"- as {user}: page served, health check; {versions}; {enlarge(guest, scratch)}", flush=True)
+        print(f"- as {user}: page served, health check; {versions}; {upscale(guest, scratch)}", flush=True)
 
 
 def serve(guest: Container) -> None:
-    """Start what the image starts by default, until its health check is content. Needs the loopback of the machine."""
+    """Run the default command until its health check succeeds. Needs the loopback of the machine."""
     script = f"""
         {shlex.join([*guest.entrypoint, *guest.command])} & server=$!
         tries=0
@@ -284,40 +286,40 @@ def serve(guest: Container) -> None:
     guest.run(["sh", "-c", script], network=True)
 
 
-def enlarge(guest: Container, scratch: Path) -> str:
-    """What `docker run --rm -v "$PWD:/data" trinas photos/ -s 4` does; returns a description of it."""
-    uid, gid, _ = account(guest.root, guest.user)
+def upscale(guest: Container, scratch: Path) -> str:
+    """Do what `docker run --rm -v "$PWD:/data" trinas photos/ -s 4` does, and return a description of it."""
+    uid, gid, _ = find_account(guest.root, guest.user)
     folder = scratch / f"data-{uid}"
     for made in (folder, folder / "photos"):
         made.mkdir()
         os.chown(made, uid, gid)
-    with mounted(guest.root, [(["--bind", str(folder)], "/data")]):
+    with mount_all(guest.root, [(["--bind", str(folder)], "/data")]):
         guest.run(["python", "-c", DRAW, *map(str, SIDES_PX), "photos", " ".join(SUFFIXES)])
         guest.run([*guest.entrypoint, "photos/", "-s", str(SCALE)])
         expected = "x".join(str(side * SCALE) for side in SIDES_PX)
         for suffix in SUFFIXES:
-            result = f"upscaled/picture_x{SCALE}.{suffix}"
+            result = f"upscaled/image_x{SCALE}.{suffix}"
             size = guest.run(["python", "-c", MEASURE, result]).strip()
             owner = (folder / result).stat().st_uid
             if (size, owner) != (expected, uid):
                 raise ReplayError(f"{result} is {size} and belongs to {owner}; expected {expected} and {uid}")
     formats = ", ".join(SUFFIXES)
-    return f"{formats} of {'x'.join(map(str, SIDES_PX))} pixels enlarged to {expected}, in files of uid {uid}"
+    return f"{formats} of {'x'.join(map(str, SIDES_PX))} pixels upscaled to {expected}, in files of uid {uid}"
 
 
-def any_file(folder: Path) -> bool:
-    """Whether there is anything but empty files (locks, places of mounts) below the folder."""
+def has_content(folder: Path) -> bool:
+    """Return whether the folder has files that are not empty (locks and mount points are)."""
     return any(path.is_file() and path.stat().st_size for path in folder.rglob("*"))
 
 
-def size_mb(root: Path) -> float:
-    """Size of the files, without what is mounted, in 10^6 bytes as Docker counts."""
-    others = [f"--exclude={point}" for point in mounts_below(root)]  # --one-file-system would count folders lent
+def measure_mb(root: Path) -> float:
+    """Return the size of the files, without what is mounted, in 10^6 bytes as Docker counts."""
+    others = [f"--exclude={point}" for point in find_mounts(root)]  # --one-file-system would count bound folders
     return int(run(["du", "--summarize", "--block-size=1", "--apparent-size", *others, str(root)]).split()[0]) / 1e6
 
 
 def print_sizes(sizes: list[tuple[str, float]]) -> None:
-    """A table of what each step added."""
+    """Print a table of what each step added."""
     print("| step | adds, MB |\n| --- | ---: |")
     before = 0.0
     for name, size in sizes:
@@ -327,7 +329,7 @@ def print_sizes(sizes: list[tuple[str, float]]) -> None:
     print(f"| the image's own layers | {sizes[-1][1] - sizes[0][1]:.0f} |", flush=True)
 
 
-def short(text: str) -> str:
+def shorten(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -348,17 +350,17 @@ def check_machine(options: argparse.Namespace) -> None:
             raise ReplayError(f"--env {assignment}: not NAME=VALUE")
 
 
-def own_mount_table() -> None:
-    """Leave the machine's mount table alone: whatever becomes of this program, its mounts end with it."""
+def take_mount_table() -> None:
+    """Take a separate mount table: however this program ends, its mounts end with it."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNS) != 0:
-        raise ReplayError(f"no mount table of one's own: {os.strerror(ctypes.get_errno())}")
+        raise ReplayError(f"cannot have a separate mount table: {os.strerror(ctypes.get_errno())}")
     run(["mount", "--make-rprivate", "/"])
 
 
 @contextlib.contextmanager
-def new_root(folder: Path | None) -> Iterator[Path]:
-    """An empty folder for the root: the given one, which is kept, or a temporary one."""
+def make_root(folder: Path | None) -> Iterator[Path]:
+    """Make an empty folder for the root: the given one, which is kept, or a temporary one."""
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -370,43 +372,43 @@ def new_root(folder: Path | None) -> Iterator[Path]:
     try:
         yield root
     finally:
-        remove(root)
+        delete_root(root)
 
 
-def remove(root: Path) -> None:
-    """Delete the root, but never through a mount into the machine's own files."""
-    left = mounts_below(root)
+def delete_root(root: Path) -> None:
+    """Delete the root, unless a mount in it leads to the machine's own files."""
+    left = find_mounts(root)
     if left:
         raise ReplayError(f"{root} is not deleted, as something is still mounted: {', '.join(left)}")
     shutil.rmtree(root)
 
 
-def mounts_below(root: Path) -> list[str]:
+def find_mounts(root: Path) -> list[str]:
     points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     return [point for point in points if Path(point).is_relative_to(root)]
 
 
 def debootstrap(root: Path, suite: str, mirror: str) -> None:
-    """A minimal Debian, set up and cut down as the slim images on Docker Hub are."""
+    """Make a minimal Debian, set up and cut down as the slim images on Docker Hub are."""
     run(["debootstrap", "--variant=minbase", suite, str(root), mirror])
     (root / "etc/dpkg/dpkg.cfg.d/docker").write_text(SLIM)
     (root / "etc/apt/apt.conf.d/docker-clean").write_text(DOCKER_CLEAN)
     for name in ("info", "lintian", "locale", "man"):
-        empty(root / "usr/share" / name)
+        empty_folder(root / "usr/share" / name)
     for path in sorted((root / "usr/share/doc").rglob("*"), reverse=True):
         if path.name != "copyright" and not path.is_dir():
             path.unlink()
     for name in ("cache/apt", "lib/apt/lists"):
-        empty(root / "var" / name)
+        empty_folder(root / "var" / name)
 
 
-def empty(folder: Path) -> None:
+def empty_folder(folder: Path) -> None:
     for path in folder.iterdir() if folder.exists() else ():
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def make_index(wheels: Path, folder: Path) -> str:
-    """Lay out the folder as a package index that has the wheels of torch and nothing else; returns its URL."""
+    """Write a package index that has only the wheels of torch, and return its URL."""
     found = sorted(wheels.glob("torch-*.whl"))
     if not found:
         raise ReplayError(f"{wheels}: no wheel of torch")
@@ -416,8 +418,8 @@ def make_index(wheels: Path, folder: Path) -> str:
     return folder.as_uri()
 
 
-def system_mounts() -> list[tuple[list[str], str]]:
-    """(arguments of mount, place) of what Docker mounts too; the few devices are debootstrap's."""
+def list_system_mounts() -> list[tuple[list[str], str]]:
+    """Return (arguments of mount, place) of what Docker mounts too; debootstrap makes the devices."""
     return [
         (["-t", "proc", "proc"], "/proc"),
         (["-t", "sysfs", "-o", "ro", "sysfs"], "/sys"),
@@ -427,10 +429,10 @@ def system_mounts() -> list[tuple[list[str], str]]:
 
 
 @contextlib.contextmanager
-def mounted(root: Path, mounts: list[tuple[list[str], str]]) -> Iterator[None]:
+def mount_all(root: Path, mounts: list[tuple[list[str], str]]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for arguments, place in mounts:
-            point = inside(root, place)
+            point = find_place(root, place)
             if "--bind" in arguments and Path(arguments[-1]).is_file():
                 point.parent.mkdir(parents=True, exist_ok=True)
                 point.touch()
@@ -441,16 +443,16 @@ def mounted(root: Path, mounts: list[tuple[list[str], str]]) -> Iterator[None]:
         yield
 
 
-def inside(root: Path, path: str | PurePosixPath) -> Path:
-    """The place of a container's path in the root; refuses links that lead out of it."""
+def find_place(root: Path, path: str | PurePosixPath) -> Path:
+    """Return the place of a container's path in the root; refuse links that lead out of it."""
     place = root / str(path).lstrip("/")
     if not place.resolve().is_relative_to(root):
         raise ReplayError(f"{place} leads out of {root}")
     return place
 
 
-def account(root: Path, user: str) -> tuple[int, int, str]:
-    """(uid, gid, home) of NAME, UID or UID:GID, with Docker's defaults for a number that has no account."""
+def find_account(root: Path, user: str) -> tuple[int, int, str]:
+    """Return (uid, gid, home) of NAME, UID or UID:GID, with Docker's defaults for a number without an account."""
     name, _, group = user.partition(":")
     for line in (root / "etc/passwd").read_text().splitlines():
         login, _, uid, gid, _, home, _ = line.split(":")
@@ -462,7 +464,7 @@ def account(root: Path, user: str) -> tuple[int, int, str]:
 
 
 def run(command: list[str]) -> str:
-    """Run a command; its output goes to our stderr as it comes, and is returned."""
+    """Run a command, copy its output to stderr as it comes, and return it."""
     lines = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout
@@ -472,7 +474,7 @@ def run(command: list[str]) -> str:
                 print(line, end="", file=sys.stderr, flush=True)
         except BaseException:
             os.killpg(process.pid, signal.SIGTERM)
-            process.stdout.read()  # until the last of them is gone: what is in use cannot be unmounted
+            process.stdout.read()  # until the last process has ended: what is in use cannot be unmounted
             raise
     if process.returncode:
         raise ReplayError(f"exit code {process.returncode}: {shlex.join(command)}")

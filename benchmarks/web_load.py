@@ -2,10 +2,12 @@
 
     python benchmarks/web_load.py DATA [--clients 20] [--images 5]
 
-DATA is laid out as docs/data.md says; the pictures are Set14's at a quarter of their size. Starts the server itself,
-on a free port. So many clients at once send so many pictures each to `/upscale` and compare every result with the
-command line's; one that is told that the queue is full waits and tries again, anything else is an error. Then one
-client sends a picture that becomes 1 megapixel, and the same is done in Python.
+DATA is laid out as docs/data.md says; the images are Set14's at a quarter of their size. The script starts the server
+on a free port. Then it measures twice:
+
+- Many clients at once send images to `/upscale` and compare every result with the command line's. A client that is told
+  that the queue is full waits and tries again; everything else counts as an error.
+- One client sends an image that becomes 1 megapixel, and the same is done in Python.
 """
 
 import argparse
@@ -19,18 +21,21 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gradio_client import Client, handle_file
 from PIL import Image as PillowImage
 
 from trinas.config import SaveConfig, SizeConfig
-from trinas.inference.batch import run_jobs
+from trinas.inference.batch import plan_jobs, run_jobs
 from trinas.inference.cascade import CascadeUpscaler
-from trinas.inference.plan import plan_jobs
+from trinas.timer import Timer
 
 SIZE = SizeConfig(scale=4)
 LAPS = 9
+RETRY_S = 0.5
+ERRORS_SHOWN = 5
 
 
 def main() -> None:
@@ -41,120 +46,136 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        pictures = reduced(sorted((arguments.data / "benchmarks" / "Set14" / "HR_x4").glob("*.png")), folder)
-        wanted = enlarged(pictures, folder / "wanted")
-        server, url = started(folder)
+        images = reduce_images(sorted((arguments.data / "benchmarks" / "Set14" / "HR_x4").glob("*.png")), folder)
+        wanted = upscale_images(images, folder / "wanted")
+        server, url = start_server(folder)
         try:
-            load(url, server.pid, pictures, wanted, arguments.clients, arguments.images)
-            overhead(url, pictures[0], folder)
+            measure_load(Load(url, server.pid, images, wanted), arguments.clients, arguments.images)
+            measure_overhead(url, images[0], folder)
         finally:
             server.terminate()
             server.wait()
 
 
-def started(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """The server and its address."""
+def start_server(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """Start the server and return it with its address."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     command = [sys.executable, "-m", "trinas_app", "web", "--port", str(port), "--device", "cpu"]
-    said = folder / "web.log"
-    with said.open("w") as log:
+    log_file = folder / "web.log"
+    with log_file.open("w") as log:
         server = subprocess.Popen(command, cwd=folder, stderr=log)
     while server.poll() is None:
-        if found := re.search(r"http://\S+", said.read_text()):
+        if found := re.search(r"http://\S+", log_file.read_text()):
             return server, found[0]
         time.sleep(0.1)
-    raise SystemExit(f"the server did not start: {said.read_text()}")
+    raise SystemExit(f"the server did not start: {log_file.read_text()}")
 
 
-def reduced(pictures: list[Path], folder: Path) -> list[Path]:
-    """Copies at a quarter of the width and height."""
-    made = []
-    for path in pictures:
-        with PillowImage.open(path) as picture:
-            made.append(folder / path.name)
-            picture.resize((picture.width // 4, picture.height // 4)).save(made[-1])
-    return made
+def reduce_images(paths: list[Path], folder: Path) -> list[Path]:
+    """Write copies at a quarter of the width and height."""
+    copies = []
+    for path in paths:
+        with PillowImage.open(path) as image:
+            copies.append(folder / path.name)
+            image.resize((image.width // 4, image.height // 4)).save(copies[-1])
+    return copies
 
 
-def enlarged(pictures: list[Path], folder: Path) -> dict[str, bytes]:
-    """What the command line writes, by the picture's name."""
-    enlarger, save = CascadeUpscaler(), SaveConfig()
-    outcomes = run_jobs(plan_jobs(pictures, folder, SIZE, save).jobs, enlarger, SIZE, save)
+def upscale_images(paths: list[Path], folder: Path) -> dict[str, bytes]:
+    """Return what the command line writes, by the image's name."""
+    cascade, save = CascadeUpscaler(), SaveConfig()
+    outcomes = run_jobs(plan_jobs(paths, folder, SIZE, save).jobs, cascade, SIZE, save)
     return {outcome.job.source.name: outcome.job.result.read_bytes() for outcome in outcomes}
 
 
-def load(url: str, pid: int, pictures: list[Path], wanted: dict[str, bytes], clients: int, images: int) -> None:
-    turned_away, wrong, errors, done = [0], [0], [], [0]
-    lock, at_once = threading.Lock(), threading.Barrier(clients)
-    seconds: list[float] = []
-    before = memory_mb(pid)
-    highest = [before]
+@dataclass
+class Load:
+    """What clients send, and what came of it."""
 
-    def visit(number: int) -> None:
-        client = Client(url, verbose=False, download_files=tempfile.mkdtemp())
-        at_once.wait()
-        for index in range(images):
-            picture = pictures[(number + index) % len(pictures)]
-            start = time.perf_counter()
-            while True:
-                try:
-                    result = client.predict(handle_file(str(picture)), 4, "", api_name="/upscale")
-                except Exception as error:  # what clients meet is what is counted
-                    with lock:
-                        if "queue is full" not in str(error).lower():
-                            errors.append(str(error))
-                            break
-                        turned_away[0] += 1
-                    time.sleep(0.5)
-                    continue
-                with lock:
-                    done[0] += 1
-                    seconds.append(time.perf_counter() - start)
-                    wrong[0] += Path(result).read_bytes() != wanted[picture.name]
-                    highest[0] = max(highest[0], memory_mb(pid))
-                break
+    url: str
+    pid: int
+    """Of the server."""
+    images: list[Path]
+    wanted: dict[str, bytes]
+    """What the command line writes, by the image's name."""
+    seconds: list[float] = field(default_factory=list)
+    """Of each image that was upscaled."""
+    errors: list[str] = field(default_factory=list)
+    wrong: int = 0
+    turned_away: int = 0
+    highest_mb: float = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def visit(self, first: int, count: int, barrier: threading.Barrier) -> None:
+        """Send so many images, as one client."""
+        client = Client(self.url, verbose=False, download_files=tempfile.mkdtemp())
+        barrier.wait()
+        for index in range(count):
+            self.send(client, self.images[(first + index) % len(self.images)])
         client.close()
 
-    start = time.perf_counter()
-    with ThreadPoolExecutor(clients) as pool:
-        list(pool.map(visit, range(clients)))
-    whole = time.perf_counter() - start
-    print(
-        "| clients | pictures | done | wrong | errors | turned away | s in all | s, median | MB before | MB at most |"
-    )
+    def send(self, client: Client, path: Path) -> None:
+        """Send one image until it is upscaled, or fails otherwise than by a full queue."""
+        start = time.perf_counter()
+        while True:
+            try:
+                result = client.predict(handle_file(str(path)), 4, "", api_name="/upscale")
+            except Exception as error:  # what clients meet is counted
+                with self.lock:
+                    if "queue is full" not in str(error).lower():
+                        self.errors.append(str(error))
+                        return
+                    self.turned_away += 1
+                time.sleep(RETRY_S)
+                continue
+            with self.lock:
+                self.seconds.append(time.perf_counter() - start)
+                self.wrong += Path(result).read_bytes() != self.wanted[path.name]
+                self.highest_mb = max(self.highest_mb, memory_mb(self.pid))
+            return
+
+
+def measure_load(load: Load, clients: int, images: int) -> None:
+    """Let clients send images at once, and print what came of it."""
+    before = load.highest_mb = memory_mb(load.pid)
+    barrier = threading.Barrier(clients)
+    with Timer() as timer, ThreadPoolExecutor(clients) as pool:
+        list(pool.map(lambda number: load.visit(number, images, barrier), range(clients)))
+    print("| clients | images | done | wrong | errors | turned away | s in all | s, median | MB before | MB at most |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     print(
-        f"| {clients} | {clients * images} | {done[0]} | {wrong[0]} | {len(errors)} | {turned_away[0]} | {whole:.1f} | "
-        f"{statistics.median(seconds):.1f} | {before:.0f} | {highest[0]:.0f} |"
+        f"| {clients} | {clients * images} | {len(load.seconds)} | {load.wrong} | {len(load.errors)} | "
+        f"{load.turned_away} | {timer.seconds:.1f} | {statistics.median(load.seconds):.1f} | {before:.0f} | "
+        f"{load.highest_mb:.0f} |"
     )
-    for error in errors[:5]:
+    for error in load.errors[:ERRORS_SHOWN]:
         print(f"error: {error}", file=sys.stderr)
 
 
-def overhead(url: str, picture: Path, folder: Path) -> None:
-    """A result of 1 megapixel, by the server and in Python, in turns."""
+def measure_overhead(url: str, path: Path, folder: Path) -> None:
+    """Make a result of 1 megapixel by the server and in Python, in turns, and print the times."""
     side = folder / "side.png"
-    PillowImage.open(picture).convert("RGB").resize((250, 250)).save(side)
-    client, enlarger, save = Client(url, verbose=False, download_files=str(folder)), CascadeUpscaler(), SaveConfig()
+    PillowImage.open(path).convert("RGB").resize((250, 250)).save(side)
+    client, cascade, save = Client(url, verbose=False, download_files=str(folder)), CascadeUpscaler(), SaveConfig()
     laps: dict[str, list[float]] = {"page": [], "Python": []}
     for lap in range(LAPS + 1):
-        start = time.perf_counter()
-        client.predict(handle_file(str(side)), 4, "", api_name="/upscale")
-        middle = time.perf_counter()
-        plan = plan_jobs([side], folder / str(lap), SIZE, save)
-        assert [outcome.state for outcome in run_jobs(plan.jobs, enlarger, SIZE, save)] == ["done"]
+        with Timer() as page_timer:
+            client.predict(handle_file(str(side)), 4, "", api_name="/upscale")
+        with Timer() as python_timer:
+            plan = plan_jobs([side], folder / str(lap), SIZE, save)
+            assert [outcome.state for outcome in run_jobs(plan.jobs, cascade, SIZE, save)] == ["done"]
         if lap:  # the first one loads the network
-            laps["page"].append(middle - start)
-            laps["Python"].append(time.perf_counter() - middle)
+            laps["page"].append(page_timer.seconds)
+            laps["Python"].append(python_timer.seconds)
     client.close()
     page, python = (statistics.median(laps[name]) for name in ("page", "Python"))
     print(f"\n1 megapixel: {page:.2f} s through the page, {python:.2f} s in Python, {page - python:.2f} s added")
 
 
 def memory_mb(pid: int) -> float:
-    """Resident memory of a process."""
+    """Return the resident memory of a process."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 

@@ -266,10 +266,10 @@ def _choose_space(name: str, scale: int, config: SearchConfig, sizes: SpaceSizes
 
 
 def _load_images(folders: list[Path] | None) -> "list[TrainingImage]":
-    from trinas.training.data import generate_default_images, load_images
+    from trinas.training.data import generate_default_images, load_photographs
 
     if folders:
-        return load_images(folders)
+        return load_photographs(folders)
     say("Learning from generated images, because no --data is given. Your own images are better.")
     return generate_default_images()
 

@@ -10,17 +10,18 @@ class Limits:
     """What one visitor may ask for."""
 
     upload_mb: float = 200
-    """Of one file."""
+    """Size of one file."""
     input_px: int = MAX_INPUT_PX
+    """Pixels of an input image."""
     output_px: int = 200_000_000
-    """A result of so many takes about 4 GB of memory."""
+    """Pixels of a result. One of this size takes about 4 GB of memory."""
     files: int = 1000
-    """Of a batch, those in archives included."""
+    """Files in a batch, counted after unpacking."""
     unpacked_mb: float = 4000
-    """Of all files of a batch."""
+    """Size of all files in a batch, after unpacking."""
     seconds: float = 3600
-    """For one job: a picture, a batch, a comparison."""
+    """Time of one job: an image, a batch, a comparison."""
     queue: int = 32
     """Jobs that wait; more are turned away."""
     search_minutes: float = 240
-    """The longest search; 0: there are none."""
+    """Time of a search; 0: the page has no searches."""

@@ -1,10 +1,12 @@
-"""Pictures for the page: copies that a browser can show, however large and of whatever kind the file is."""
+"""Copies of images that a browser can show, whatever the size and format of the file."""
 
 import base64
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 from PIL import Image as PillowImage
 from torch import Tensor
@@ -19,119 +21,139 @@ PREVIEW_PX = 1600
 """Longest side of a copy."""
 
 OVERVIEW_PX = 800
-"""Longest side of the picture in which a place is marked; small ones are enlarged to it."""
+"""Longest side of the image in which a place is marked; small images are enlarged to it."""
 
 DETAIL_PX = 800
 """Side of the piece that is shown pixel by pixel where the copy of a whole result is smaller than the result."""
 
 SQUARE_PX = 16
-"""Side of the light squares that transparency is shown as."""
+"""Side of the light squares that stand for transparency."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two pictures of one size for a slider: bicubic, and the result."""
+    """Two files of one size for the slider: bicubic, and the result."""
 
     before: Path
     after: Path
 
 
-def shown_copy(picture: Path, folder: Path, max_px: int) -> Path:
-    """A copy of a picture file that a browser can show, in sRGB.
+def write_preview(path: Path, folder: Path, max_px: int) -> Path:
+    """Write a copy of an image file that a browser can show, in sRGB, and return its path.
 
     Raises:
-        ImageError: it is no picture, or too large.
+        ImageError: the file is no image, or too large.
     """
-    return _shown(_capped(read_image(picture, max_px)), folder, "preview")
+    return _write_shown(_cap(read_image(path, max_px)), folder, "preview")
 
 
-def pairs(picture: Path, result: Path, folder: Path, max_input_px: int, max_output_px: int) -> dict[str, Pair]:
-    """What shows a result beside bicubic: as a whole, and where that is a smaller copy, a piece in full size.
+def write_pairs(
+    low_path: Path, high_path: Path, folder: Path, max_input_px: int, max_output_px: int
+) -> dict[str, Pair]:
+    """Write what shows a result beside bicubic.
 
     Args:
-        picture, result: the files.
+        low_path, high_path: the files of the image and of its result.
         folder: for the copies.
     Returns:
-        `whole`, and `detail` where the result is larger than its copy.
+        `whole`, and `detail`, a piece in full size, where the copy of the result is smaller than the result.
     """
-    low, high = (read_image(path, limit) for path, limit in ((picture, max_input_px), (result, max_output_px)))
-    whole = _capped(high)
-    found = {"whole": Pair(_shown(resize_image(low, whole.size), folder, "bicubic"), _shown(whole, folder, "enlarged"))}
+    low, high = read_image(low_path, max_input_px), read_image(high_path, max_output_px)
+    whole = _cap(high)
+    pairs = {
+        "whole": Pair(
+            _write_shown(_resize(low, whole.size), folder, "bicubic"), _write_shown(whole, folder, "upscaled")
+        )
+    }
     if whole.size != high.size:
-        found["detail"] = _detail(low, high, folder)
-    return found
+        pairs["detail"] = _write_detail(low, high, folder)
+    return pairs
 
 
-def _detail(low: Image, high: Image, folder: Path) -> Pair:
-    """The most detailed piece; bicubic is of the pixels around it only."""
+def _write_detail(low: Image, high: Image, folder: Path) -> Pair:
+    """Write the most detailed piece; bicubic sees only the pixels of the piece."""
     factor = high.size[0] / low.size[0]
     side = max(1, min(round(DETAIL_PX / factor), *low.size))
     y, x = find_detailed_places(rgb_of(low.pixels), side)[0]
-    piece = replace(low, pixels=low.pixels[:, y : y + side, x : x + side])
+    low_piece = replace(low, pixels=low.pixels[:, y : y + side, x : x + side])
     top, left, extent = round(y * factor), round(x * factor), round(side * factor)
-    enlarged = replace(high, pixels=high.pixels[:, top : top + extent, left : left + extent])
-    return Pair(
-        _shown(resize_image(piece, enlarged.size), folder, "bicubic-detail"),
-        _shown(enlarged, folder, "enlarged-detail"),
-    )
+    high_piece = replace(high, pixels=high.pixels[:, top : top + extent, left : left + extent])
+    bicubic = resize_image(low_piece, high_piece.size)
+    return Pair(_write_shown(bicubic, folder, "bicubic-detail"), _write_shown(high_piece, folder, "upscaled-detail"))
 
 
 def data_url(pixels: Tensor) -> str:
-    """(3, H, W) in [0, 1] as a PNG within the page."""
+    """Return (3, H, W) in [0, 1] as the data URL of a PNG."""
     buffer = io.BytesIO()
     PillowImage.fromarray(to_levels(pixels, 8)).save(buffer, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def marked(picture: Image, place: tuple[int, int], side: int) -> Tensor:
-    """A copy of a picture, `OVERVIEW_PX` large, with a frame around a square.
+def fit_size(size: tuple[int, int], longest_px: int) -> tuple[int, int]:
+    """Return the size (width, height) whose longer side is `longest_px`, at least 1x1."""
+    width, height = (max(1, round(side * longest_px / max(size))) for side in size)
+    return width, height
+
+
+def mark_place(image: Image, place: tuple[int, int], side: int) -> Tensor:
+    """Draw a frame around a square, on a copy of the image whose longer side is `OVERVIEW_PX`.
 
     Args:
-        place: top left corner (y, x) in the picture's pixels.
-        side: of the square, in the same.
+        place: top left corner (y, x) in the image's pixels.
+        side: of the square, in the image's pixels.
+    Returns:
+        (3, H, W) in [0, 1].
     """
-    copy = _sized(picture, OVERVIEW_PX)
+    copy = _resize(image, fit_size(image.size, OVERVIEW_PX))
     pixels = rgb_of(copy.pixels).clone()
-    factor = copy.size[0] / picture.size[0]
+    factor = copy.size[0] / image.size[0]
     top, left = (int(start * factor) for start in place)
     bottom, right = (
         min(end - 1, int(start + side * factor)) for start, end in zip((top, left), pixels.shape[1:], strict=True)
     )
-    for thickness, level in ((3, 0.0), (0, 1.0)):  # white around black: seen on any picture
+    for thickness, level in ((3, 0.0), (0, 1.0)):  # white around black is visible on any image
         for offset in range(thickness, thickness + 3):
-            _frame(pixels, top + offset, bottom - offset, left + offset, right - offset, level)
+            _draw_frame(pixels, top + offset, bottom - offset, left + offset, right - offset, level)
     return pixels
 
 
-def _frame(pixels: Tensor, top: int, bottom: int, left: int, right: int, level: float) -> None:
-    height, width = pixels.shape[1:]  # of a thin picture they may be less than a frame's thickness
+def _draw_frame(pixels: Tensor, top: int, bottom: int, left: int, right: int, level: float) -> None:
+    height, width = pixels.shape[1:]  # a thin image may be narrower than the frame is thick
     top, bottom, left, right = min(top, height - 1), max(bottom, 0), min(left, width - 1), max(right, 0)
     pixels[:, [top, bottom], left : right + 1] = level
     pixels[:, top : bottom + 1, [left, right]] = level
 
 
-def _capped(image: Image) -> Image:
-    return image if max(image.size) <= PREVIEW_PX else _sized(image, PREVIEW_PX)
+def _cap(image: Image) -> Image:
+    return image if max(image.size) <= PREVIEW_PX else _resize(image, fit_size(image.size, PREVIEW_PX))
 
 
-def _sized(image: Image, longest_px: int) -> Image:
-    width, height = (max(1, round(side * longest_px / max(image.size))) for side in image.size)
-    return resize_image(image, (width, height))
+def _resize(image: Image, size: tuple[int, int]) -> Image:
+    """Reduce by areas, or enlarge by bicubic.
+
+    OpenCV's area filter takes each channel as it is, without a copy of the image, and is faster than bicubic with
+    antialiasing. Colour is weighted by alpha, which is done by `resize_image`.
+    """
+    width, height = size
+    if image.has_alpha or width > image.size[0] or height > image.size[1]:
+        return resize_image(image, size)
+    planes = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA) for plane in image.pixels.numpy()]
+    return replace(image, pixels=torch.from_numpy(np.stack(planes)), jpeg_quality=None)
 
 
-def _shown(image: Image, folder: Path, name: str) -> Path:
-    """A file in sRGB, 8 bits, with nothing besides.
+def _write_shown(image: Image, folder: Path, name: str) -> Path:
+    """Write a PNG in sRGB with 8 bits and without metadata.
 
     Args:
-        image: a copy or a piece: converting a whole picture takes more memory than enlarging it.
+        image: a copy or a piece: converting a whole image takes more memory than upscaling it.
     """
     path = folder / f"{name}.png"
-    write_image(path, _on_squares(Image((in_srgb(image) or image).pixels)))
+    write_image(path, _lay_on_squares(Image((in_srgb(image) or image).pixels)))
     return path
 
 
-def _on_squares(image: Image) -> Image:
-    """Transparency as light squares, whatever the page's colour is, and whatever the slider has underneath."""
+def _lay_on_squares(image: Image) -> Image:
+    """Show transparency as light squares, whatever the page's colours are."""
     if not image.has_alpha:
         return image
     width, height = image.size

@@ -1,4 +1,4 @@
-"""One search at a time, in a process of its own: it survives page reloads, and its state is its run folder."""
+"""Searches in processes of their own, one at a time. A search's state is its run folder, so it survives the page."""
 
 import json
 import os
@@ -16,12 +16,15 @@ from typing import Any
 
 from trinas.config import Budgets
 from trinas.errors import RunError
+from trinas.files import translate_os_errors
 from trinas.search.loop import STATE_FILE
 from trinas.search.record import EVENTS_FILE, STAGES, stage_steps
 from trinas.zoo.folder import CONFIG_FILE
 
+from ..words import format_duration
+
 STOPPED = 130
-"""Exit code of a search that was asked to stop."""
+"""Exit code of a search that was asked to stop and saved its state."""
 
 
 @dataclass(frozen=True)
@@ -32,38 +35,39 @@ class SearchStatus:
     state: str
     """running, stopping, stopped (can be resumed), failed or finished."""
     events: list[dict[str, Any]]
-    """What it told so far, as in events.jsonl."""
-    told_ago: float
-    """Seconds since it told the last of them."""
+    """The lines of events.jsonl."""
+    event_age_s: float
+    """Seconds since the last event."""
     complaint: str
-    """Why it failed."""
+    """Why it failed; only meaningful if it did."""
 
     @property
     def line(self) -> str:
-        """One line for people."""
+        """Where it stands, in one line for visitors."""
         steps = stage_steps(self.events)
         match self.state:
             case "failed":
                 return f"It failed: {self.complaint}"
             case "stopped":
-                return "Stopped, and saved. It can go on where it was."
+                return "Stopped, and saved. It can be resumed."
             case "stopping":
                 return "Stopping after this step, with the state saved."
             case "finished":
                 psnr, seconds = self.events[-1]["psnr"], self.events[-1]["seconds"]
-                return f"Finished after {_minutes(seconds)}: PSNR {psnr:.2f} dB on held-out pictures."
+                return f"Finished after {format_duration(seconds)}: PSNR {psnr:.2f} dB on held-out images."
         if not steps:
-            return "Getting ready: reading the pictures, and measuring where time has a budget."
+            return "Getting ready: reading the images, and measuring where time has a budget."
         stage = STAGES[len(steps) - 1]
         text = f"Stage {len(steps)} of {len(STAGES)}: {stage}, {steps[stage]:,} steps"
-        told = [event for event in self.events if event["event"] == "Progress"]
-        if told and told[-1]["seconds_left"] is not None:
-            text += f"; about {_minutes(max(0.0, told[-1]['seconds_left'] - self.told_ago))} left"
+        progress = [event for event in self.events if event["event"] == "Progress"]
+        if progress and progress[-1]["seconds_left"] is not None:
+            left = max(0.0, progress[-1]["seconds_left"] - self.event_age_s)
+            text += f"; about {format_duration(left)} left"
         return f"{text}."
 
 
 class Searches:
-    """Starts, stops, resumes and watches the searches of a folder; the latest one is the one that is shown."""
+    """The searches of a folder: starts, stops, resumes and watches them. The page shows the latest one."""
 
     def __init__(self, folder: Path, device: str = "auto") -> None:
         self.folder = folder
@@ -75,26 +79,23 @@ class Searches:
 
     @property
     def is_running(self) -> bool:
+        """Whether the process of a search runs."""
         return self._process is not None and self._process.poll() is None
 
     def start(self, budgets: Budgets, scale: int, minutes: float, photographs: Sequence[Path]) -> Path:
-        """Begin a search; the photographs are copied, so that it can be resumed.
+        """Start a search and return its run folder. The photographs are copied, so that it can be resumed.
 
-        Returns:
-            Its run folder.
         Raises:
             RunError: one is running, or the folder cannot be written.
         """
         words = [f"x{scale}", *(f"{value:g}-{name}" for name, value in budgets.given().items())]
         with self._lock:
             self._refuse_second()
-            try:
+            with translate_os_errors(RunError, self.folder, "written"):
                 self.folder.mkdir(parents=True, exist_ok=True)
-                run_dir = self._free("-".join(words))
+                run_dir = self._find_free("-".join(words))
                 if photographs:
                     _copy(photographs, _data_dir(run_dir))
-            except OSError as error:
-                raise RunError(f"{self.folder}: cannot be written ({error.strerror})") from None
             options = [
                 "-s", str(scale), "--minutes", str(minutes), "--device", self.device, "--output", str(run_dir)
             ]  # fmt: skip
@@ -105,7 +106,7 @@ class Searches:
         return run_dir
 
     def resume(self) -> None:
-        """Go on with the search that was stopped.
+        """Resume the latest search.
 
         Raises:
             RunError: there is none, or one is running.
@@ -113,18 +114,18 @@ class Searches:
         with self._lock:
             self._refuse_second()
             if self._run_dir is None:
-                raise RunError("there is no search to go on with")
+                raise RunError("there is no search to resume")
             self._run(self._run_dir, ["--resume", str(self._run_dir)])
 
     def stop(self) -> None:
-        """Ask the running search to save its state and end; once, as a second signal would end it at once."""
+        """Ask the running search to save its state and end. It is asked once: a second signal would kill it."""
         if self.is_running and not self._asked_to_stop:
             assert self._process is not None
             self._asked_to_stop = True
             self._process.send_signal(signal.SIGTERM)
 
     def close(self, timeout: float = 60) -> None:
-        """Stop, and wait until the state is saved."""
+        """Stop the running search, and wait up to `timeout` seconds until its state is saved."""
         self.stop()
         if self._process is not None:
             try:
@@ -133,17 +134,17 @@ class Searches:
                 self._process.kill()
 
     def status(self) -> SearchStatus | None:
-        """Where the latest search stands; None if there never was one."""
+        """Return where the latest search stands; None if there never was one."""
         if self._run_dir is None:
             return None
         events_file = self._run_dir / EVENTS_FILE
         events: list[dict[str, Any]] = []
-        ago = 0.0
+        age = 0.0
         if events_file.exists():
             lines = events_file.read_text(encoding="utf-8").splitlines(keepends=True)
             events = [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be half written
-            ago = time.time() - events_file.stat().st_mtime
-        return SearchStatus(self._run_dir, self._state(events), events, ago, self._complaint())
+            age = time.time() - events_file.stat().st_mtime
+        return SearchStatus(self._run_dir, self._state(events), events, age, self._complaint())
 
     def _state(self, events: list[dict[str, Any]]) -> str:
         assert self._run_dir is not None
@@ -156,21 +157,21 @@ class Searches:
         return "stopped" if resumable and (code == STOPPED or self._asked_to_stop) else "failed"
 
     def _complaint(self) -> str:
-        """The last line that the process said."""
+        """Return the last line that the process wrote."""
         assert self._run_dir is not None
         if self._asked_to_stop:
             return "it was stopped before it had begun; start it anew"
         log = _log_file(self._run_dir)
         lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
-        said = [line.strip() for line in lines if line.strip()]
-        return said[-1].removeprefix("error: ") if said else "it ended without a word"
+        written = [line.strip() for line in lines if line.strip()]
+        return written[-1].removeprefix("error: ") if written else "it ended without a message"
 
     def _run(self, run_dir: Path, options: list[str]) -> None:
         data = _data_dir(run_dir)
         command = [sys.executable, "-m", (__package__ or "app").partition(".")[0], "search", *options]
         if data.is_dir():
             command += ["--data", str(data)]
-        # One core is left for those who enlarge pictures meanwhile: threads that have to share one crawl.
+        # One core is left to visitors who upscale images: threads that share a core are very slow.
         threads = str(max(1, (os.cpu_count() or 2) - 1))
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
@@ -187,20 +188,20 @@ class Searches:
         if self.is_running:
             raise RunError("a search is running already; there is one at a time")
 
-    def _free(self, name: str) -> Path:
-        """A run folder that does not exist, nor ever did."""
+    def _find_free(self, name: str) -> Path:
+        """Return a run folder that does not exist and never did."""
         numbers = range(1, 1_000_000)
         paths = (self.folder / (name if number == 1 else f"{name}-{number}") for number in numbers)
         return next(path for path in paths if not path.exists() and not _log_file(path).exists())
 
     def _latest(self) -> Path | None:
-        """The run folder whose search told something last."""
-        told = sorted(self.folder.glob(f"*/{EVENTS_FILE}"), key=lambda path: path.stat().st_mtime)
-        return told[-1].parent if told else None
+        """Return the run folder with the newest event."""
+        files = sorted(self.folder.glob(f"*/{EVENTS_FILE}"), key=lambda path: path.stat().st_mtime)
+        return files[-1].parent if files else None
 
 
 def _data_dir(run_dir: Path) -> Path:
-    """Photographs that were uploaded for a search."""
+    """Return the folder of the photographs that were uploaded for a search."""
     return run_dir.with_name(f"{run_dir.name}.photos")
 
 
@@ -208,18 +209,13 @@ def _copy(photographs: Sequence[Path], data: Path) -> None:
     """Copy photographs into a new folder, all or none."""
     data.mkdir()
     try:
-        for number, photo in enumerate(photographs):
-            shutil.copyfile(photo, data / f"{number:04d}{photo.suffix}")
+        for number, path in enumerate(photographs):
+            shutil.copyfile(path, data / f"{number:04d}{path.suffix}")
     except OSError:
         shutil.rmtree(data, ignore_errors=True)
         raise
 
 
 def _log_file(run_dir: Path) -> Path:
-    """What the process said; beside the run folder, which it makes itself."""
+    """Return the file of what the process wrote. It is beside the run folder, which the process makes itself."""
     return run_dir.with_name(f"{run_dir.name}.log")
-
-
-def _minutes(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,8 +1,8 @@
-"""A search from the page: budgets, pictures and minutes in, a network out, and everything to watch in between."""
+"""A search from the page: budgets, photographs and minutes go in, a network comes out, and all of it can be watched."""
 
 import html
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,20 @@ from trinas.search.budgets import possible_costs
 from trinas.zoo.folder import push_model
 from trinas.zoo.hub import is_hub_id
 
-from .components import PRIVATE, Picker, idle, note
+from .backend import Backend
+from .components import PRIVATE, QUIET, SCALES, Picker, button_states, note
 from .limits import Limits
-from .searches import Searches
-from .service import Service, escaped, shown, zipped
+from .messages import escape, hide_paths
+from .searches import Searches, SearchStatus
+from .uploads import write_zip
 
 POLL_S = 2
-WORDS = (
-    "For the curious: let TriNAS find a network that keeps within a budget of yours, and train it, on photographs like "
-    "those that you want to enlarge (three or more, the more the better) or on generated ones. It goes on when this "
-    "page is closed, and is shown to all who open it."
+ABOUT = (
+    "For the curious: let TriNAS find a network that keeps within your budget, and train it, on photographs like "
+    "those that you want to upscale (three or more, the more the better) or on generated images. It runs on when this "
+    "page is closed, and everybody who opens the page sees it."
 )
+ABOUT_BUDGETS = "**Budget**: what the network may cost. Fill in one or more; each is kept."
 EMPTY = (
     "No search yet. Here you will see it happen: how good the network is, what it costs, which candidates are left, "
     "and in the end the network, to use at once or to download."
@@ -40,206 +43,258 @@ FEWEST = 3
 """Photographs that a search needs: to learn weights, to learn the architecture, to validate."""
 
 
-def search_tab(
-    service: Service, searches: Searches, picker: Picker, tabs: gr.Tabs, page: gr.Blocks, is_loopback: bool
-) -> None:
-    """Lay out the tab and say what its parts do."""
-    limits = service.limits
-    drawn = gr.State("")  # what the drawings show
-    gr.Markdown(WORDS)
-    with gr.Row(elem_classes="sides"):
-        with gr.Column(scale=2, min_width=320):
-            scale = gr.Radio([("2×", 2), ("3×", 3), ("4×", 4)], value=4, label="Enlarges", elem_classes="choices")
-            gr.Markdown("**Budget**: what the network may cost. Fill in one or more; each is kept.")
-            params = gr.Number(50, label="Parameters, in thousands", placeholder=NO_LIMIT, elem_id="params")
-            macs = gr.Number(
-                None, label="Multiply-adds for a 1280×720 result, in billions", placeholder=NO_LIMIT, elem_id="macs"
-            )
-            ms = gr.Number(
-                None, label="Milliseconds per megapixel of result, on this machine", placeholder=NO_LIMIT,
-                info=ASK_MS, elem_id="ms",
-            )  # fmt: skip
-            minutes = gr.Number(
-                min(20, limits.search_minutes), label="Minutes", elem_id="minutes",
-                info=f"20 are a trial, good networks take hours; at most {limits.search_minutes:g}",
-            )  # fmt: skip
-            photographs = gr.File(
-                label="Photographs", show_label=False, file_count="multiple", height=130,
-                elem_id="photographs", elem_classes=["drop", "learn"],
-            )  # fmt: skip
-            with gr.Row():
-                start = gr.Button("Search", variant="primary", elem_id="start-search")
-                stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop-search")
-                resume = gr.Button("Go on", visible=False, elem_id="resume-search")
-        with gr.Column(scale=3, min_width=320):
-            wrong = gr.HTML(elem_id="wrong-search", elem_classes="words")
-            said = gr.HTML(elem_id="said-search")
-            with gr.Row():
-                use = gr.Button("Use it", variant="primary", visible=False, elem_id="use")
-                download = gr.DownloadButton("Download the run", visible=False, elem_id="download-search")
-                report = gr.DownloadButton("Download the report", visible=False)
-            with gr.Accordion("Share it on the Hugging Face Hub", open=False, visible=False) as sharing:
-                with gr.Row():
-                    repo = gr.Textbox(label="Repository", placeholder="user/name", elem_id="repo")
-                    token = gr.Textbox(
-                        label="Token that may write", info="used once, not kept", type="password", elem_id="token"
-                    )
-                push = gr.Button("Push the network, with its card", elem_id="push")
-                pushed = gr.HTML(elem_id="pushed", elem_classes="words")
-            drawings = gr.HTML(elem_id="drawings")
-    timer = gr.Timer(POLL_S)
-    ms_ranges: dict[int, tuple[float, float]] = {}  # scale -> measured so far, for everybody: it is the machine's
+class SearchTab:
+    """The tab that starts searches and shows the latest one."""
 
-    def ranges(wish: int) -> list[Any]:
-        """What is possible at a scale, under each field."""
-        found = possible_costs(wish)
+    def __init__(self, backend: Backend, searches: Searches, picker: Picker, is_loopback: bool) -> None:
+        """Lay it out on the page, here.
+
+        Args:
+            is_loopback: whether only users of this machine reach the page; they may push to the Hub.
+        """
+        self._backend = backend
+        self._searches = searches
+        self._picker = picker
+        self._is_loopback = is_loopback
+        self._ms_ranges: dict[int, tuple[float, float]] = {}  # scale -> measured for all visitors: it is the machine's
+        self._drawn = gr.State("")  # version of the drawings that a visitor sees
+        self._chosen = gr.State("")
+        gr.Markdown(ABOUT)
+        with gr.Row(elem_classes="sides"):
+            with gr.Column(scale=2, min_width=320):
+                self._lay_out_wishes()
+            with gr.Column(scale=3, min_width=320):
+                self._lay_out_status()
+        self._timer = gr.Timer(POLL_S)
+
+    def _lay_out_wishes(self) -> None:
+        most = self._backend.limits.search_minutes
+        self._scale = gr.Radio(SCALES, value=4, label="Upscales", elem_classes="choices")
+        gr.Markdown(ABOUT_BUDGETS)
+        self._params = gr.Number(50, label="Parameters, in thousands", placeholder=NO_LIMIT, elem_id="params")
+        self._macs = gr.Number(
+            None, label="Multiply-adds for a 1280×720 result, in billions", placeholder=NO_LIMIT, elem_id="macs"
+        )
+        self._ms = gr.Number(
+            None, label="Milliseconds per megapixel of result, on this machine", placeholder=NO_LIMIT,
+            info=ASK_MS, elem_id="ms",
+        )  # fmt: skip
+        self._minutes = gr.Number(
+            min(20, most), label="Minutes", elem_id="minutes",
+            info=f"20 are a trial, good networks take hours; at most {most:g}",
+        )  # fmt: skip
+        self._photographs = gr.File(
+            label="Photographs", show_label=False, file_count="multiple", height=130,
+            elem_id="photographs", elem_classes=["drop", "learn"],
+        )  # fmt: skip
+        with gr.Row():
+            self._start = gr.Button("Search", variant="primary", elem_id="start-search")
+            self._stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop-search")
+            self._resume = gr.Button("Resume", visible=False, elem_id="resume-search")
+
+    def _lay_out_status(self) -> None:
+        self._wrong = gr.HTML(elem_id="wrong-search", elem_classes="words")
+        self._said = gr.HTML(elem_id="said-search")
+        with gr.Row():
+            self._use = gr.Button("Use it", variant="primary", visible=False, elem_id="use")
+            self._download = gr.DownloadButton("Download the run", visible=False, elem_id="download-search")
+            self._report = gr.DownloadButton("Download the report", visible=False)
+        with gr.Accordion("Share it on the Hugging Face Hub", open=False, visible=False) as self._sharing:
+            with gr.Row():
+                self._repo = gr.Textbox(label="Repository", placeholder="user/name", elem_id="repo")
+                self._token = gr.Textbox(
+                    label="Token that may write", info="used once, not kept", type="password", elem_id="token"
+                )
+            self._push = gr.Button("Push the network, with its card", elem_id="push")
+            self._pushed = gr.HTML(elem_id="pushed", elem_classes="words")
+        self._drawings = gr.HTML(elem_id="drawings")
+
+    def connect(self, page: gr.Blocks, tabs: gr.Tabs) -> None:
+        """Connect events to handlers."""
+        watching: dict[str, Any] = {
+            "fn": self._watch,
+            "inputs": self._drawn,
+            "outputs": [
+                self._said, self._start, self._stop, self._resume, self._use, self._download, self._report,
+                self._sharing, self._drawings, self._drawn,
+            ],
+            "queue": False,
+            **QUIET,
+        }  # fmt: skip
+        self._timer.tick(**watching)
+        page.load(**watching)
+        page.load(lambda: (None, None), None, [self._macs, self._ms], queue=False, **QUIET)  # else they begin as 0
+        budgets = [self._params, self._macs, self._ms]
+        for event in (page.load, self._scale.change):
+            event(self._show_ranges, self._scale, budgets, queue=False, **QUIET)
+        self._ms.focus(
+            self._measure_ms_range, self._scale, self._ms, concurrency_limit=1, show_progress="minimal", **PRIVATE
+        )
+        wishes = [self._scale, *budgets, self._minutes, self._photographs]
+        self._start.click(self._begin, wishes, self._wrong, **QUIET).then(**watching)
+        self._stop.click(self._searches.stop, None, None, queue=False, **QUIET).then(**watching)
+        self._resume.click(self._resume_search, None, self._wrong, **QUIET).then(**watching)
+        used = self._use.click(self._use_network, None, [self._chosen, tabs], **QUIET)
+        self._picker.refresh_on(used.then).then(
+            lambda name: name, self._chosen, self._picker.first, queue=False, **QUIET
+        )
+        self._push.click(self._push_network, [self._repo, self._token], [self._pushed, self._token], **PRIVATE)
+
+    def _show_ranges(self, scale: int) -> list[Any]:
+        """Show under each field what is possible at a scale."""
+        found = possible_costs(scale)
         known = [
-            gr.update(info=f"possible: {_count(low * factor)} to {_count(high * factor)}")
+            gr.update(info=f"possible: {_format_amount(low * factor)} to {_format_amount(high * factor)}")
             for (low, high), factor in ((found["params"], 1e-3), (found["macs"], 1e-9))
         ]
-        return [*known, ms_info(wish)]
+        return [*known, self._show_ms_range(scale)]
 
-    def ms_info(wish: int) -> Any:
-        if wish not in ms_ranges:
+    def _show_ms_range(self, scale: int) -> Any:
+        if scale not in self._ms_ranges:
             return gr.update(info=ASK_MS)
-        low, high = ms_ranges[wish]
+        low, high = self._ms_ranges[scale]
         return gr.update(info=f"possible here: about {low:,.0f} to {high:,.0f}")
 
-    def measured(wish: int) -> Any:
-        """The same, measured if need be: that is slow for the largest network."""
-        if wish not in ms_ranges:
-            ms_ranges[wish] = possible_costs(wish, _ms_per_mp(searches.device))["ms_per_mp"]
-        return ms_info(wish)
+    def _measure_ms_range(self, scale: int) -> Any:
+        """Measure the range of milliseconds if need be, which is slow for the largest network, and show it."""
+        if scale not in self._ms_ranges:
+            costs = possible_costs(scale, _ms_per_mp_on(self._searches.device))
+            self._ms_ranges[scale] = costs["ms_per_mp"]
+        return self._show_ms_range(scale)
 
-    def begin(
-        wish: int, kilo: float | None, giga: float | None, per_mp: float | None, time: float, paths: list[str] | None
-    ) -> str:
-        """Words, if it could not be started."""
+    def _begin(
+        self, scale: int, kilo_params: float | None, giga_macs: float | None, ms_per_mp: float | None,
+        minutes: float | None, paths: list[str] | None,
+    ) -> str:  # fmt: skip
+        """Start a search; return words if that fails."""
+        limits = self._backend.limits
         try:
-            if not 0 < (time or 0) <= limits.search_minutes:
+            if minutes is None or not 0 < minutes <= limits.search_minutes:
                 raise TrinasError(f"minutes must be more than 0, and at most {limits.search_minutes:g}")
-            chosen = [Path(path) for path in paths or []]
-            if chosen:
-                check_photographs(chosen, limits)
-            budgets = Budgets(1e3 * (kilo or 0) or None, 1e9 * (giga or 0) or None, per_mp or None)
-            least = {name: low for name, (low, _) in possible_costs(wish).items()}
-            for name, limit in budgets.given().items():
-                words, factor = BUDGET_WORDS[name]
-                if limit < least.get(name, 0):
-                    low, high = (_count(value * factor) for value in (least[name], limit))
-                    raise TrinasError(f"no network has at most {high} {words}: the smallest has {low}")
-            searches.start(budgets, wish, time, chosen)
+            photographs = [Path(path) for path in paths or []]
+            if photographs:
+                check_photographs(photographs, limits)
+            budgets = Budgets(1e3 * (kilo_params or 0) or None, 1e9 * (giga_macs or 0) or None, ms_per_mp or None)
+            check_budgets(budgets, scale)
+            self._searches.start(budgets, scale, minutes, photographs)
         except (TrinasError, ValueError) as error:
-            return note(escaped(str(error)), "bad")
+            return note(escape(str(error)), "bad")
         return ""
 
-    def go_on() -> str:
+    def _resume_search(self) -> str:
+        """Resume the search that was stopped; return words if that fails."""
         try:
-            searches.resume()
+            self._searches.resume()
         except TrinasError as error:
-            return note(escaped(error), "bad")
+            return note(escape(error), "bad")
         return ""
 
-    def watched(known: str, request: gr.Request) -> tuple[Any, ...]:
-        """Everything that depends on where the search stands; drawings and files only when they are others."""
-        status = searches.status()
+    def _watch(self, known: str, request: gr.Request) -> tuple[Any, ...]:
+        """Show where the latest search stands; drawings and files only where they are new to the visitor.
+
+        Args:
+            known: the version that the visitor sees.
+        """
+        status = self._searches.status()
         if status is None:
-            return note(EMPTY), *idle(running=False), *(gr.update(visible=False),) * 5, "", ""
-        running = status.state in ("running", "stopping")
-        kind = {"finished": "good", "failed": "bad"}.get(status.state, "")
-        words = note(f"<b>{escaped(status.run_dir.name)}</b><br>{escaped(shown(status.line, searches.folder))}", kind)
+            return note(EMPTY), *button_states(running=False), *(gr.update(visible=False),) * 5, "", ""
+        is_running, is_finished = status.state in ("running", "stopping"), status.state == "finished"
         version = f"{status.run_dir} {status.state} {len(status.events)}"
         is_new = version != known
-        offered: tuple[Any, ...] = (gr.update(visible=status.state == "finished"),) * 3
-        if is_new and status.state == "finished":
-            folder = service.session(request.session_hash).new_folder()
-            archive = zipped(status.run_dir, folder / f"{status.run_dir.name}.zip")
-            story = shutil.copy(status.run_dir / PAGE_FILE, folder / f"{status.run_dir.name}.html")
-            offered = (
-                gr.update(visible=True),
-                *(gr.update(visible=True, value=str(file)) for file in (archive, story)),
-            )
+        offered: tuple[Any, ...] = (gr.update(visible=is_finished),) * 2
+        if is_new and is_finished:
+            folder = self._backend.sessions.get(request.session_hash).new_folder()
+            offered = tuple(gr.update(visible=True, value=str(file)) for file in _copy_results(status.run_dir, folder))
         return (
-            words,
-            gr.update(interactive=not running),
-            gr.update(visible=running, interactive=status.state == "running"),
+            self._describe(status),
+            gr.update(interactive=not is_running),
+            gr.update(visible=is_running, interactive=status.state == "running"),
             gr.update(visible=status.state == "stopped"),
+            gr.update(visible=is_finished),
             *offered,
-            gr.update(visible=is_loopback and status.state == "finished"),
+            gr.update(visible=self._is_loopback and is_finished),
             (live_drawings(status.events) if status.events else "") if is_new else gr.skip(),
             version,
         )
 
-    def used() -> tuple[Any, ...]:
-        """The network on offer, and chosen in the first tab."""
-        status = searches.status()
+    def _describe(self, status: SearchStatus) -> str:
+        line = escape(hide_paths(status.line, self._searches.folder))
+        kind = {"finished": "good", "failed": "bad"}.get(status.state, "")
+        return note(f"<b>{escape(status.run_dir.name)}</b><br>{line}", kind)
+
+    def _use_network(self) -> tuple[Any, ...]:
+        """Put the network on offer; return its name, and choose the first tab."""
+        status = self._searches.status()
         assert status is not None
-        name = service.add_model(str(status.run_dir), "searched", status.run_dir.name)
-        service.seconds_per_mp(name)
+        name = self._backend.catalogue.add(str(status.run_dir), "searched", status.run_dir.name)
+        self._backend.catalogue.seconds_per_mp(name)
         return name, gr.update(selected="upscale")
 
-    def shared(name: str, secret: str) -> tuple[str, str]:
-        """Words, and the token's field empty again."""
-        status = searches.status()
+    def _push_network(self, repo: str, token: str) -> tuple[str, str]:
+        """Push the network to the Hub; return words, and an empty value for the token's field."""
+        status = self._searches.status()
+        repo = repo.strip()
         try:
-            if not is_loopback or status is None or status.state != "finished":
+            if not self._is_loopback or status is None or status.state != "finished":
                 raise ModelError("there is nothing to share")
-            if not is_hub_id(name.strip()) or "@" in name:
-                raise ModelError(f"{name.strip() or 'nothing'}: not a repository such as user/name")
-            address = push_model(status.run_dir, name.strip(), secret.strip() or None)
+            if not is_hub_id(repo) or "@" in repo:
+                raise ModelError(f"{repo or 'nothing'}: not a repository such as user/name")
+            link = html.escape(push_model(status.run_dir, repo, token.strip() or None))
         except TrinasError as error:
-            return note(escaped(error), "bad"), ""
-        link = html.escape(address)
+            return note(escape(error), "bad"), ""
         return note(f'It is at <a href="{link}" target="_blank">{link}</a>.', "good"), ""
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
-    push.click(shared, [repo, token], [pushed, token], **PRIVATE)
-    outputs = [said, start, stop, resume, use, download, report, sharing, drawings, drawn]
-    watch: dict[str, Any] = {"fn": watched, "inputs": drawn, "outputs": outputs, "queue": False, **quiet}
-    timer.tick(**watch)
-    page.load(**watch)
-    page.load(lambda: (None, None), None, [macs, ms], queue=False, **quiet)  # else they begin as 0
-    for event in (page.load, scale.change):
-        event(ranges, scale, [params, macs, ms], queue=False, **quiet)
-    ms.focus(measured, scale, ms, concurrency_limit=1, show_progress="minimal", **PRIVATE)
-    start.click(begin, [scale, params, macs, ms, minutes, photographs], wrong, **quiet).then(**watch)
-    stop.click(searches.stop, None, None, queue=False, **quiet).then(**watch)
-    resume.click(go_on, None, wrong, **quiet).then(**watch)
-    chosen = gr.State("")
-    picker.refresh(use.click(used, None, [chosen, tabs], **quiet).then).then(
-        lambda name: name, chosen, picker.first, queue=False, **quiet
-    )
+
+def check_budgets(budgets: Budgets, scale: int) -> None:
+    """Refuse budgets that no network keeps.
+
+    Raises:
+        TrinasError: says which, and what the smallest network has.
+    """
+    smallest = {name: low for name, (low, _) in possible_costs(scale).items()}
+    for name, budget in budgets.given().items():
+        words, factor = BUDGET_WORDS[name]
+        if budget < smallest.get(name, 0):
+            low, high = (_format_amount(value * factor) for value in (smallest[name], budget))
+            raise TrinasError(f"no network has at most {high} {words}: the smallest has {low}")
 
 
 def check_photographs(photographs: Sequence[Path], limits: Limits) -> None:
-    """Refuse photographs that a search cannot learn from, or that are more than one visitor may have it keep.
+    """Refuse photographs that a search cannot learn from, or that are over the limits of a batch.
 
     Raises:
-        TrinasError: says why, and of which.
+        TrinasError: says why, and names the file where it is one.
     """
     if len(photographs) < FEWEST:
         raise TrinasError(
-            f"{len(photographs)} photographs are too few: choose {FEWEST} or more, or none for generated ones"
+            f"{len(photographs)} photographs are too few: choose {FEWEST} or more, or none for generated images"
         )
     if len(photographs) > limits.files:
         raise TrinasError(f"{len(photographs):,} photographs are too many; the limit is {limits.files:,}")
-    if sum(photo.stat().st_size for photo in photographs) > limits.unpacked_mb * 1e6:
+    if sum(path.stat().st_size for path in photographs) > limits.unpacked_mb * 1e6:
         raise TrinasError(f"more than {limits.unpacked_mb:g} MB of photographs are too much at once")
-    for photo in photographs:
+    for path in photographs:
         try:
-            read_header(photo, limits.input_px)
+            read_header(path, limits.input_px)
         except TrinasError as error:
-            raise TrinasError(shown(str(error), photo.parent)) from None
+            raise TrinasError(hide_paths(str(error), path.parent)) from None
 
 
-def _count(value: float) -> str:
+def _copy_results(run_dir: Path, folder: Path) -> tuple[Path, Path]:
+    """Return an archive of a run folder and a copy of its report, both in `folder`."""
+    archive = write_zip(run_dir, folder / f"{run_dir.name}.zip")
+    return archive, Path(shutil.copy(run_dir / PAGE_FILE, folder / f"{run_dir.name}.html"))
+
+
+def _format_amount(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _ms_per_mp(device_name: str) -> Any:
+def _ms_per_mp_on(device_name: str) -> Callable[[ArchSpec], float]:
+    """Return a function that measures an architecture on a device."""
     device = pick_device(device_name)
 
-    def measured(spec: ArchSpec) -> float:
+    def measure(spec: ArchSpec) -> float:
         return measure_spec_ms_per_mp(spec, device, resolve_precision("auto", device, spec.trunk_width))
 
-    return measured
+    return measure

@@ -1,4 +1,4 @@
-"""One picture: drop it, see what it will come to, enlarge it, look at it beside bicubic, download the file."""
+"""One image: drop it, see what it will become, upscale it, compare it with bicubic, download the file."""
 
 from pathlib import Path
 from typing import Any
@@ -7,134 +7,145 @@ import gradio as gr
 
 from trinas.errors import Stopped, TrinasError
 from trinas.images.read import read_header
+from trinas.inference.batch import Outcome
 
-from .components import (
-    NETWORKS,
-    PRIVATE,
-    PROGRESS,
-    READING,
-    Controls,
-    Picker,
-    TileProgress,
-    facts,
-    idle,
-    note,
-    read_controls,
-)
-from .previews import pairs, shown_copy
-from .service import Preview, Service, bytes_text, escaped, pixels_text, seconds_text, shown
+from ..words import format_bytes, format_duration, format_pixels
+from .backend import Backend
+from .components import PROGRESS, QUIET, READING, Controls, JobButtons, Picker, TileProgress, facts, note, read_controls
+from .messages import escape, hide_paths
+from .previews import Pair, write_pairs, write_preview
+from .runner import Preview
 
-JOB = "picture"
-WHOLE, DETAIL = "Whole picture", "Detail, pixel by pixel"
+JOB = "image"
+WHOLE, DETAIL = "Whole image", "Detail, pixel by pixel"
 SIDES = (
     '<p class="sides-note"><span>← as usual (bicubic)</span><span>TriNAS →</span>'
     '<span class="faint">Drag the line. The wheel, or two fingers, zoom.</span></p>'
 )
-EMPTY = "Choose a picture first: here it will say how large it becomes, and how long that takes."
-LOOKING = "Looking at the picture…"
+EMPTY = "Choose an image first: here it will say how large it becomes, and how long that takes."
+LOOKING = "Looking at the image…"
 WELCOME = """<ol class="steps">
-<li>Drop a photograph into the box.</li>
-<li>Choose how large it is to become. The rest can stay as it is.</li>
+<li>Drop an image into the box.</li>
+<li>Choose how large it should become. The rest can stay as it is.</li>
 <li>Press <b>Upscale</b>, see what has changed, and download the file.</li>
 </ol>"""
 
 
-def upscale_tab(service: Service, picker: Picker) -> None:
-    """Lay out the tab and say what its parts do."""
-    views = gr.State(None)  # the pairs of the slider
-    with gr.Row(elem_classes="sides"):
-        with gr.Column(scale=2, min_width=320):
-            picture = gr.File(
-                label="Picture", show_label=False, height=130, elem_id="picture", elem_classes=["drop", "one"]
-            )
-            controls = Controls.shown(picker)
-            plan = gr.HTML(note(EMPTY), elem_id="plan")
-            with gr.Row():
-                start = gr.Button("Upscale", variant="primary", interactive=False, elem_id="start")
-                stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop")
-        with gr.Column(scale=3, min_width=320):
-            # First what is told: on a phone it then follows the buttons.
-            said = gr.HTML(elem_id="said", elem_classes="words")
-            download = gr.DownloadButton("Download", variant="primary", visible=False, elem_id="download")
-            welcome = gr.HTML(WELCOME, elem_id="welcome")
-            preview = gr.Image(
-                label="Your picture", show_label=False, interactive=False, type="filepath", format="png",
-                buttons=["fullscreen"], visible=False, elem_id="preview",
-            )  # fmt: skip
-            slider = gr.ImageSlider(
-                label="Result", show_label=False, type="filepath", format="png", visible=False,
-                buttons=["fullscreen"], interactive=False, max_height=640, elem_id="slider",
-            )  # fmt: skip
-            sides = gr.HTML(SIDES, visible=False)
-            view = gr.Radio(
-                [WHOLE, DETAIL], value=WHOLE, show_label=False, visible=False, container=False, elem_classes="choices"
-            )
+class UpscaleTab:
+    """The tab for one image."""
 
-    def described(path: str | None, *values: Any) -> tuple[Any, Any]:
-        """What the picture will come to, and whether it can be enlarged."""
-        if not path:
-            return note(EMPTY), gr.update(interactive=False)
-        try:
-            size, save, enlarger, options = read_controls(service, list(values))
-            found = service.preview(Path(path), enlarger, size, save, options)
-        except TrinasError as error:
-            return note(escaped(error), "bad"), gr.update(interactive=False)
-        rows = {"Picture": pixels_text(found.size), "Result": pixels_text(found.result)}
-        rows["Time"] = f"about {seconds_text(found.seconds)} on this machine"
-        rows["Model"] = _chosen(service, found, named=bool(values[2]))
-        for where in dict.fromkeys(found.models):
-            name = service.name_of(where)
-            rows[name] = ", ".join(_details(service, name))
-        return facts(rows), gr.update(interactive=True)
+    def __init__(self, backend: Backend, picker: Picker) -> None:
+        """Lay it out on the page, here."""
+        self._backend = backend
+        self._views = gr.State(None)  # view -> files of the slider
+        with gr.Row(elem_classes="sides"):
+            with gr.Column(scale=2, min_width=320):
+                self._lay_out_wishes(picker)
+            with gr.Column(scale=3, min_width=320):
+                self._lay_out_result()
 
-    def received(path: str | None, request: gr.Request) -> tuple[Any, ...]:
-        """A new picture: show it, and nothing of an earlier one."""
+    def _lay_out_wishes(self, picker: Picker) -> None:
+        self._image = gr.File(
+            label="Image", show_label=False, height=130, elem_id="picture", elem_classes=["drop", "one"]
+        )
+        self._controls = Controls(picker)
+        self._plan = gr.HTML(note(EMPTY), elem_id="plan")
+        with gr.Row():
+            self._buttons = JobButtons(self._backend.sessions, JOB, "Upscale", "start", "stop")
+
+    def _lay_out_result(self) -> None:
+        # The words come first: on a phone they then follow the buttons.
+        self._said = gr.HTML(elem_id="said", elem_classes="words")
+        self._download = gr.DownloadButton("Download", variant="primary", visible=False, elem_id="download")
+        self._welcome = gr.HTML(WELCOME, elem_id="welcome")
+        self._preview = gr.Image(
+            label="Your image", show_label=False, interactive=False, type="filepath", format="png",
+            buttons=["fullscreen"], visible=False, elem_id="preview",
+        )  # fmt: skip
+        self._slider = gr.ImageSlider(
+            label="Result", show_label=False, type="filepath", format="png", visible=False,
+            buttons=["fullscreen"], interactive=False, max_height=640, elem_id="slider",
+        )  # fmt: skip
+        self._sides = gr.HTML(SIDES, visible=False)
+        self._view = gr.Radio(
+            [WHOLE, DETAIL], value=WHOLE, show_label=False, visible=False, container=False, elem_classes="choices"
+        )
+
+    def connect(self) -> None:
+        """Connect events to handlers."""
+        wishes = [self._image, *self._controls.components]
+        planned = [self._plan, self._buttons.start]
+        planning: dict[str, Any] = {"trigger_mode": "always_last", **READING, **QUIET}
+        shown = [
+            self._welcome, self._preview, self._slider, self._sides, self._view, self._said, self._download, self._plan
+        ]  # fmt: skip
+        for change in (self._image.upload, self._image.clear):
+            received = change(self._receive, self._image, shown, **READING, **QUIET)
+            received.then(self._describe, wishes, planned, **planning)
+        for control in self._controls.components:
+            control.change(self._describe, wishes, planned, **planning)
+        results = [
+            self._preview, self._slider, self._sides, self._view, self._views, self._said, self._download
+        ]  # fmt: skip
+        self._buttons.connect(self._run, wishes, results, self._said, {self._said: ""})
+        self._view.input(self._switch, [self._view, self._views], self._slider, **QUIET)
+
+    def _receive(self, path: str | None, request: gr.Request) -> tuple[Any, ...]:
+        """Show a new image, and hide the result of an earlier one."""
         hidden = (gr.update(value=None, visible=False), *(gr.update(visible=False),) * 2, "", gr.update(visible=False))
         none = gr.update(visible=True), gr.update(value=None, visible=False)
         if not path:
             return *none, *hidden, note(EMPTY)
+        max_px = self._backend.limits.input_px
         try:
-            read_header(Path(path), service.limits.input_px)
-            copy = shown_copy(Path(path), service.session(request.session_hash).new_folder(), service.limits.input_px)
+            read_header(Path(path), max_px)
+            folder = self._backend.sessions.get(request.session_hash).new_folder()
+            copy = write_preview(Path(path), folder, max_px)
         except TrinasError:
-            return *none, *hidden, ""  # `described` says why
+            return *none, *hidden, ""  # `_describe` says why
         return gr.update(visible=False), gr.update(value=str(copy), visible=True), *hidden, note(LOOKING)
 
-    def begin(request: gr.Request) -> tuple[Any, ...]:
-        service.session(request.session_hash).stop(JOB).clear()
-        return *idle(running=True), ""
-
-    def run(path: str, request: gr.Request, progress: gr.Progress = PROGRESS, *values: Any) -> tuple[Any, ...]:
-        """The picture enlarged: both views, words, the file."""
-        same = gr.update()
-        session = service.session(request.session_hash)
+    def _describe(self, path: str | None, *values: Any) -> tuple[Any, Any]:
+        """Say what the image will become; enable the button if it can be upscaled."""
+        if not path:
+            return note(EMPTY), gr.update(interactive=False)
         try:
-            size, save, enlarger, options = read_controls(service, list(values))
-            outcome = service.upscale(
-                session,
-                session.stop(JOB),
-                Path(path),
-                enlarger,
-                size,
-                save,
-                TileProgress(progress, [Path(path).name]),
-                options,
-            )
-        except Stopped as stopped:
-            return *(same,) * 5, note(escaped(stopped)), same
+            wish = read_controls(self._backend.runner, *values)
+            preview = self._backend.runner.preview(Path(path), wish)
         except TrinasError as error:
-            return *(same,) * 5, note(escaped(error), "bad"), same
-        result = outcome.job.result
-        notes = list(outcome.notes)
+            return note(escape(error), "bad"), gr.update(interactive=False)
+        rows = {
+            "Image": format_pixels(preview.size),
+            "Result": format_pixels(preview.result_size),
+            "Time": f"about {format_duration(preview.seconds)} on this machine",
+            "Model": describe_models(preview, is_named=bool(wish.model)),
+        }
+        for name in dict.fromkeys(preview.models):
+            rows[name] = ", ".join(self._model_details(name))
+        return facts(rows), gr.update(interactive=True)
+
+    def _model_details(self, name: str) -> list[str]:
+        catalogue = self._backend.catalogue
+        offer = catalogue.offers()[name]
+        details = [f"{offer.tier}: {offer.cost.params:,} parameters"]
+        details += [f"{metrics.psnr:.2f} dB on {test}" for test, metrics in list(offer.config.metrics.items())[:1]]
+        return [*details, f"{catalogue.seconds_per_mp(name):.2f} s per megapixel here", offer.licence]
+
+    def _run(self, path: str, request: gr.Request, progress: gr.Progress = PROGRESS, *values: Any) -> tuple[Any, ...]:
+        """Upscale the image; show both views, words and the file."""
+        session = self._backend.sessions.get(request.session_hash)
+        runner = self._backend.runner
+        unchanged = gr.update()
         try:
-            found = pairs(Path(path), result, session.new_folder(), service.limits.input_px, service.limits.output_px)
-        except TrinasError as error:  # the file is there all the same
-            found = {}
-            notes.append(f"it cannot be shown here ({shown(str(error), Path(path).parent, result.parent)})")
-        seconds = outcome.read_seconds + outcome.upscale_seconds + outcome.write_seconds
-        words = f"{escaped(result.name)}, {bytes_text(result.stat().st_size)}, done in {seconds_text(seconds)}"
-        words += "".join(f"<br>Note: {escaped(text)}" for text in notes)
-        paths = {name: (str(pair.before), str(pair.after)) for name, pair in found.items()}
+            wish = read_controls(runner, *values)
+            on_tile = TileProgress(progress, [Path(path).name])
+            outcome = runner.upscale(session, session.stop_request(JOB), Path(path), wish, on_tile)
+        except Stopped as stopped:
+            return *(unchanged,) * 5, note(escape(stopped)), unchanged
+        except TrinasError as error:
+            return *(unchanged,) * 5, note(escape(error), "bad"), unchanged
+        pairs, notes = self._write_views(Path(path), outcome.job.result, session.new_folder())
+        paths = {name: (str(pair.before), str(pair.after)) for name, pair in pairs.items()}
         first = "detail" if "detail" in paths else "whole"
         return (
             gr.update(visible=not paths),
@@ -142,50 +153,36 @@ def upscale_tab(service: Service, picker: Picker) -> None:
             gr.update(visible=bool(paths)),
             gr.update(visible="detail" in paths, value=DETAIL if first == "detail" else WHOLE),
             paths,
-            note(words, "good"),
-            gr.update(value=str(result), visible=True, label=f"Download {result.name}"),
+            note(describe_outcome(outcome, notes), "good"),
+            gr.update(value=str(outcome.job.result), visible=True, label=f"Download {outcome.job.result.name}"),
         )
 
-    def switched(wish: str, paths: dict[str, tuple[str, str]]) -> Any:
-        return paths["detail" if wish == DETAIL else "whole"]
+    def _write_views(self, path: Path, result: Path, folder: Path) -> tuple[dict[str, Pair], list[str]]:
+        """Return the pairs of the slider, and a note where the result cannot be shown; it can still be downloaded."""
+        limits = self._backend.limits
+        try:
+            return write_pairs(path, result, folder, limits.input_px, limits.output_px), []
+        except TrinasError as error:
+            return {}, [f"it cannot be shown here ({hide_paths(str(error), path.parent, result.parent)})"]
 
-    def stopped(request: gr.Request) -> None:
-        service.session(request.session_hash).stop(JOB).set()
-
-    inputs = [picture, *controls.list()]
-    quiet: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
-    estimates: dict[str, Any] = {
-        "trigger_mode": "always_last",
-        **READING,
-        **quiet,
-    }
-    for change in (picture.upload, picture.clear):
-        outputs = [welcome, preview, slider, sides, view, said, download, plan]
-        change(received, picture, outputs, **READING, **quiet).then(described, inputs, [plan, start], **estimates)
-    for control in controls.list():
-        control.change(described, inputs, [plan, start], **estimates)
-    running = start.click(begin, None, [start, stop, said], queue=False, **quiet)
-    running = running.then(
-        run, inputs, [preview, slider, sides, view, views, said, download], show_progress_on=said, **NETWORKS, **PRIVATE
-    )
-    running.then(lambda: idle(running=False), None, [start, stop], queue=False, **quiet)
-    stop.click(stopped, None, None, queue=False, **quiet)
-    view.input(switched, [view, views], slider, **quiet)
+    def _switch(self, view: str, paths: dict[str, tuple[str, str]]) -> Any:
+        """Show the other view in the slider."""
+        return paths["detail" if view == DETAIL else "whole"]
 
 
-def _chosen(service: Service, found: Preview, named: bool) -> str:
-    """Which models, and why; `named` where the visitor chose."""
-    names = list(map(service.name_of, found.models))
+def describe_models(preview: Preview, is_named: bool) -> str:
+    """Return which models an image goes through, and why; `is_named` where the visitor chose one."""
+    names = preview.models
     if not names:
         return "none: it is only reduced"
-    if found.why:
-        return ", then ".join([f"{found.why}: {names[0]}, which smooths compression away", *names[1:]])
-    return f"{', then '.join(names)} ({'your choice' if named else 'the one for this size'})"
+    if preview.reason:
+        return ", then ".join([f"{preview.reason}: {names[0]}, which smooths compression away", *names[1:]])
+    return f"{', then '.join(names)} ({'your choice' if is_named else 'the one for this size'})"
 
 
-def _details(service: Service, name: str) -> list[str]:
-    """What there is to know of a model on offer."""
-    offer = service.offers()[name]
-    details = [f"{offer.tier}: {offer.cost.params:,} parameters"]
-    details += [f"{metrics.psnr:.2f} dB on {test}" for test, metrics in list(offer.config.metrics.items())[:1]]
-    return [*details, f"{service.seconds_per_mp(name):.2f} s per megapixel here", offer.licence]
+def describe_outcome(outcome: Outcome, notes: list[str]) -> str:
+    """Return as HTML what became of an image: file, size, time, and notes."""
+    result = outcome.job.result
+    seconds = outcome.read_seconds + outcome.upscale_seconds + outcome.write_seconds
+    text = f"{escape(result.name)}, {format_bytes(result.stat().st_size)}, done in {format_duration(seconds)}"
+    return text + "".join(f"<br>Note: {escape(each)}" for each in (*outcome.notes, *notes))

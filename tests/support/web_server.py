@@ -1,4 +1,4 @@
-"""`trinas-upscale web` as a process."""
+"""`trinas-upscale web` as a process, and what browsers do with its page."""
 
 import os
 import re
@@ -9,9 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+from playwright.sync_api import Page
+
+PATIENCE_MS = 60_000
+"""How long a browser waits for what should happen."""
+
 
 class Server:
-    """`trinas-upscale web` in a process of its own, on a port that is free."""
+    """`trinas-upscale web` in a process of its own, on a free port."""
 
     def __init__(
         self,
@@ -38,19 +43,49 @@ class Server:
         self.url = found[0].rstrip("/")
 
     def said(self) -> str:
+        """Return what the process wrote to its terminal."""
         return (self.folder / "web.log").read_text()
 
-    def files(self) -> list[Path]:
-        """What visitors have left on the disk."""
-        return [path for path in self.folder.glob("trinas-web-*/**/*") if path.is_file()]
+    def find_files(self, name: str) -> list[Path]:
+        """Return the files of that name among the visitors' ones, which may be deleted meanwhile."""
+        folders = self.folder.glob("trinas-web-*")
+        return [Path(parent, name) for folder in folders for parent, _, names in os.walk(folder) if name in names]
 
     def close(self) -> None:
+        """End the process as Ctrl-C does, and wait for it."""
         self.process.send_signal(signal.SIGINT)
         self.process.wait(60)
         self._log.close()
 
 
 def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
+
+
+def open_tab(page: Page, name: str) -> None:
+    """Choose a tab."""
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def upload(page: Page, box: str, *paths: Path) -> None:
+    """Choose files in the box of a CSS selector."""
+    page.locator(f"{box} input[type=file]").first.set_input_files([str(path) for path in paths])
+
+
+def download(page: Page, button: str, folder: Path) -> Path:
+    """Press the button of a CSS selector and return the file, saved in `folder`."""
+    with page.expect_download() as waiting:
+        page.locator(button).click()
+    path = folder / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    return path
+
+
+def fill(page: Page, label: str, value: str) -> None:
+    """Fill the first field of a label and leave it."""
+    field = page.get_by_label(label).first
+    field.fill(value)
+    field.press("Tab")

@@ -1,0 +1,61 @@
+"""The two endpoints for programs. Every other event of the page is private."""
+
+from pathlib import Path
+
+import gradio as gr
+
+from trinas.errors import Stopped, TrinasError
+
+from .backend import Backend
+from .components import NETWORKS
+from .messages import escape
+from .runner import Request
+
+JOB = "API"
+
+
+class Api:
+    """`/upscale` and `/models`."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def connect(self) -> None:
+        """Add the endpoints to the page, which shows nothing of them."""
+        with gr.Row(visible=False):
+            file, scale, model = gr.File(label="image"), gr.Number(4, label="scale"), gr.Textbox("", label="model")
+            result, table = gr.File(label="result"), gr.JSON(label="models")
+            gr.Button().click(self.upscale, [file, scale, model], result, api_name="upscale", **NETWORKS)
+            gr.Button().click(self.models, None, table, api_name="models")
+
+    def upscale(self, file: str, scale: float = 4, model: str = "", request: gr.Request = None) -> str:  # type: ignore[assignment]
+        """Upscale an image file; returns the file that the command line would write.
+
+        Args:
+            file: the image.
+            scale: output pixels per input pixel, 1 to 16.
+            model: a name that /models lists; empty: chosen by the scale, and by how compressed a JPEG is.
+        """
+        session = self._backend.sessions.get(request.session_hash)
+        stop = session.stop_request(JOB)
+        stop.clear()
+        try:
+            wish = Request(self._backend.runner.size(scale=scale), model=model)
+            outcome = self._backend.runner.upscale(session, stop, Path(file), wish)
+        except (TrinasError, Stopped) as error:
+            raise gr.Error(escape(error), print_exception=False) from None
+        return str(outcome.job.result)
+
+    def models(self) -> list[dict[str, object]]:
+        """List the models: name, scale, parameters, multiply-adds, measured PSNR and SSIM, licence."""
+        return [
+            {
+                "name": name,
+                "scale": offer.config.spec.scale,
+                "params": offer.cost.params,
+                "macs": offer.cost.macs,
+                "figures": {test: metrics.model_dump() for test, metrics in offer.config.metrics.items()},
+                "licence": offer.config.licence,
+            }
+            for name, offer in self._backend.catalogue.offers().items()
+        ]

@@ -1,0 +1,26 @@
+"""What all tabs share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .catalogue import Catalogue
+from .limits import Limits
+from .runner import Runner
+from .uploads import Sessions
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What the page works with, and nothing about how it looks."""
+
+    limits: Limits
+    sessions: Sessions
+    catalogue: Catalogue
+    runner: Runner
+
+    @staticmethod
+    def create(folder: Path, limits: Limits | None = None, device: str = "auto") -> "Backend":
+        """Return a backend whose visitors' files are in `folder`."""
+        limits = limits or Limits()
+        catalogue = Catalogue(device)
+        return Backend(limits, Sessions(folder, limits.seconds), catalogue, Runner(catalogue, limits, folder))

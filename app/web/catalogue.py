@@ -1,0 +1,169 @@
+"""The models that can be chosen: what they are, how fast they are here, and the loaded ones."""
+
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from trinas.errors import ModelError
+from trinas.images.image import Image
+from trinas.inference.cascade import CascadeUpscaler
+from trinas.inference.tiled import TiledUpscaler
+from trinas.networks.cost import Cost, spec_cost
+from trinas.timer import Timer
+from trinas.zoo.bundled import bundled_models
+from trinas.zoo.folder import UNSPECIFIED, ModelConfig, load_config, load_model
+
+from .uploads import number_names
+
+TIMED_PX, TIMED_RUNS = 256, 9
+"""Side of the image that a model's speed is measured on, and the most runs; the fastest run counts."""
+
+SETTLED_RUNS, SETTLED = 3, 1.1
+"""Measuring ends when this many runs are within this factor of the fastest one."""
+
+TIERS = {"xs": "very small", "s": "small", "m": "medium", "l": "large"}
+"""Words for the tier in a bundled name, such as xs in trinas-xs-x4."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A model that can be chosen."""
+
+    config: ModelConfig
+    source: str
+    """Where it came from: bundled, searched, folder, Hub."""
+
+    @property
+    def cost(self) -> Cost:
+        """The cost of its architecture."""
+        return spec_cost(self.config.spec)
+
+    @property
+    def licence(self) -> str:
+        """Its licence in words."""
+        return "licence unspecified" if self.config.licence == UNSPECIFIED else self.config.licence
+
+    @property
+    def sort_key(self) -> tuple[int, bool, int]:
+        """Lists are sorted by scale, purpose and size."""
+        return self.config.spec.scale, self.config.restores, self.cost.params
+
+    @property
+    def tier(self) -> str:
+        """The size of a bundled model in words; the source of any other model."""
+        return TIERS.get(self.config.name.split("-")[1], "") if self.source == "bundled" else self.source
+
+
+class Catalogue:
+    """All models on offer, bundled and added ones.
+
+    Attributes:
+        measured: set once `measure_all` has ended.
+    """
+
+    def __init__(self, device: str = "auto") -> None:
+        self._device = device
+        self._added: dict[str, tuple[str, str]] = {}  # name -> model folder, source
+        self._load = lru_cache(maxsize=8)(CascadeUpscaler)
+        self._speeds: dict[str, float] = {}
+        self._timing = threading.Lock()
+        self.measured = threading.Event()
+
+    def offers(self) -> dict[str, Offer]:
+        """Return all models on offer by name, sorted by scale, purpose and size."""
+        found = {name: Offer(load_config(name), "bundled") for name in bundled_models()}
+        for name, (where, source) in list(self._added.items()):
+            with suppress(ModelError):  # its folder was deleted meanwhile
+                found[name] = Offer(load_config(where), source)
+        return dict(sorted(found.items(), key=lambda item: item[1].sort_key))
+
+    def names_of_scale(self, scale: int) -> list[str]:
+        """Return the names of the models of one scale."""
+        return [name for name, offer in self.offers().items() if offer.config.spec.scale == scale]
+
+    def add(self, where: str, source: str, name: str | None = None) -> str:
+        """Offer one more model and return the name that it gets.
+
+        Args:
+            where: its folder. The files of a known folder are read anew.
+            source: as `Offer.source`.
+            name: the name it should have; None takes the one in its config.
+        Raises:
+            ModelError: there is no model, or its files are damaged.
+        """
+        model = load_model(where)
+        taken = {*bundled_models(), *self._added}
+        known = next((name for name, (other, _) in self._added.items() if other == where), None)
+        if known is None:
+            known = next(free for free in number_names(name or model.config.name) if free not in taken)
+        self._added[known] = (where, source)
+        self._load.cache_clear()
+        self._speeds.pop(known, None)
+        return known
+
+    def name_of(self, where: str) -> str:
+        """Return the name of an added model's folder; a bundled model's name is returned as it is."""
+        return next((name for name, (other, _) in self._added.items() if other == where), where)
+
+    def locate(self, name: str) -> str:
+        """Return what `load_model` takes for a name on offer.
+
+        Raises:
+            ModelError: the name is not on offer. A visitor must not try paths of this machine.
+        """
+        if name in self._added:
+            return self._added[name][0]
+        if name in bundled_models():
+            return name
+        raise ModelError(f"{name}: no such model; there are {', '.join(self.offers())}")
+
+    def cascade(self, name: str = "") -> CascadeUpscaler:
+        """Return the upscaler of one model, or, without a name, of the bundled models that suit an image.
+
+        It is loaded once and kept.
+
+        Raises:
+            ModelError: there is no such model, or its files are damaged.
+        """
+        return self._load(self.locate(name) if name else None, self._device)
+
+    def upscaler(self, name: str) -> TiledUpscaler:
+        """Return the loaded network of one model.
+
+        Raises:
+            ModelError: there is no such model, or its files are damaged.
+        """
+        return self.cascade(name).load_upscaler(self.locate(name))
+
+    @property
+    def speeds(self) -> dict[str, float]:
+        """Seconds per output megapixel by name, of the models measured so far."""
+        return dict(self._speeds)
+
+    def measure_all(self, ended: threading.Event) -> None:
+        """Measure the speed of all models, the cheapest first; no further one once `ended` is set."""
+        offers = self.offers()
+        for name in sorted(offers, key=lambda name: offers[name].cost.macs):
+            if not ended.is_set():
+                self.seconds_per_mp(name)
+        self.measured.set()
+
+    def seconds_per_mp(self, name: str) -> float:
+        """Return the seconds per output megapixel that a model takes on this machine; measured once."""
+        with self._timing:
+            if name not in self._speeds:
+                self._speeds[name] = _measure_seconds_per_mp(self.upscaler(name))
+            return self._speeds[name]
+
+
+def _measure_seconds_per_mp(upscaler: TiledUpscaler) -> float:
+    noise = Image(torch.rand(3, TIMED_PX, TIMED_PX, generator=torch.Generator().manual_seed(0)))
+    seconds: list[float] = []
+    while len(seconds) < TIMED_RUNS and sum(run < SETTLED * min(seconds) for run in seconds) < SETTLED_RUNS:
+        with Timer() as timer:
+            upscaler(noise)
+        seconds.append(timer.seconds)
+    return min(seconds) / ((TIMED_PX * upscaler.scale) ** 2 / 1e6)

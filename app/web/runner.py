@@ -1,0 +1,182 @@
+"""Upscaling for visitors: previews, single images and batches, within the limits and until they are stopped."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from trinas.config import SaveConfig, SizeConfig, UpscaleOptions
+from trinas.errors import ImageError, Stopped, TrinasError
+from trinas.images.formats import is_image_file
+from trinas.inference.batch import Outcome, run_jobs
+from trinas.inference.estimate import estimate_jobs
+from trinas.inference.plan import Job, Plan, plan_jobs
+
+from .catalogue import Catalogue
+from .limits import Limits
+from .messages import hide_paths
+from .uploads import Session
+
+OnTile = Callable[[int, float], None]
+"""Called after each tile with the number of the job and the share of it that is done."""
+
+
+def ignore_tile(number: int, share: float) -> None:
+    """Do nothing after a tile."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a visitor asks for."""
+
+    size: SizeConfig
+    save: SaveConfig = field(default_factory=SaveConfig)
+    model: str = ""
+    """A name on offer; empty: the models that suit each image."""
+    options: UpscaleOptions = field(default_factory=UpscaleOptions)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What is known about an image before it is upscaled."""
+
+    size: tuple[int, int]
+    """Width and height in pixels."""
+    result_size: tuple[int, int]
+    models: list[str]
+    """Names of the models that it will go through."""
+    reason: str
+    """Why the first of them is not the usual one for its scale; empty where it is."""
+    seconds: float
+
+
+class Runner:
+    """Upscales images for visitors as the command line does.
+
+    Args:
+        folder: where results would be written; only looked at.
+    """
+
+    def __init__(self, catalogue: Catalogue, limits: Limits, folder: Path) -> None:
+        self._catalogue = catalogue
+        self._limits = limits
+        self._folder = folder
+
+    def size(self, **wishes: float | int | None) -> SizeConfig:
+        """Return a size within the limits; the arguments are those of `SizeConfig`.
+
+        Raises:
+            ImageError: a number is out of range.
+        """
+        limits = {"max_input_px": self._limits.input_px, "max_output_px": self._limits.output_px}
+        try:
+            return SizeConfig(**wishes, **limits)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise ImageError(str(error)) from None
+
+    def preview(self, path: Path, request: Request) -> Preview:
+        """Return what an image will become and how long that will take.
+
+        Raises:
+            TrinasError: the image cannot be upscaled, or the model cannot be loaded.
+        """
+        cascade = self._catalogue.cascade(request.model)
+        plan = plan_jobs([path], self._folder, request.size, request.save)
+        running = estimate_jobs(plan.jobs, cascade, request.size, request.save, request.options, overwrite=True)
+        estimate = next(running)
+        if estimate.work is None:
+            raise ImageError(hide_paths(estimate.problem, path.parent))
+        work = estimate.work
+        models = list(map(self._catalogue.name_of, work.models))
+        return Preview((work.header.width, work.header.height), work.size, models, work.why, estimate.seconds)
+
+    def upscale(
+        self,
+        session: Session,
+        stop: threading.Event,
+        path: Path,
+        request: Request,
+        on_tile: OnTile = ignore_tile,
+    ) -> Outcome:
+        """Upscale one image into a folder of the session.
+
+        Args:
+            stop: of `Session.stop_request`.
+        Raises:
+            TrinasError: the image cannot be upscaled, or the model cannot be loaded.
+            Stopped: the visitor stopped it, or it took too long.
+        """
+        folder = session.new_folder()
+        plan = plan_jobs([path], folder, request.size, request.save)
+        try:
+            outcome = next(self.run(session, stop, plan.jobs, request, on_tile))
+            if outcome.state == "failed":
+                raise ImageError(hide_paths(outcome.reason, path.parent, folder))
+        except (Stopped, TrinasError):
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return outcome
+
+    def run(
+        self,
+        session: Session,
+        stop: threading.Event,
+        jobs: Sequence[Job],
+        request: Request,
+        on_tile: OnTile = ignore_tile,
+    ) -> Iterator[Outcome]:
+        """Run jobs as `run_jobs` does, until they end, are stopped or take too long.
+
+        Args:
+            stop: of `Session.stop_request`.
+        Returns:
+            One outcome a job. The iterator raises `Stopped` within a tile or an image.
+        Raises:
+            ModelError: the model cannot be loaded.
+        """
+        cascade = self._catalogue.cascade(request.model)
+        check = self.begin_job(session, stop)
+
+        def check_tile(number: int, share: float) -> None:
+            check()
+            on_tile(number, share)
+
+        def check_outcomes() -> Iterator[Outcome]:
+            """Check between images too: there are no tiles where they fail or are only reduced."""
+            check()
+            running = run_jobs(jobs, cascade, request.size, request.save, request.options, on_tile=check_tile)
+            for outcome in running:
+                yield outcome
+                check()
+
+        return check_outcomes()
+
+    def begin_job(self, session: Session, stop: threading.Event) -> Callable[[], None]:
+        """Begin the time of a job; return a function that raises `Stopped` once the job has to end."""
+        end = time.monotonic() + self._limits.seconds
+
+        def check() -> None:
+            if stop.is_set():
+                raise Stopped("Stopped.")
+            if time.monotonic() > end:
+                limit = f"{self._limits.seconds:g} seconds, the limit of this server"
+                raise Stopped(f"Stopped: it took longer than {limit}.")
+            session.last_used = time.monotonic()
+
+        return check
+
+
+def plan_batch(folder: Path, results: Path, size: SizeConfig, save: SaveConfig) -> Plan:
+    """Plan the jobs of an unpacked batch; files whose names are not those of images become jobs that fail.
+
+    Raises:
+        ImageError: the batch has no files.
+    """
+    plan = plan_jobs([folder], results, size, save, recursive=True)
+    if not any(is_image_file(job.source) for job in plan.jobs) and not plan.left_out:
+        raise ImageError("there are no files in it")
+    jobs = [job for job in plan.jobs if job.source != folder]
+    jobs += [Job(path, path, f"{path}: its name is not that of an image") for path in plan.left_out]
+    return replace(plan, jobs=jobs, left_out=[])
