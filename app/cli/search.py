@@ -240,8 +240,11 @@ def _resume(run_dir: Path, data: list[Path] | None) -> None:
 
 def _end_search(network: "Network | None", run_dir: Path, data: list[Path] | None) -> None:
     """Say how a search ended. A stopped one ends the program with exit code 130."""
+    from trinas.reports.charts import write_training_curve
+
     if network is None:
         end_stopped("search", run_dir, data)
+    write_training_curve(run_dir)
     say(f"Done; use it with --model {run_dir}, read about it in {run_dir / 'report.html'}")
 
 

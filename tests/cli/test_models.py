@@ -8,7 +8,7 @@ from PIL import Image as PillowImage
 
 from support.command_line import run, save_image
 from support.images import generated_photograph
-from trinas.zoo.folder import DEFAULT_MODELS
+from trinas.zoo.bundled import DEFAULT_MODELS
 
 
 def test_models_are_listed_with_their_metrics():

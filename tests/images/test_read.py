@@ -310,6 +310,7 @@ def test_levels_for_training_are_those_of_the_image(tmp_path):
     """They are never floats on the way, unless there are 16 bits."""
     for path in sources(tmp_path):
         rgb = read_rgb8(path)
+        assert rgb.flags.writeable
         assert rgb.flags.c_contiguous
         np.testing.assert_array_equal(rgb, to_levels(rgb_of(read_image(path).pixels), 8), path.name)
 

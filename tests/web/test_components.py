@@ -26,7 +26,7 @@ def test_a_model_in_one_line_has_size_quality_speed_and_licence(offers):
 
 
 def test_a_model_of_somebody_else_says_where_it_came_from(offers):
-    config = replace(offers["trinas-xs-x4"].config, figures={}, licence="MIT")
+    config = replace(offers["trinas-xs-x4"].config, metrics={}, licence="MIT")
     assert label_offer(Offer(config, "Hub"), "ann/small", None).startswith("ann/small · Hub · ")
     assert label_offer(Offer(config, "Hub"), "ann/small", None).endswith("parameters · MIT")
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from support.images import generated_photograph
 from support.web_server import PATIENCE_MS, Server, download, fill, open_tab, upload
-from trinas.zoo.folder import models_of_scale
+from trinas.zoo.bundled import models_of_scale
 
 CARD = "document.querySelector('#trade-off .chart')"
 TABS = ("Upscale", "Batch", "Compare", "Models", "Search")

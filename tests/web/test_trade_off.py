@@ -21,7 +21,7 @@ def test_measured_models_are_drawn_against_time_once_all_times_are_known(offers)
 
 
 def test_without_metrics_nothing_is_drawn(offers):
-    unknown = Offer(replace(offers["trinas-xs-x4"].config, figures={}), "Hub")
+    unknown = Offer(replace(offers["trinas-xs-x4"].config, metrics={}), "Hub")
     assert draw_trade_offs({"x": unknown}, {}) == ""
 
 

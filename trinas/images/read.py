@@ -95,7 +95,7 @@ class ImageFile:
                 values = torch.from_numpy(levels.astype(np.float32)).permute(2, 0, 1).div_(2**16 - 1)
                 return np.ascontiguousarray(to_levels(rgb_of(values), 8))
             rgb = levels[:, :, :3] if levels.shape[2] >= 3 else levels[:, :, :1].repeat(3, axis=2)
-            return np.ascontiguousarray(rgb)
+            return np.require(rgb, requirements=["C", "W"])  # torch takes writable arrays only
 
     def _set_upright(self, levels: NDArray[Any]) -> NDArray[Any]:
         turn = _TURNS.get(self._decoder.header.orientation)
