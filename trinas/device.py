@@ -103,6 +103,20 @@ def list_devices() -> list[DeviceInfo]:
 
 
 @contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Run a block with this many threads of torch on the CPU; afterwards the process has as many as before.
+
+    Results depend on the number of threads in their last bits, so a run that is resumed needs its own number.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def memory_shortage_named(
     kind: type[TrinasError] = UpscaleError, words: str = "for this picture; a smaller --tile or -s takes less"
 ) -> Iterator[None]:

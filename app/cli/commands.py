@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from trinas.inference.batch import Job, Outcome, Plan
     from trinas.inference.cascade import Enlarger
     from trinas.inference.tiled import Upscaler
-    from trinas.networks.network import Network
     from trinas.networks.space import ArchSpec, SearchSpace
+    from trinas.search.loop import SearchResult
     from trinas.search.record import Event
     from trinas.training.data import Photograph
     from trinas.training.loop import Progress
@@ -625,15 +625,16 @@ def search(
     if resume is None and max_params is None and max_macs is None and max_ms_per_mp is None:
         raise typer.BadParameter("give a budget: --max-params, --max-macs or --max-ms-per-mp")
     from trinas.config import Budgets, SearchConfig
-    from trinas.search.loop import check_resumable, resume_search, search_network
+    from trinas.search.loop import resume_search, search_network
+    from trinas.search.run import check_search_resumable
     from trinas.training.loop import check_new_run
 
     stop = _stop_on_signals()
     if resume is not None:
         run_dir = resume
-        check_resumable(run_dir, generated=not data)
+        check_search_resumable(run_dir, generated=not data)
         typer.echo(f"Going on with {run_dir}", err=True)
-        network = resume_search(resume, _search_images(data), on_event=_print_search, stop=stop)
+        result = resume_search(resume, _search_images(data), on_event=_print_search, stop=stop)
     else:
         try:
             budgets = Budgets(_amount(max_params, "--max-params"), _amount(max_macs, "--max-macs"), max_ms_per_mp)
@@ -659,8 +660,8 @@ def search(
         chosen = _search_space(space.value, scale, config, trunk_width, cells, slots)
         photographs = _search_images(data)
         _announce_teacher(teacher, "fine-tuning")
-        network = search_network(chosen, photographs, config, run_dir, on_event=_print_search, stop=stop)
-    _end_search(network, run_dir, data)
+        result = search_network(chosen, photographs, config, run_dir, on_event=_print_search, stop=stop)
+    _end_search(result, run_dir, data)
 
 
 @models_cli.command()
@@ -828,30 +829,33 @@ def reproduce(
     Exit code 1 if another architecture comes out. A stopped run goes on with `search --resume`.
     """
     from trinas.errors import RunError
-    from trinas.networks.space import ArchSpec
-    from trinas.search.loop import REPORT_FILE, read_report, repeat_search
+    from trinas.search.loop import repeat_search
+    from trinas.search.record import read_search_record
     from trinas.training.loop import check_new_run
 
-    found = read_report(report)
+    found = read_search_record(report)
     run_dir = output or Path(f"{report.resolve().parent.name}-again")
     check_new_run(run_dir)
     stop = _stop_on_signals()
-    network = repeat_search(found, _search_images(data), run_dir, on_event=_print_search, stop=stop)
-    _end_search(network, run_dir, data)
-    assert network is not None
-    if network.spec != ArchSpec.from_dict(found["spec"]):
-        versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    result = repeat_search(found, _search_images(data), run_dir, on_event=_print_search, stop=stop)
+    _end_search(result, run_dir, data)
+    assert result.record is not None
+    if result.record.spec != found.spec:
+        versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
         raise RunError(f"{run_dir}: another architecture came out than in {report}, which was made with {versions}")
-    same = read_report(run_dir / REPORT_FILE)["weights_sha256"] == found["weights_sha256"]
+    same = result.record.weights_sha256 == found.weights_sha256
     typer.echo("The same network." if same else "The same architecture, with slightly other weights.", err=True)
 
 
-def _end_search(network: "Network | None", run_dir: Path, data: list[Path] | None) -> None:
-    """Say how a search ended; a stopped one ends the program with exit code 130."""
+def _end_search(result: "SearchResult", run_dir: Path, data: list[Path] | None) -> None:
+    """Write the report and say how a search ended; a stopped one ends the program with exit code 130."""
+    from trinas.reports.pages import write_search_report
+
     if sys.stderr.isatty():
         typer.echo("", err=True)
-    if network is None:
+    if not result.finished:
         _end_stopped("search", run_dir, data)
+    write_search_report(run_dir)
     typer.echo(f"Done; use it with --model {run_dir}, read about it in {run_dir / 'report.html'}", err=True)
 
 
@@ -1138,8 +1142,7 @@ def _search_images(folders: list[Path] | None) -> "list[Photograph]":
 def _print_search(event: "Event") -> None:
     """What happens, in words; progress as one line that is renewed on a terminal, elsewhere a line per validation."""
     from trinas.networks.cost import spec_cost
-    from trinas.networks.space import ArchSpec
-    from trinas.search.record import ArchitectureChosen, Progress, StageStarted
+    from trinas.search.record import ArchitectureChosen, SearchProgress, StageStarted
 
     on_terminal = sys.stderr.isatty()
     start = "\r\x1b[K" if on_terminal else ""
@@ -1147,14 +1150,14 @@ def _print_search(event: "Event") -> None:
         case StageStarted():
             typer.echo(f"{start}{event.stage}: {event.steps:,} steps", err=True)
         case ArchitectureChosen():
-            cost = spec_cost(ArchSpec.from_dict(event.spec))
+            cost = spec_cost(event.spec)
             typer.echo(f"{start}Chosen: {cost.params:,} parameters, {cost.macs / 1e9:.2f} G multiply-adds", err=True)
-        case Progress() if on_terminal or event.validated:
+        case SearchProgress() if on_terminal or event.validated:
             costs = "  ".join(
                 f"{name} {_short(event.costs[name])} of {_short(limit)}" for name, limit in event.budgets.items()
             )
             quality = "" if isnan(event.psnr) else f"PSNR {event.psnr:.2f} dB  "
-            expected = f"t {event.t:.2f}  expected {costs}" if event.stage == "search" else costs
+            expected = f"t {event.anneal:.2f}  expected {costs}" if event.stage == "search" else costs
             line = (
                 f"{event.stage} {event.step:,}/{event.steps:,}  {expected}  loss {event.loss:.4f}  "
                 f"{quality}{_duration(event.seconds_left)} left"

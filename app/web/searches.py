@@ -1,6 +1,5 @@
 """One search at a time, in a process of its own: it survives page reloads, and its state is its run folder."""
 
-import json
 import os
 import shlex
 import shutil
@@ -11,13 +10,14 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
-from typing import Any
 
 from trinas.config import Budgets
 from trinas.errors import RunError
-from trinas.search.loop import STATE_FILE
-from trinas.search.record import EVENTS_FILE, STAGES, stage_steps
+from trinas.reports.pages import PAGE_FILE
+from trinas.search.record import EVENTS_FILE, STAGES, Event, Finished, SearchProgress, read_events, stage_steps
+from trinas.search.run import SEARCH_STATE_FILE
 from trinas.zoo.folder import CONFIG_FILE
 
 STOPPED = 130
@@ -31,7 +31,7 @@ class SearchStatus:
     run_dir: Path
     state: str
     """running, stopping, stopped (can be resumed), failed or finished."""
-    events: list[dict[str, Any]]
+    events: list[Event]
     """What it told so far, as in events.jsonl."""
     told_ago: float
     """Seconds since it told the last of them."""
@@ -50,15 +50,16 @@ class SearchStatus:
             case "stopping":
                 return "Stopping after this step, with the state saved."
             case "finished":
-                psnr, seconds = self.events[-1]["psnr"], self.events[-1]["seconds"]
-                return f"Finished after {_minutes(seconds)}: PSNR {psnr:.2f} dB on held-out pictures."
+                end = self.events[-1]
+                assert isinstance(end, Finished)
+                return f"Finished after {_minutes(end.seconds)}: PSNR {end.psnr:.2f} dB on held-out pictures."
         if not steps:
             return "Getting ready: reading the pictures, and measuring where time has a budget."
         stage = STAGES[len(steps) - 1]
         text = f"Stage {len(steps)} of {len(STAGES)}: {stage}, {steps[stage]:,} steps"
-        told = [event for event in self.events if event["event"] == "Progress"]
-        if told and told[-1]["seconds_left"] is not None:
-            text += f"; about {_minutes(max(0.0, told[-1]['seconds_left'] - self.told_ago))} left"
+        told = [event for event in self.events if isinstance(event, SearchProgress)]
+        if told and not isnan(told[-1].seconds_left):
+            text += f"; about {_minutes(max(0.0, told[-1].seconds_left - self.told_ago))} left"
         return f"{text}."
 
 
@@ -137,22 +138,22 @@ class Searches:
         if self._run_dir is None:
             return None
         events_file = self._run_dir / EVENTS_FILE
-        events: list[dict[str, Any]] = []
+        events: list[Event] = []
         ago = 0.0
         if events_file.exists():
-            lines = events_file.read_text(encoding="utf-8").splitlines(keepends=True)
-            events = [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be half written
+            events = read_events(self._run_dir)
             ago = time.time() - events_file.stat().st_mtime
         return SearchStatus(self._run_dir, self._state(events), events, ago, self._complaint())
 
-    def _state(self, events: list[dict[str, Any]]) -> str:
+    def _state(self, events: list[Event]) -> str:
         assert self._run_dir is not None
         if self.is_running:
             return "stopping" if self._asked_to_stop else "running"
-        if events and events[-1]["event"] == "Finished" and (self._run_dir / CONFIG_FILE).is_file():
+        files = (self._run_dir / CONFIG_FILE, self._run_dir / PAGE_FILE)  # killed before the page: resuming writes it
+        if events and isinstance(events[-1], Finished) and all(file.is_file() for file in files):
             return "finished"
         code = STOPPED if self._process is None else self._process.returncode
-        resumable = (self._run_dir / STATE_FILE).is_file()
+        resumable = (self._run_dir / SEARCH_STATE_FILE).is_file()
         return "stopped" if resumable and (code == STOPPED or self._asked_to_stop) else "failed"
 
     def _complaint(self) -> str:

@@ -17,7 +17,7 @@ from PIL import Image as PillowImage
 from trinas_app.cli import cli
 from typer.testing import CliRunner
 
-import trinas.search.loop
+import trinas.search.pace
 import trinas.training.data
 from support.images import generated_photograph
 from trinas.config import GOING_ON_RATE, TrainConfig
@@ -722,7 +722,7 @@ def test_a_stopped_training_goes_on_to_the_same_end(number, tmp_path, tiny_spec)
 
 def test_the_help_of_a_search_says_how_steps_are_shared_out():
     words = " ".join(run("search", "--help").output.replace("│", " ").split())
-    warm_up, search, tuning = (f"{100 * share:g}" for share in trinas.search.loop.SHARES)
+    warm_up, search, tuning = (f"{100 * share:g}" for share in trinas.search.pace.SHARES)
     assert f"({warm_up}, {search} and {tuning} %)" in words
 
 

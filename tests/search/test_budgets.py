@@ -18,15 +18,15 @@ from trinas.search.budgets import (
     CostModel,
     cheapest_choice,
     check_possible,
-    fit,
     largest_choice,
     smallest_choice,
     space_for,
 )
+from trinas.search.fit import fit_choice
 from trinas.search.supernet import Supernet
 
 
-def random_scores(space, seed):
+def random_parameters(space, seed):
     generator = torch.Generator().manual_seed(seed)
     cells, slots = len(space.cell_nodes), space.slots
     shapes = (len(space.candidates),), (cells, slots, len(space.primitives)), (cells, slots - 1, len(space.widths))
@@ -50,13 +50,13 @@ def made_up_slot_ms(space, seed):
 
 @st.composite
 def tasks(draw):
-    """A space, scores, and budgets anywhere between its smallest and beyond its largest network."""
+    """A space, a seed of architecture parameters, and budgets anywhere between its smallest and beyond its largest network."""
     cells = draw(st.integers(1, 3))
     searched = draw(st.integers(0, cells - 1))
     name, scale = draw(st.sampled_from(sorted(SPACES))), draw(st.sampled_from([2, 3, 4]))
     space = SearchSpace(name, scale, draw(st.sampled_from([8, 20, 32])), cells, draw(st.integers(1, 3)), searched)
     model = CostModel(space, made_up_slot_ms(space, draw(st.integers(0, 99))), base_ms=1.0)
-    smallest, largest = model.of(smallest_choice(space)), model.of(largest_choice(space))
+    smallest, largest = model.exact(smallest_choice(space)), model.exact(largest_choice(space))
     names = draw(st.sets(st.sampled_from(["params", "macs", "ms_per_mp"]), min_size=1))
     limits = {
         name: smallest[name] + draw(st.floats(0, 1.4)) * abs(largest[name] - smallest[name]) for name in sorted(names)
@@ -69,12 +69,12 @@ def test_no_derived_network_exceeds_a_budget(task):
     space, model, budgets, seed = task
     supernet = Supernet(space)
     with torch.no_grad():
-        for parameter, scores in zip(supernet.arch_parameters(), random_scores(space, seed), strict=True):
-            parameter.copy_(scores)
-    choice = fit(supernet.choice(), some_loss, model, budgets)
+        for parameter, values in zip(supernet.arch_parameters(), random_parameters(space, seed), strict=True):
+            parameter.copy_(values)
+    choice = fit_choice(supernet.choice(), some_loss, model, budgets)
     supernet.choose(choice)
     network = supernet.derive(supernet.choice())
-    costs = {**dataclasses.asdict(spec_cost(network.spec)), "ms_per_mp": model.of(choice)["ms_per_mp"]}
+    costs = {**dataclasses.asdict(spec_cost(network.spec)), "ms_per_mp": model.exact(choice)["ms_per_mp"]}
     assert costs["params"] == sum(parameter.numel() for parameter in network.parameters())
     for name, limit in budgets.given().items():
         assert costs[name] <= limit * (1 + 1e-12)
@@ -87,11 +87,10 @@ def test_a_network_of_the_edge_space_uses_its_budget(scale, limit):
     space = space_for("edge", scale, budgets, ms_per_mp=lambda spec: 0.0)
     model = CostModel(space)
     for seed in range(3):
-        scores = random_scores(space, seed)
         supernet = Supernet(space)
-        for parameter, values in zip(supernet.arch_parameters(), scores, strict=True):
+        for parameter, values in zip(supernet.arch_parameters(), random_parameters(space, seed), strict=True):
             parameter.data.copy_(values)
-        choice = fit(supernet.choice(), some_loss, model, budgets)
+        choice = fit_choice(supernet.choice(), some_loss, model, budgets)
         assert 0.7 * budgets.params <= spec_cost(space.spec(choice)).params <= budgets.params
 
 
@@ -99,8 +98,8 @@ def test_a_choice_within_its_budgets_and_near_them_stays():
     space = SearchSpace("edge-all", 4, 16, 2, 3, 1)
     choice = largest_choice(space)
     params = spec_cost(space.spec(choice)).params
-    assert fit(choice, some_loss, CostModel(space), Budgets(params=params)) == choice
-    assert fit(choice, some_loss, CostModel(space), Budgets(params=params / 0.95)) == choice
+    assert fit_choice(choice, some_loss, CostModel(space), Budgets(params=params)) == choice
+    assert fit_choice(choice, some_loss, CostModel(space), Budgets(params=params / 0.95)) == choice
 
 
 @pytest.mark.parametrize("loved", [0, 1])
@@ -114,7 +113,7 @@ def test_the_least_harmful_change_is_made(loved):
         narrowed = 100 * (choice.widths[0][0] - tried.widths[0][0])
         return narrowed + sum((5 if slot == loved else 1) * (tried.primitives[0][slot] != residual) for slot in (0, 1))
 
-    shrunk = fit(choice, loss, model, Budgets(params=model.of(choice)["params"] - 1))
+    shrunk = fit_choice(choice, loss, model, Budgets(params=model.exact(choice)["params"] - 1))
     assert shrunk.widths == choice.widths
     assert [name == residual for name in shrunk.primitives[0]] == [slot == loved for slot in (0, 1)]
 
@@ -126,8 +125,8 @@ def test_room_that_is_left_goes_where_it_helps_most():
     narrow = replace(largest_choice(space), primitives=((conv, conv),), widths=((0,),))
     wide = replace(narrow, widths=((2,),))
     model = CostModel(space)
-    budgets = Budgets(params=model.of(wide)["params"])
-    fitted = fit(narrow, lambda tried: -float(tried.widths[0][0]), model, budgets)
+    budgets = Budgets(params=model.exact(wide)["params"])
+    fitted = fit_choice(narrow, lambda tried: -float(tried.widths[0][0]), model, budgets)
     assert fitted.primitives == narrow.primitives
     assert fitted.widths[0][0] >= 1
 
@@ -138,20 +137,20 @@ def test_what_costs_nothing_is_taken_where_it_helps():
     skip, conv = (space.primitives.index(name) for name in ("skip", "conv3x3"))
     narrow = replace(largest_choice(space), primitives=((conv, skip, skip),), widths=((1, 0),))
     model = CostModel(space)
-    budgets = Budgets(params=model.of(narrow)["params"])
-    fitted = fit(narrow, lambda tried: -float(tried.widths[0][1]), model, budgets)
+    budgets = Budgets(params=model.exact(narrow)["params"])
+    fitted = fit_choice(narrow, lambda tried: -float(tried.widths[0][1]), model, budgets)
     assert fitted == replace(narrow, widths=((1, 2),))
 
 
 @given(tasks(), st.sampled_from(["params", "macs", "ms_per_mp"]))
 def test_nothing_is_cheaper_than_the_cheapest(task, name):
     space, model, _, seed = task
-    least = model.of(cheapest_choice(model, name))[name]
-    assert least <= model.of(smallest_choice(space))[name]
+    least = model.exact(cheapest_choice(model, name))[name]
+    assert least <= model.exact(smallest_choice(space))[name]
     supernet = Supernet(space)
-    for parameter, scores in zip(supernet.arch_parameters(), random_scores(space, seed), strict=True):
-        parameter.data.copy_(scores)
-    assert least <= model.of(supernet.choice())[name]
+    for parameter, values in zip(supernet.arch_parameters(), random_parameters(space, seed), strict=True):
+        parameter.data.copy_(values)
+    assert least <= model.exact(supernet.choice())[name]
 
 
 def test_the_cheapest_in_time_need_not_be_the_smallest():
@@ -161,10 +160,10 @@ def test_the_cheapest_in_time_need_not_be_the_smallest():
     slot_ms[0, 2, 2] = 1.0
     model = CostModel(space, slot_ms, base_ms=1.0)
     assert cheapest_choice(model, "ms_per_mp").widths == ((2,),)
-    budgets = Budgets(ms_per_mp=model.of(cheapest_choice(model, "ms_per_mp"))["ms_per_mp"])
+    budgets = Budgets(ms_per_mp=model.exact(cheapest_choice(model, "ms_per_mp"))["ms_per_mp"])
     check_possible(model, budgets)
-    choice = fit(smallest_choice(space), some_loss, model, budgets)
-    assert model.of(choice)["ms_per_mp"] <= budgets.ms_per_mp
+    choice = fit_choice(smallest_choice(space), some_loss, model, budgets)
+    assert model.exact(choice)["ms_per_mp"] <= budgets.ms_per_mp
 
 
 def test_an_impossible_budget_names_the_smallest_network():

@@ -35,7 +35,7 @@ def wait_for(searches: Searches, states: set[str], seconds: float = 120) -> Sear
 
 def told(searches: Searches, event: str) -> bool:
     status = searches.status()
-    return status is not None and any(line["event"] == event for line in status.events)
+    return status is not None and any(line.event == event for line in status.events)
 
 
 @pytest.mark.slow
@@ -60,7 +60,7 @@ def test_a_search_is_stopped_survives_its_watcher_and_goes_on_to_the_end(tmp_pat
     later.resume()
     status = wait_for(later, {"finished", "failed"})
     assert status.state == "finished", status.line
-    assert status.events[-1]["costs"]["params"] <= 4000
+    assert status.events[-1].costs["params"] <= 4000
     assert "Finished after" in status.line
     assert (run_dir / "report.html").is_file()
 

@@ -1,0 +1,115 @@
+"""One step of the weights, one of the architecture parameters."""
+
+import dataclasses
+from statistics import fmean
+
+import pytest
+import torch
+
+from support.networks import busy_supernet
+from support.runs import SEARCH_CONFIG as CONFIG
+from trinas.config import Budgets
+from trinas.networks.space import SearchSpace
+from trinas.search.budgets import CostModel
+from trinas.search.sparse import largest_radius, sparsestmax
+from trinas.search.step import Learner, draw_sandwich, frozen_decisions
+from trinas.search.supernet import Supernet
+
+EDGE = SearchSpace("edge", 2, 8, 2, 2, 1)
+
+
+def learner_of(supernet, **settings):
+    config = dataclasses.replace(CONFIG, **settings)
+    return Learner(supernet, config, CostModel(supernet.space), "fp32")
+
+
+def random_batch(dtype=torch.float32):
+    return torch.rand(2, 3, 8, 8, dtype=dtype), torch.rand(2, 3, 16, 16, dtype=dtype)
+
+
+def test_weights_and_architecture_are_moved_by_their_own_steps_only():
+    supernet = busy_supernet("edge", 2, dtype=torch.float32)
+    learner = learner_of(supernet)
+
+    def moved(step):
+        before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+        step()
+        return {name for name, tensor in supernet.state_dict().items() if not torch.equal(tensor, before[name])}
+
+    assert not any(name.startswith("arch_") for name in moved(lambda: learner.warm_up(random_batch(), 0, 1e-3)))
+    both = moved(lambda: learner.search(random_batch(), random_batch(), 0.1, 2e-3, 1e-2))
+    assert "arch_primitives" in both
+    assert "head.weight" in both
+    only = moved(lambda: learner.search(random_batch(), random_batch(), 0.1, 1e-30, 1e-2))
+    assert all(name.startswith("arch_") for name in only)
+
+
+def test_warm_up_takes_primitives_at_random_and_widths_at_their_extremes_too():
+    supernet = busy_supernet("edge", 2)
+    drawn = torch.stack([draw_sandwich(supernet, 0, step).primitives for step in range(30)])
+    assert (drawn.max(-1).values == 1).all()
+    assert (drawn.sum(0) > 0).all(), "each slot meets every primitive"
+    largest, smallest, mixed = (draw_sandwich(supernet, 0, step).widths for step in (0, 1, 2))
+    assert (largest[..., -1] == 1).all()
+    assert (smallest[..., 0] == 1).all()
+    assert (mixed.max(-1).values == 1).all()
+    assert len(mixed.argmax(-1).unique()) > 1
+    assert torch.equal(mixed, draw_sandwich(supernet, 0, 2).widths)
+    assert not torch.equal(mixed, draw_sandwich(supernet, 1, 2).widths)
+
+
+def test_two_survivors_held_apart_by_the_radius_are_left_alone():
+    parameters = torch.tensor([[1, 0.9, -9], [0.5, 0, -0.1], [8, 0, 0], [1, 0.1, -9]], dtype=torch.float64)
+    gradient = torch.tensor([[1e-17, -1e-17, 0.0], [0.1, -0.2, 0.1], [0.0, 0.0, 0.0], [0.1, -0.1, 0.0]])
+    # At anneal 0.6: a pair held apart, three still free, one survivor, a pair further apart than it has to be.
+    mixture = sparsestmax(parameters, 0.6 * largest_radius(3))
+    assert [(row > 0).sum().item() for row in mixture] == [2, 3, 1, 2]
+    assert frozen_decisions(mixture, gradient, 0.6)[:, 0].tolist() == [True, False, True, False]
+
+
+def test_two_candidates_learn_while_nothing_holds_them_apart():
+    """Also where a space has just two of a kind, nearly equal at the start."""
+    torch.manual_seed(0)
+    supernet = Supernet(EDGE)
+    assert supernet.arch_path.shape[-1] == supernet.arch_widths.shape[-1] == 2
+    torch.nn.init.normal_(supernet.tail.weight, std=0.1)
+    before = [level.detach().clone() for level in supernet.arch_parameters()]
+    learner_of(supernet).search(random_batch(), random_batch(), 0.0, 2e-3, 1e-2)
+    for old, new in zip(before, supernet.arch_parameters(), strict=True):
+        assert ((old - new).abs() > 1e-3).all()
+
+
+def test_decisions_that_are_taken_are_kept():
+    """Adam would turn rounding errors into full steps, and momentum goes on after the gradient has ended."""
+    supernet = busy_supernet("edge", 2, dtype=torch.float32)
+    learner = learner_of(supernet)
+    learner.search(random_batch(), random_batch(), 0.0, 2e-3, 1e-2)
+    before = [level.detach().clone() for level in supernet.arch_parameters()]
+    learner.search(random_batch(), random_batch(), 1.0, 2e-3, 1e-2)
+    assert all(torch.equal(*pair) for pair in zip(before, supernet.arch_parameters(), strict=True))
+
+
+@pytest.mark.parametrize("limit", [4000, 9000])
+def test_the_expected_cost_reaches_the_budget_from_either_side(limit):
+    """With three primitives and more: of two the distance alone fixes the shares at that anneal."""
+    torch.manual_seed(0)
+    learner = learner_of(Supernet(SearchSpace("edge-all", 2, 16, 2, 2, 1)), budgets=Budgets(params=limit))
+    first = learner.start_costs["params"]
+    costs = []
+    for _ in range(240):
+        learner.search(random_batch(), random_batch(), 0.45, 2e-3, 2e-2)
+        costs.append(float(learner.costs.expected(learner.supernet.mixtures(0.45))["params"].detach()))
+    late = fmean(costs[120:])  # they swing: what there is to learn is noise
+    assert abs(late - limit) < 0.75 * abs(first - limit)
+    assert abs(late / limit - 1) < 0.25
+
+
+def test_an_even_batch_does_no_harm():
+    """The loss is 0 there, and its logarithm without bounds."""
+    supernet = Supernet(EDGE)
+    learner = learner_of(supernet)
+    even = torch.full((2, 3, 8, 8), 0.5), torch.full((2, 3, 16, 16), 0.5)
+    for anneal in (0.0, 0.5, 1.0):
+        loss, _ = learner.search(even, even, anneal, 2e-3, 1e-2)
+        assert loss == 0
+    assert all(parameter.isfinite().all() for parameter in supernet.parameters())
