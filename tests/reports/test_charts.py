@@ -1,10 +1,23 @@
 import io
+import itertools
+import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from trinas.reports.charts import HEIGHT_PX, WIDTH_PX, line_plot
+from trinas.errors import RunError
+from trinas.reports.charts import (
+    HEIGHT_PX,
+    WIDTH_PX,
+    Axis,
+    line_chart,
+    line_plot,
+    linear_ticks,
+    write_training_curve,
+)
 
 
 def drawn(points):
@@ -28,3 +41,50 @@ def test_a_rising_line_rises():
 @pytest.mark.parametrize("points", [[(5, 30.0), (9, 30.0)], [(1, 2.0), (1, 3.0)], [(1, 2.0)]])
 def test_flat_and_single_points_can_be_drawn(points):
     drawn(points)
+
+
+def test_a_curve_is_drawn_from_the_validations_of_a_run(tmp_path):
+    lines = [{"step": 5, "psnr": 30.0}, {"step": 9, "psnr": None}, {"step": 10, "psnr": 31.5}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_training_curve(tmp_path)
+    title = "Validation PSNR on Y, dB (best 31.500)"
+    assert (tmp_path / "curve.png").read_bytes() == line_plot([(5, 30.0), (10, 31.5)], title, "steps")
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(RunError, match="holds no validation"):
+        write_training_curve(tmp_path)
+
+
+@given(st.floats(1e-3, 1e3), st.floats(1.5, 1e6), st.booleans())
+def test_an_axis_places_its_ends_and_its_ticks_between_them(low, factor, logarithmic):
+    axis = Axis(low, low * factor, 100, 20, logarithmic)
+    assert axis.place(axis.low) == 100
+    assert abs(axis.place(axis.high) - 20) < 1e-9
+    places = [axis.place(tick) for tick in axis.ticks()]
+    assert places == sorted(places, reverse=True)
+    assert all(20 - 1e-6 <= place <= 100 + 1e-6 for place in places)
+
+
+def test_equal_factors_are_equal_distances_on_a_logarithmic_axis():
+    axis = Axis(1, 100, 0, 1, logarithmic=True)
+    assert [round(axis.place(value), 9) for value in (1, 10, 100)] == [0, 0.5, 1]
+    assert axis.ticks() == [1, 2, 5, 10, 20, 50, 100]
+
+
+@given(st.floats(-1e4, 1e4), st.floats(1e-3, 1e4))
+def test_ticks_are_few_and_inside(low, extent):
+    ticks, digits = linear_ticks(low, low + extent)
+    assert 1 <= len(ticks) <= 6
+    assert low - 1e-6 <= ticks[0] <= ticks[-1] <= low + extent + 1e-6
+    assert len({f"{tick:.{digits}f}" for tick in ticks}) == len(ticks), "all read differently"
+
+
+@pytest.mark.parametrize("steps", [(4, 11, 85), (5000, 500, 500), (1, 1, 10000), (10, 10, 10)])
+def test_names_of_stages_stay_inside_and_apart(steps):
+    starts = [0, steps[0], steps[0] + steps[1]]
+    marks = list(zip(("warm-up", "search", "fine-tune"), starts, strict=True))
+    names = line_chart("", "", [], marks, sum(steps)).marks
+    for name in names:
+        assert name.text_x + name.extent <= 440
+    for one, other in itertools.combinations(names, 2):
+        apart = one.text_x + one.extent <= other.text_x
+        assert one.row != other.row or apart

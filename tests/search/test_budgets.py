@@ -50,7 +50,7 @@ def made_up_slot_ms(space, seed):
 
 @st.composite
 def tasks(draw):
-    """A space, a seed of architecture parameters, and budgets anywhere between its smallest and beyond its largest network."""
+    """A space, a seed, and budgets anywhere between its smallest and beyond its largest network."""
     cells = draw(st.integers(1, 3))
     searched = draw(st.integers(0, cells - 1))
     name, scale = draw(st.sampled_from(sorted(SPACES))), draw(st.sampled_from([2, 3, 4]))
@@ -181,16 +181,44 @@ def test_the_controller_s_target_goes_from_the_supernet_s_cost_to_the_budget():
     assert math.log(0.9) < controller.target(1) < 0
 
 
+def as_costs(params):
+    return {"params": torch.tensor(params, dtype=torch.float64, requires_grad=True)}
+
+
 @pytest.mark.parametrize(("cost", "sign"), [(400.0, 1), (10.0, -1)])
 def test_the_controller_presses_ever_harder_towards_its_target(cost, sign):
     controller = BudgetController(Budgets(params=100), start=0.0)
-    costs = {"params": torch.tensor(cost, dtype=torch.float64, requires_grad=True), "macs": torch.tensor(1e12)}
+    costs = as_costs(cost)
     pressures = []
     for _ in range(5):
         (pressure,) = torch.autograd.grad(controller.penalty(costs, costs, 0.5), costs["params"])
         pressures.append(sign * float(pressure))
-    assert pressures == sorted(pressures)
-    assert pressures[0] > 0
+    assert 0 < pressures[0] < pressures[1] < pressures[2] < pressures[3] < pressures[4]
+
+
+def test_the_penalty_is_a_sum_over_time_and_a_share_of_the_present_excess():
+    controller = BudgetController(Budgets(params=100), start=0.0)
+    excesses = [math.log(cost / 100) - controller.target(0.5) for cost in (150.0, 120.0, 80.0)]
+    for number, cost in enumerate((150.0, 120.0, 80.0)):
+        penalty = float(controller.penalty(as_costs(cost), as_costs(cost), 0.5).detach())
+        assert controller.multiplier == pytest.approx(0.003 * sum(excesses[: number + 1]))
+        assert penalty == pytest.approx((controller.multiplier + 0.1 * excesses[number]) * math.log(cost / 100))
+
+
+@pytest.mark.parametrize(("cost", "anneal", "sign"), [(400.0, 0.0, 0), (120.0, 0.0, -1), (120.0, 1.0, 1)])
+def test_the_controller_presses_towards_the_target_of_the_present_anneal(cost, anneal, sign):
+    """A supernet costs four times the budget at first, and that is no excess yet; in the end a fifth above is."""
+    controller = BudgetController(Budgets(params=100), start=math.log(4))
+    controller.penalty(as_costs(cost), as_costs(cost), anneal)
+    assert round(controller.multiplier, 9) * sign > 0 if sign else controller.multiplier == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("anneal", "sign"), [(0.0, -1), (1.0, 1)])
+def test_the_leading_candidates_count_the_more_the_fewer_decisions_are_left(anneal, sign):
+    """At first the mixture's cost counts, here below the target; in the end the leading candidates', here above it."""
+    controller = BudgetController(Budgets(params=100), start=0.0)
+    controller.penalty(as_costs(50.0), as_costs(200.0), anneal)
+    assert controller.multiplier * sign > 0
 
 
 def test_only_the_tightest_budget_presses():

@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 import json
 import shutil
 import threading
@@ -379,8 +378,9 @@ def test_minutes_become_steps_that_resuming_keeps(photographs, tmp_path):
 
 def test_a_search_that_was_shortened_is_repeated_as_it_was(photographs, tmp_path, monkeypatch):
     monkeypatch.setattr(trinas.training.loop, "_count_steps", lambda *_: 10**6)
+    tuning = trinas.search.finetune._tuning_config
     monkeypatch.setattr(
-        trinas.search.finetune, "TrainConfig", functools.partial(trinas.search.finetune.TrainConfig, validate_every=2)
+        trinas.search.finetune, "_tuning_config", lambda session: dataclasses.replace(tuning(session), validate_every=2)
     )
     config = dataclasses.replace(CONFIG, steps=None, minutes=0.02)
     network = search_network(EDGE, photographs, config, tmp_path / "run").network

@@ -1,12 +1,13 @@
 """One step of the weights, one of the architecture parameters."""
 
+import copy
 import dataclasses
 from statistics import fmean
 
 import pytest
 import torch
 
-from support.networks import busy_supernet
+from support.networks import busy_supernet, same_weights
 from support.runs import SEARCH_CONFIG as CONFIG
 from trinas.config import Budgets
 from trinas.networks.space import SearchSpace
@@ -113,3 +114,82 @@ def test_an_even_batch_does_no_harm():
         loss, _ = learner.search(even, even, anneal, 2e-3, 1e-2)
         assert loss == 0
     assert all(parameter.isfinite().all() for parameter in supernet.parameters())
+
+
+def moved_architecture(weight_batch, arch_batch, anneal=0.1, weight_rate=1e-30):
+    supernet = busy_supernet("edge-all", 2, dtype=torch.float32)
+    before = [level.detach().clone() for level in supernet.arch_parameters()]
+    learner_of(supernet).search(weight_batch, arch_batch, anneal, weight_rate, 1e-2)
+    return torch.cat([(new - old).flatten() for old, new in zip(before, supernet.arch_parameters(), strict=True)])
+
+
+def test_the_architecture_learns_from_its_own_batch_alone():
+    one, other, third = random_batch(), random_batch(), random_batch()
+    assert torch.equal(moved_architecture(one, third), moved_architecture(other, third))
+    assert not torch.equal(moved_architecture(third, one), moved_architecture(third, other))
+
+
+class RecordingLearner(Learner):
+    """Keeps the mixtures that weights learn at."""
+
+    def learn_weights(self, batch, mixtures, rate):
+        self.learnt_at = mixtures
+        return super().learn_weights(batch, mixtures, rate)
+
+
+def test_weights_warm_up_at_the_sandwich_and_search_at_the_mixtures():
+    supernet = busy_supernet("edge-all", 2, dtype=torch.float32)
+    learner = RecordingLearner(supernet, CONFIG, CostModel(supernet.space), "fp32")
+    for step in range(4):
+        learner.warm_up(random_batch(), step, 1e-3)
+        for ours, drawn in zip(
+            learner.learnt_at.tensors(), draw_sandwich(supernet, CONFIG.seed, step).tensors(), strict=True
+        ):
+            assert torch.equal(ours, drawn)
+    for anneal in (0.0, 0.5, 1.0):
+        expected = supernet.mixtures(anneal)
+        learner.search(random_batch(), random_batch(), anneal, 1e-3, 1e-2)
+        for ours, mixture in zip(learner.learnt_at.tensors(), expected.tensors(), strict=True):
+            assert torch.equal(ours, mixture)
+
+
+def test_a_sandwich_draws_other_widths_and_primitives_with_each_step():
+    supernet = busy_supernet("edge-all", 2)
+    first, second = (draw_sandwich(supernet, 0, step) for step in (2, 5))
+    assert not torch.equal(first.widths, second.widths)
+    assert not torch.equal(first.primitives, second.primitives)
+    assert torch.equal(first.path, supernet.mixtures(0).path)
+
+
+def test_the_loss_of_a_choice_is_its_network_s():
+    supernet = busy_supernet("edge", 2, dtype=torch.float32)
+    low, high = random_batch()
+    with torch.no_grad():
+        expected = (supernet.derive(supernet.choice())(low) - high).abs().mean()
+    assert learner_of(supernet).choice_loss((low, high), supernet.choice()) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_a_pair_that_is_held_apart_does_not_gather_momentum():
+    """Its gradient is rounding error: it must neither move it now nor later."""
+    supernet = busy_supernet("edge", 2, dtype=torch.float32)
+    learner = learner_of(supernet)
+    learner.search(random_batch(), random_batch(), 0.9, 2e-3, 1e-2)
+    mixtures = supernet.mixtures(0.9)
+    held_apart = frozen_decisions(mixtures.primitives, torch.ones_like(mixtures.primitives), 0.9)
+    assert held_apart.any()
+    moments = learner.arch_optimizer.state[supernet.arch_primitives]["exp_avg"]
+    assert (moments.masked_select(held_apart) == 0).all()
+
+
+def test_the_state_of_a_learner_brings_all_of_it_back():
+    """One that goes on from a state takes the same next step."""
+    batches = [random_batch() for _ in range(4)]
+    learner = learner_of(busy_supernet("edge-all", 2, dtype=torch.float32))
+    learner.search(batches[0], batches[1], 0.3, 2e-3, 1e-2)
+    state = copy.deepcopy(learner.state())
+    restored = learner_of(busy_supernet("edge-all", 2, dtype=torch.float32, seed=1))
+    restored.load(state)
+    for one in (learner, restored):
+        one.search(batches[2], batches[3], 0.3, 2e-3, 1e-2)
+    assert same_weights(learner.supernet, restored.supernet)
+    assert learner.controller == restored.controller
