@@ -86,6 +86,25 @@ def test_what_a_kill_leaves_unwritten_is_made_up_for(straight, photographs, tmp_
     assert json.loads((run_dir / "report.json").read_text())["steps"]["fine-tune"] == 4
 
 
+@pytest.mark.parametrize("steps", [2, 11])
+def test_a_state_of_an_earlier_version_is_resumed(straight, photographs, tmp_path, steps):
+    """It called architecture parameters scores, and anneal t."""
+    run_dir = tmp_path / "straight"
+    assert not search_network(EDGE, photographs, CONFIG, run_dir, stop=StopAfter(steps)).finished
+    state = load_state(run_dir / "search.pt")
+    learner = state["learner"]
+    learner["score_optimizer"] = learner.pop("arch_optimizer")
+    for level in ("path", "primitive", "width"):
+        new = "arch_path" if level == "path" else f"arch_{level}s"
+        learner["supernet"][f"{level}_scores"] = learner["supernet"].pop(new)
+    state["config"] |= {"score_rate": state["config"].pop("arch_rate"), "order_weight": 0.0}
+    state["speeds"] = [{"t": entry["anneal"], "seconds": entry["seconds"]} for entry in state.pop("step_times")]
+    state["told"] = state.pop("event_count")
+    save_state(run_dir / "search.pt", state)
+    assert same_weights(resume_search(run_dir, photographs).network, straight[1])
+    assert what_was_told(run_dir) == what_was_told(straight[0])
+
+
 def test_a_kill_between_the_two_states_takes_nothing_from_the_story(straight, photographs, tmp_path):
     """The training has saved its last step, the search has not heard of it yet."""
 
