@@ -102,7 +102,7 @@ def test_stages_hand_on_steps_rates_and_new_batches(recorder, tmp_path):
     assert [anneal for anneal, _, _ in recorder.searches] == pytest.approx(
         [max(0, (step / 16 - 0.15) / 0.85) for step in range(17)]
     )
-    assert {rates for _, *rates in map(tuple, recorder.searches) for rates in [tuple(rates)]} == {(rate, 4 / 17)}
+    assert {(weights, architecture) for _, weights, architecture in recorder.searches} == {(rate, 4 / 17)}
     seen = {low.numpy().tobytes() for low, _ in (*recorder.weights, *recorder.architecture)}
     assert len(seen) == 3 + 2 * 17, "no batch comes twice"
     assert result.record.rates["architecture parameters"] == 4 / 17

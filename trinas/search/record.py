@@ -142,23 +142,23 @@ class SearchProgress(_Typed):
     """One of STAGES."""
     step: int
     steps: int
-    """Of this stage."""
+    """All steps of this stage."""
     anneal: AnnealField
     """0: mixtures are free; 1: every decision is taken."""
     loss: MaybeNumber
-    """Of the latest step, as training reports it."""
+    """Loss of the latest step; in fine-tuning the running mean that training reports."""
     psnr: MaybeNumber
-    """Last validation, dB on Y: of the mixture, then of the network; NaN before the first."""
+    """Last validation in dB on Y: of the mixture, later of the network; NaN before the first one."""
     validated: bool
     """Whether this step was validated."""
     costs: dict[str, float]
-    """Expected, by name."""
+    """Expected costs by name."""
     budgets: dict[str, float]
     steps_per_second: MaybeNumber
     seconds_left: MaybeNumber
-    """Of the run where it was given time, else of this stage; NaN while unknown."""
+    """Seconds left of the run where it was given time, else of this stage; NaN while unknown."""
     mixtures: MixtureShares | None = None
-    """Of a validated step of the supernet."""
+    """Only after a validated step of the supernet."""
 
 
 class ArchitectureChosen(_Typed):
@@ -242,7 +242,7 @@ class ModelOrigin(_Typed):
 
     name: str
     sha256: str
-    """Of its weights."""
+    """SHA-256 of its weights."""
     data: list[str]
     """All that it has learnt from itself."""
 
@@ -271,7 +271,7 @@ class MeasuredTimes(_Typed):
     slot_ms: list[list[list[float]]] | None = None
     """As `latency.slot_table` returns it; None: time has no budget."""
     base_ms: float = 0.0
-    """Of the network without cells, per megapixel of output."""
+    """Milliseconds per megapixel of output of the network without cells."""
     slowdowns: tuple[float, ...] = ()
     """Measured over expected time of each network that was too slow."""
 
@@ -281,7 +281,7 @@ class StepTime(_Typed):
 
     anneal: AnnealField
     seconds: float
-    """Mean since the validation before."""
+    """Mean time of a step since the validation before."""
 
 
 class BatchSize(_Typed):
@@ -298,7 +298,7 @@ class LearntImages(_Typed):
     folders: list[str]
     images: int
     sha256: str
-    """Of all their pixels: `data.fingerprint`."""
+    """`data.fingerprint` of all images."""
 
 
 class NetworkTime(_Typed):
@@ -325,10 +325,10 @@ class SearchRecord(_Typed):
     """The pretrained supernet; None: noise."""
     taught_by: OriginField
     rates: dict[str, float]
-    """Of the optimisers, by what they move."""
+    """Rates of the optimisers, by what they move."""
     fine_tuning: BatchSize
     steps: Annotated[dict[str, int], AfterValidator(_check_stages)]
-    """By stage."""
+    """Steps by stage."""
     shortened: tuple[tuple[int, int], ...]
     """As `TrainConfig.shortened`, of the fine-tuning."""
     budgets: dict[str, float]
@@ -338,7 +338,7 @@ class SearchRecord(_Typed):
     weights_sha256: str
     validation_psnr: float
     bicubic_psnr: float
-    """Of the same images."""
+    """PSNR of bicubic upscaling on the same images."""
     ms_per_mp: NetworkTime
     times: MeasuredTimes
     step_seconds: tuple[StepTime, ...]

@@ -40,19 +40,20 @@ class SearchRun:
     learner: Learner
     times: MeasuredTimes
     folders: list[str]
-    """Of the training images."""
+    """Folders of the training images."""
     started_from: ModelOrigin | None = None
     """The pretrained supernet; None for noise."""
     stage: int = WARM_UP
     counts: list[int] = field(default_factory=list)
     """Steps of each stage that has begun."""
     step: int = 0
-    """Of the stage."""
+    """Steps of the present stage that are done."""
     seconds: float = 0.0
-    """At the last save."""
+    """Time the search had had when it was last saved."""
     psnr: float = math.nan
+    """Last validation, dB on Y; of the fine-tuning, the best one."""
     step_times: list[StepTime] = field(default_factory=list)
-    """Of the search, one a validation."""
+    """How long steps of the stage "search" took, one entry per validation."""
     event_count: int = 0
     """Lines of events.jsonl that belong to the saved state."""
     repeats: bool = False
@@ -111,7 +112,7 @@ class SearchSession:
     counted_from: float
     """When the search would have begun if it had never been stopped, by `time.perf_counter`."""
     data_sha256: str
-    """Of the photographs: `data.fingerprint`."""
+    """`data.fingerprint` of the photographs."""
 
     @property
     def seconds(self) -> float:
