@@ -193,3 +193,19 @@ def test_the_state_of_a_learner_brings_all_of_it_back():
         one.search(batches[2], batches[3], 0.3, 2e-3, 1e-2)
     assert same_weights(learner.supernet, restored.supernet)
     assert learner.controller == restored.controller
+
+
+def test_the_architecture_follows_the_logarithm_of_the_loss_at_the_given_rate():
+    """At anneal 0 the target of the controller is the first cost, so that it adds nothing to the first step."""
+    supernet = busy_supernet("edge-all", 2, dtype=torch.float32)
+    with torch.no_grad():
+        for level in supernet.arch_parameters():
+            level.mul_(1e-3)  # every candidate has a share
+    low, high = random_batch()
+    loss = (supernet(low, supernet.mixtures(0)) - high).abs().mean()
+    expected = torch.autograd.grad(loss.log(), supernet.arch_parameters())
+    before = supernet.arch_primitives.detach().clone()
+    learner_of(supernet).search(random_batch(), (low, high), 0.0, 1e-30, 0.05)
+    for level, gradient in zip(supernet.arch_parameters(), expected, strict=True):
+        torch.testing.assert_close(level.grad, gradient, rtol=1e-3, atol=1e-6)
+    assert float((supernet.arch_primitives.detach() - before).abs().max()) == pytest.approx(0.05, rel=1e-3)
