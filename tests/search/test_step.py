@@ -209,3 +209,14 @@ def test_the_architecture_follows_the_logarithm_of_the_loss_at_the_given_rate():
     for level, gradient in zip(supernet.arch_parameters(), expected, strict=True):
         torch.testing.assert_close(level.grad, gradient, rtol=1e-3, atol=1e-6)
     assert float((supernet.arch_primitives.detach() - before).abs().max()) == pytest.approx(0.05, rel=1e-3)
+
+
+@pytest.mark.parametrize("anneal", [0.0, 0.5, 1.0])
+def test_the_costs_of_a_step_are_those_of_its_mixtures(anneal):
+    supernet = busy_supernet("edge-all", 2, dtype=torch.float32)
+    with torch.no_grad():
+        for level in supernet.arch_parameters():
+            level.mul_(0.1)
+        expected = CostModel(supernet.space).expected(supernet.mixtures(anneal))
+    _, costs = learner_of(supernet).search(random_batch(), random_batch(), anneal, 1e-3, 1e-2)
+    assert costs == {name: float(cost) for name, cost in expected.items()}
