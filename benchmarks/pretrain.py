@@ -59,7 +59,7 @@ VALIDATED = ((16, 3), (24, 3), (24, 4), (32, 4), (48, 4))
 
 
 @dataclass
-class Run:
+class PretrainingRun:
     """Where a pretraining stands, beside its weights."""
 
     scale: int
@@ -87,7 +87,9 @@ def main() -> None:
 def pretrain(arguments: argparse.Namespace) -> None:
     state_file = arguments.run / "pretraining.pt"
     state = load_state(state_file) if state_file.exists() else None
-    run = Run(**state["run"]) if state else Run(arguments.scale, arguments.minutes, arguments.start)
+    run = (
+        PretrainingRun(**state["run"]) if state else PretrainingRun(arguments.scale, arguments.minutes, arguments.start)
+    )
     photographs = load_images(arguments.data, ALL_PHOTOGRAPHS)
     learning, held_out = split(photographs)
     device = torch.device("cpu")
@@ -139,13 +141,13 @@ def pretrain(arguments: argparse.Namespace) -> None:
 
 
 def chain(scale: int, width: int, cells: int) -> ArchSpec:
-    """The largest network of a space of the supernet's kind."""
+    """Return the largest network of a space of the supernet's kind."""
     space = SearchSpace("edge", scale, width, cells, SLOTS, cells - 1)
     return space.spec(largest_choice(space))
 
 
 def outputs_of(network: Network, low: Tensor, exits: list[tuple[int, int]]) -> list[Tensor]:
-    """What prefixes of so many channels and cells give for (N, 3, H, W), before the pixel shuffle."""
+    """Return the outputs of prefixes of so many channels and cells for (N, 3, H, W), before the pixel shuffle."""
     head = features = network.head(low)
     depths = []
     for cell in network.trunk:
@@ -178,13 +180,13 @@ def take_over(network: Network, pretrained: Pretrained) -> None:
 
 
 def place_in_chain(name: str) -> str:
-    """What the chain calls a supernet's trunk.nodes.<cell>.slots.<slot>.<primitive>.conv.weight and so on."""
+    """Return the chain's name of a supernet's trunk.nodes.<cell>.slots.<slot>.<primitive>.conv.weight and so on."""
     part, *rest = name.split(".")
     return name if part != "trunk" else ".".join([part, rest[1], rest[3], *rest[5:]])
 
 
 def prefix(network: Network, width: int, cells: int) -> Network:
-    """The first channels and cells."""
+    """Return the network of the first channels and cells."""
     small = Network(chain(network.scale, width, cells))
     shapes = {name: tensor.shape for name, tensor in small.state_dict().items()}
     small.load_state_dict(first_channels(network.state_dict(), shapes))
@@ -193,7 +195,7 @@ def prefix(network: Network, width: int, cells: int) -> Network:
 
 def save(
     folder: Path,
-    run: Run,
+    run: PretrainingRun,
     network: Network,
     averaged: Network,
     optimizer: Muon,
@@ -245,7 +247,7 @@ def bundle(run: Path) -> None:
 
 
 def card(name: str, pretrained: Pretrained) -> str:
-    """What the folder says of itself to people."""
+    """Return the README.md of the folder."""
     space, training = pretrained.space, pretrained.training
     sizes = [f"| {size.replace('x', ' | ')} | {psnr:.2f} |" for size, psnr in training["validation_psnr"].items()]
     lines = [

@@ -32,9 +32,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,12 +47,16 @@ from trinas.device import resolve_precision
 from trinas.inference.tiled import TiledUpscaler
 from trinas.networks.cost import spec_cost
 from trinas.networks.latency import measure_ms_per_mp, measure_spec_ms_per_mp
+from trinas.networks.network import Network
 from trinas.networks.space import SPACES, ArchSpec, CellSpec, Choice, SearchSpace, SlotSpec
-from trinas.search import budgets, supernet
-from trinas.search import step as learner
-from trinas.search.loop import L2_SHARE, SAFE_SHARE, SHARES, TUNING_BATCH, WEIGHT_RATE, search_network, tuning_rate
-from trinas.search.sparse import largest_radius
-from trinas.training.data import load_photographs
+from trinas.search.budgets import EDGE_SLOTS, space_for
+from trinas.search.finetune import L2_SHARE, SAFE_SHARE, TUNING_BATCH
+from trinas.search.loop import search_network
+from trinas.search.pace import SHARES, WEIGHT_RATE, tuning_rate
+from trinas.search.sparse import largest_radius, sparsestmax
+from trinas.search.step import Learner, frozen_decisions
+from trinas.search.supernet import Mixtures, Supernet
+from trinas.training.data import TrainingImage, load_photographs
 from trinas.training.loop import train_network
 from trinas.training.metrics import evaluate_model
 from trinas.zoo.folder import load_model
@@ -64,20 +66,133 @@ SCALE = 4
 RANDOM_NETWORKS = 4
 LEAST_USE, MOST_DRAWS = 0.7, 2000
 SIDE_BY_SIDE = 2
-ABLATIONS = (
-    "all-primitives",
-    "with-gates",
-    "softmax",
-    "sparsemax",
-    "ordered",
-    "sampled-widths",
-    "fixed-depth",
-    "fixed-primitives",
-    "fixed-widths",
-)
-"""all-primitives: the space edge-all. with-gates: `gated` in addition. softmax, sparsemax: in place of sparsestmax at
-every t. ordered: with the order term. sampled-widths: weights learn with one width per slot, drawn from the mixture.
-fixed-*: all cells, all 3x3 convolutions, all full widths: the budget is then met by the two other levels."""
+
+
+class OrderedLearner(Learner):
+    """Adds the paper's term that orders depths; it fades out by anneal 0.5."""
+
+    ORDER_WEIGHT = 1e-5
+
+    def adjust_gradients(self, gradients: tuple[Tensor, ...], anneal: float) -> tuple[Tensor, ...]:
+        weight = self.ORDER_WEIGHT * max(0.0, 1 - 2 * anneal)
+        pull = torch.autograd.grad(order_term(self.supernet), self.supernet.arch_path)[0]
+        return gradients[0] + weight * pull, *gradients[1:]
+
+
+def order_term(supernet: Supernet) -> Tensor:
+    """Return the shallowest minus the deepest architecture parameter, summed over the paths.
+
+    That is the telescoping sum of the differences along each path.
+    """
+    space, parameters = supernet.space, supernet.arch_path
+    parents = {space.nodes[index].parent for index in space.candidates}
+    total = torch.zeros((), device=parameters.device)
+    for leaf in (index for index in space.candidates if index not in parents):
+        on_path = [space.candidates.index(index) for index in space.path_to(leaf) if index in space.candidates]
+        total = total + parameters[on_path[0]] - parameters[on_path[-1]]
+    return total
+
+
+class ProjectedLearner(Learner):
+    """Another projection in place of sparsestmax, but at the largest radius, where every search has to choose.
+
+    No distance holds two survivors apart, so they go on learning.
+    """
+
+    @staticmethod
+    def project(parameters: Tensor) -> Tensor:
+        """Turn architecture parameters into mixtures."""
+        raise NotImplementedError
+
+    @classmethod
+    def build_supernet(cls, space: SearchSpace) -> Supernet:
+        def project(parameters: Tensor, radius: float) -> Tensor:
+            is_largest = radius >= largest_radius(parameters.shape[-1]) - 1e-9
+            return sparsestmax(parameters, radius) if is_largest else cls.project(parameters)
+
+        return Supernet(space, project)
+
+    def find_frozen(self, mixture: Tensor, gradient: Tensor, anneal: float) -> Tensor:
+        return frozen_decisions(mixture, gradient, 0.0)
+
+
+class SoftmaxLearner(ProjectedLearner):
+    """Mixes by softmax."""
+
+    @staticmethod
+    def project(parameters: Tensor) -> Tensor:
+        return parameters.softmax(-1)
+
+
+class SparsemaxLearner(ProjectedLearner):
+    """Mixes by sparsemax."""
+
+    @staticmethod
+    def project(parameters: Tensor) -> Tensor:
+        return sparsestmax(parameters, 0.0)
+
+
+class SampledWidthsLearner(Learner):
+    """Weights learn with one width per slot, drawn from the mixture."""
+
+    def learn_weights(self, batch: tuple[Tensor, Tensor], mixtures: Mixtures, rate: float) -> Tensor:
+        shares = mixtures.widths
+        drawn = torch.multinomial(shares.flatten(0, -2), 1).view(shares.shape[:-1])
+        one_hot = F.one_hot(drawn, shares.shape[-1]).to(shares)
+        return super().learn_weights(batch, replace(mixtures, widths=one_hot), rate)
+
+
+class FixedLevelLearner(Learner):
+    """One level is not searched: its architecture parameters are so far apart that nothing moves them."""
+
+    parameters: str
+    """Attribute of the supernet."""
+    decisions: str
+    """Attribute of a choice."""
+
+    @classmethod
+    def build_supernet(cls, space: SearchSpace) -> Supernet:
+        supernet = super().build_supernet(space)
+        level = getattr(supernet, cls.parameters)
+        chosen = space.primitives.index("conv3x3") if cls.parameters == "arch_primitives" else level.shape[-1] - 1
+        with torch.no_grad():
+            level[..., chosen] = 1e3
+        return supernet
+
+    def allows(self, choice: Choice, change: Choice) -> bool:
+        return getattr(choice, self.decisions) == getattr(change, self.decisions)
+
+
+class FixedDepthLearner(FixedLevelLearner):
+    """Keeps all cells."""
+
+    parameters, decisions = "arch_path", "node"
+
+
+class FixedPrimitivesLearner(FixedLevelLearner):
+    """Takes a 3x3 convolution everywhere."""
+
+    parameters, decisions = "arch_primitives", "primitives"
+
+
+class FixedWidthsLearner(FixedLevelLearner):
+    """Takes full widths."""
+
+    parameters, decisions = "arch_widths", "widths"
+
+
+LEARNERS: dict[str, type[Learner]] = {
+    "ordered": OrderedLearner,
+    "softmax": SoftmaxLearner,
+    "sparsemax": SparsemaxLearner,
+    "sampled-widths": SampledWidthsLearner,
+    "fixed-depth": FixedDepthLearner,
+    "fixed-primitives": FixedPrimitivesLearner,
+    "fixed-widths": FixedWidthsLearner,
+}
+"""Entry -> how its search learns."""
+ABLATIONS = ("all-primitives", "with-gates", *LEARNERS)
+"""all-primitives: the space edge-all. with-gates: `gated` in addition. The others: `LEARNERS`."""
 
 
 def main() -> None:
@@ -106,13 +221,13 @@ def main() -> None:
 
 
 def run_all(entries: tuple[str, ...], arguments: argparse.Namespace) -> None:
-    """Each entry in a process of its own, so many at a time; an entry that fails is told and left out."""
+    """Run each entry in a process of its own, two at a time; an entry that fails is reported and left out."""
     tasks = [(entry, budget, seed) for seed in arguments.seeds for budget in arguments.budgets for entry in entries]
 
     torch.set_num_threads(1)
     sizes: dict[str, str] = {}  # once for all entries, as where time has a budget they are measured
     for budget in arguments.budgets:
-        space = budgets.space_for("edge", SCALE, limits_of(budget), ms_per_mp)
+        space = space_for("edge", SCALE, limits_of(budget), ms_per_mp)
         sizes[budget] = f"{space.trunk_width}x{space.cells}"
 
     def run(task: tuple[str, str, int]) -> None:
@@ -142,7 +257,7 @@ def folder_of(runs: Path, budget: str, entry: str, seed: int) -> Path:
 
 
 def first_folder(folder: Path) -> Path:
-    """Of the small steps that `small-steps-chain` begins with."""
+    """Return the folder of the small steps that `small-steps-chain` begins with."""
     return folder.with_name(f"{folder.name}-first")
 
 
@@ -151,42 +266,20 @@ def limits_of(budget: str) -> Budgets:
 
 
 def run_entry(entry: str, budget: str, seed: int, minutes: float, sizes: str, data: Path, folder: Path) -> None:
-    """Search or train; result.json holds what the table needs."""
+    """Search or train one entry, and write the numbers of the table to result.json."""
     limits = limits_of(budget)
     width, cells = map(int, sizes.split("x"))
     SPACES["edge-gated"] = replace(SPACES["edge"], primitives=("skip", "conv3x3", "gated"))
     name = {"all-primitives": "edge-all", "with-gates": "edge-gated"}.get(entry, "edge")
-    space = SearchSpace(name, SCALE, width, cells, budgets.EDGE_SLOTS, cells - 1)
+    space = SearchSpace(name, SCALE, width, cells, EDGE_SLOTS, cells - 1)
     photographs = load_photographs([data / "train" / "bsds400"])
     began = time.perf_counter()
     if entry.endswith("chain") or entry.startswith("random"):
         spec = chain(space, limits) if entry.endswith("chain") else random_spec(space, limits, seed, int(entry[-1]))
-        start, left = None, minutes
-        if entry == "small-steps-chain":
-            share = sum(SHARES[:2])
-            first = TrainConfig(
-                minutes=share * minutes, batch_size=SearchConfig.batch_size, patch_px=SearchConfig.patch_px,
-                learning_rate=WEIGHT_RATE / spec.trunk_width, clip_norm=SearchConfig.clip_norm, seed=seed,
-            )  # fmt: skip
-            before = first_folder(folder)
-            train_network(spec, photographs, first, before)
-            start, left = load_model(str(before)), (1 - share) * minutes
-        rate = tuning_rate(spec.trunk_width)
-        config = TrainConfig(
-            minutes=SAFE_SHARE * left,
-            batch_size=TUNING_BATCH,
-            l2_share=L2_SHARE,
-            learning_rate=rate,
-            seed=seed,
-            validate_every=200,
-        )
-        network = train_network(spec, photographs, config, folder, start=start).network
+        network = train_entry(entry, spec, photographs, minutes, seed, folder)
     else:
-        order_weight = 1e-5 if entry == "ordered" else 0.0
-        with changed(entry):
-            warm_start = entry == "warm"
-            search = SearchConfig(limits, minutes=minutes, seed=seed, order_weight=order_weight, warm_start=warm_start)
-            found = search_network(space, photographs, search, folder)
+        search = SearchConfig(limits, minutes=minutes, seed=seed, warm_start=entry == "warm")
+        found = search_network(space, photographs, search, folder, learner=LEARNERS.get(entry, Learner)).network
         assert found is not None
         network = found
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -202,12 +295,37 @@ def run_entry(entry: str, budget: str, seed: int, minutes: float, sizes: str, da
     (folder / "result.json").write_text(json.dumps(result))
 
 
+def train_entry(
+    entry: str, spec: ArchSpec, photographs: list[TrainingImage], minutes: float, seed: int, folder: Path
+) -> Network:
+    """Train a network that was not searched; `small-steps-chain` begins with the search's batches and rate."""
+    start, left = None, minutes
+    if entry == "small-steps-chain":
+        share = sum(SHARES[:2])
+        first = TrainConfig(
+            minutes=share * minutes, batch_size=SearchConfig.batch_size, patch_px=SearchConfig.patch_px,
+            learning_rate=WEIGHT_RATE / spec.trunk_width, clip_norm=SearchConfig.clip_norm, seed=seed,
+        )  # fmt: skip
+        before = first_folder(folder)
+        train_network(spec, photographs, first, before)
+        start, left = load_model(str(before)), (1 - share) * minutes
+    config = TrainConfig(
+        minutes=SAFE_SHARE * left,
+        batch_size=TUNING_BATCH,
+        l2_share=L2_SHARE,
+        learning_rate=tuning_rate(spec.trunk_width),
+        seed=seed,
+        validate_every=200,
+    )
+    return train_network(spec, photographs, config, folder, start=start).network
+
+
 def ms_per_mp(spec: ArchSpec) -> float:
     return measure_spec_ms_per_mp(spec, CPU, resolve_precision("auto", CPU, spec.trunk_width))
 
 
-def use(spec: ArchSpec, limits: Budgets) -> float:
-    """Share of the budget that a network uses."""
+def used_share(spec: ArchSpec, limits: Budgets) -> float:
+    """Return the share of the budget that a network uses."""
     if limits.params is not None:
         return spec_cost(spec).params / limits.params
     assert limits.ms_per_mp is not None
@@ -215,7 +333,7 @@ def use(spec: ArchSpec, limits: Budgets) -> float:
 
 
 def random_spec(space: SearchSpace, limits: Budgets, seed: int, number: int) -> ArchSpec:
-    """An even draw of every decision that uses the budget."""
+    """Draw every decision evenly until a network uses the budget."""
     random = np.random.default_rng((seed, number))
     cells = len(space.cell_nodes)
     for _ in range(MOST_DRAWS):
@@ -225,88 +343,26 @@ def random_spec(space: SearchSpace, limits: Budgets, seed: int, number: int) -> 
             tuple(map(tuple, random.integers(len(space.widths), size=(cells, space.slots - 1)).tolist())),
         )
         spec = space.spec(choice)
-        if LEAST_USE <= use(spec, limits) <= 1:
+        if LEAST_USE <= used_share(spec, limits) <= 1:
             return spec
     raise SystemExit(f"none of {MOST_DRAWS} random networks uses {LEAST_USE:.0%} of the budget and no more")
 
 
 def chain(space: SearchSpace, limits: Budgets) -> ArchSpec:
-    """The longest chain of 3x3 convolutions that the budget holds."""
+    """Return the longest chain of 3x3 convolutions that the budget holds."""
 
-    def of(length: int) -> ArchSpec:
+    def build(length: int) -> ArchSpec:
         slots = (SlotSpec("conv3x3", space.trunk_width),) * length
         return ArchSpec("edge", SCALE, space.trunk_width, (CellSpec(slots),), long_skip=space.long_skip)
 
     length = 1
-    while use(of(length + 1), limits) <= 1:
+    while used_share(build(length + 1), limits) <= 1:
         length += 1
-    return of(length)
-
-
-@contextmanager
-def changed(entry: str) -> Iterator[None]:
-    """The search with one thing changed, for the time of the block."""
-    moves, projection = budgets._moves, supernet.sparsestmax
-    weights_step, start = learner.Learner._learn_weights, supernet.Supernet.__init__
-    decided = learner.decided
-
-    def keep_moves(allowed: Callable[[Choice, Choice], bool]) -> Callable[..., Iterator[Choice]]:
-        return lambda choice, space: (move for move in moves(choice, space) if allowed(choice, move))
-
-    def fix(level: str) -> Callable[..., None]:
-        """Scores so far apart that nothing moves them."""
-
-        def begin(self: Any, space: SearchSpace) -> None:
-            start(self, space)
-            with torch.no_grad():
-                scores = getattr(self, level)
-                last = scores.shape[-1] - 1  # the deepest, the widest
-                chosen = space.primitives.index("conv3x3") if level == "primitive_scores" else last
-                scores[..., chosen] = 1e3
-
-        return begin
-
-    def sampled(self: Any, batch: Any, mixtures: Any, rate: float) -> Tensor:
-        shares = mixtures.widths
-        drawn = torch.multinomial(shares.flatten(0, -2), 1).view(shares.shape[:-1])
-        return weights_step(self, batch, replace(mixtures, widths=F.one_hot(drawn, shares.shape[-1]).to(shares)), rate)
-
-    if entry in ("softmax", "sparsemax"):  # no distance holds two survivors apart, so that they go on learning
-        learner.decided = lambda mixture, gradient, t: decided(mixture, gradient, 0.0)
-    try:
-        match entry:
-            case "softmax":
-                supernet.sparsestmax = lambda scores, radius: (
-                    projection(scores, radius) if is_largest(radius, scores) else scores.softmax(-1)
-                )
-            case "sparsemax":
-                supernet.sparsestmax = lambda scores, radius: projection(
-                    scores, radius if is_largest(radius, scores) else 0.0
-                )
-            case "sampled-widths":
-                learner.Learner._learn_weights = sampled
-            case "fixed-depth":
-                supernet.Supernet.__init__ = fix("path_scores")
-                budgets._moves = keep_moves(lambda old, new: old.node == new.node)
-            case "fixed-primitives":
-                supernet.Supernet.__init__ = fix("primitive_scores")
-                budgets._moves = keep_moves(lambda old, new: old.primitives == new.primitives)
-            case "fixed-widths":
-                supernet.Supernet.__init__ = fix("width_scores")
-                budgets._moves = keep_moves(lambda old, new: old.widths == new.widths)
-        yield
-    finally:
-        budgets._moves, supernet.sparsestmax, learner.decided = moves, projection, decided
-        learner.Learner._learn_weights, supernet.Supernet.__init__ = weights_step, start
-
-
-def is_largest(radius: float, scores: Tensor) -> bool:
-    """Whether t is 1, where every search has to choose."""
-    return radius >= largest_radius(scores.shape[-1]) - 1e-9
+    return build(length)
 
 
 def print_table(data: Path, runs: Path, minutes: float) -> None:
-    """All that is finished, by budget and entry: means and, of several, standard deviations."""
+    """Print all finished entries by budget: means and, of several, standard deviations."""
     results = [json.loads(path.read_text()) for path in sorted(runs.glob("*/result.json"))]
     results = [result for result in results if result["minutes"] == minutes]
     for result in results:
@@ -341,7 +397,7 @@ def psnr_at_a_quarter(result: dict[str, Any]) -> float:
 
 
 def measured(folder: Path, data: Path) -> dict[str, float]:
-    """Test sets, size and time, kept beside the result."""
+    """Measure test sets, size and time once; keep them beside the result."""
     path = folder / "measured.json"
     if not path.exists():
         model = load_model(str(folder))

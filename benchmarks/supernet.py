@@ -1,31 +1,33 @@
-"""Time and memory of a step of the search, for a space and values of t.
+"""Time and memory of a step of the search, for a space and values of anneal.
 
     python benchmarks/supernet.py SPACE SCALE TRUNK_WIDTH CELLS SLOTS [BATCH_SIZE]
 
-Scores are drawn at random, so that t alone says how many candidates are left; a step is one of the weights and one
-of the scores, on patches of 32. Each t is measured in a process of its own, as the fastest of a few steps.
+Architecture parameters are drawn at random, so that anneal alone says how many candidates are left. A step is one of
+the weights and one of the architecture parameters, on patches of 32. Each anneal is measured in a process of its own,
+as the fastest of a few steps.
 """
 
 import resource
 import subprocess
 import sys
-import time
 
-SHARES = (0.0, 0.3, 0.6, 0.8, 1.0)
+ANNEALS = (0.0, 0.3, 0.6, 0.8, 1.0)
 STEPS = 3
 
 
 def main() -> None:
-    print("| t | seconds per step | peak memory, MiB |")
+    print("| anneal | seconds per step | peak memory, MiB |")
     print("| --- | --- | --- |")
-    for t in SHARES:
-        command = [sys.executable, __file__, "measure", str(t), *sys.argv[1:]]
+    for anneal in ANNEALS:
+        command = [sys.executable, __file__, "measure", str(anneal), *sys.argv[1:]]
         seconds, peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-        print(f"| {t:g} | {float(seconds):.2f} | {float(peak):.0f} |", flush=True)
+        print(f"| {anneal:g} | {float(seconds):.2f} | {float(peak):.0f} |", flush=True)
 
 
-def measure(t: float, name: str, scale: int, trunk_width: int, cells: int, slots: int, batch_size: int = 1) -> None:
-    """Print seconds and MiB."""
+def measure(
+    anneal: float, name: str, scale: int, trunk_width: int, cells: int, slots: int, batch_size: int = 1
+) -> None:
+    """Print the seconds of the fastest step, and the peak memory in MiB."""
     import torch
 
     from trinas.config import Budgets, SearchConfig
@@ -34,23 +36,20 @@ def measure(t: float, name: str, scale: int, trunk_width: int, cells: int, slots
     from trinas.search.budgets import CostModel
     from trinas.search.step import Learner
     from trinas.search.supernet import Supernet
+    from trinas.timer import time_fastest
 
     torch.manual_seed(0)
     space = SearchSpace(name, scale, trunk_width, cells, slots, cells - 1)
     supernet = Supernet(space).to(memory_format=torch.channels_last)
-    for scores in supernet.arch_parameters():
-        torch.nn.init.normal_(scores, std=0.05)
+    for level in supernet.arch_parameters():
+        torch.nn.init.normal_(level, std=0.05)
     config = SearchConfig(Budgets(params=1e9), steps=1)
     precision = resolve_training_precision("auto", torch.device("cpu"))
     learner = Learner(supernet, config, CostModel(space), precision)
     side = config.patch_px
     low, high = torch.rand(batch_size, 3, side, side), torch.rand(batch_size, 3, scale * side, scale * side)
-    seconds = []
-    for _ in range(STEPS):
-        began = time.perf_counter()
-        learner.search((low, high), (low, high), t, 2e-3, 1e-9)
-        seconds.append(time.perf_counter() - began)
-    print(min(seconds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    seconds = time_fastest(lambda: learner.search((low, high), (low, high), anneal, 2e-3, 1e-9), STEPS)
+    print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 if __name__ == "__main__":

@@ -135,14 +135,13 @@ class SearchConfig:
     """Side of a square patch in low-resolution pixels, in warm-up and search."""
     weight_rate: float | None = None
     """Rate of the optimiser (`muon.Muon`) for the weights, in warm-up and search. None: 0.024 / trunk width."""
-    score_rate: float | None = None
-    """Rate of Adam for the scores. None: 3e-4, or more in a short search, so that rate x steps is at least 4."""
+    arch_rate: float | None = None
+    """Rate of Adam for the architecture parameters. None: 3e-4, or more in a short search, so that rate x steps is at
+    least 4."""
     clip_norm: float = 5.0
     """Largest norm of the weights' gradient in warm-up and search; anything longer is shortened to it."""
     warm_start: bool = True
     """Start from the bundled pretrained supernet, where there is one for the space (`warmstart.bundled_supernet`)."""
-    order_weight: float = 0.0
-    """Weight of a term that favours deep paths' scores; it fades out by t = 0.5."""
     teacher: str | None = None
     """A model to imitate in the fine-tuning, as in `TrainConfig.teacher`."""
     shortened: tuple[tuple[int, int], ...] = ()
@@ -159,12 +158,12 @@ class SearchConfig:
             raise ValueError("give exactly one of steps and minutes")
         if self.shortened and self.minutes is not None:
             raise ValueError("shortened goes with steps")
-        _check_positive(self, "minutes", "batch_size", "patch_px", "weight_rate", "score_rate", "clip_norm")
+        _check_positive(self, "minutes", "batch_size", "patch_px", "weight_rate", "arch_rate", "clip_norm")
         counts = self.steps if isinstance(self.steps, tuple) else (1 if self.steps is None else self.steps,)
         if len(counts) not in (1, 3) or min(counts) < 1:
             raise ValueError(f"steps must be one positive number or three, got {self.steps}")
-        if self.order_weight < 0 or self.seed < 0:
-            raise ValueError("order_weight and seed must not be negative")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
         check_precision(self.precision)
 
 

@@ -25,9 +25,9 @@ from .runs import announce_teacher, check_resume_options, end_stopped, stop_on_s
 from .terminal import say
 
 if TYPE_CHECKING:
-    from trinas.networks.network import Network
     from trinas.networks.space import ArchSpec, SearchSpace
-    from trinas.search.record import Event, Progress
+    from trinas.search.loop import SearchResult
+    from trinas.search.record import Event, SearchProgress
     from trinas.training.data import TrainingImage
 
 BUDGETS, SPACE = "Budgets", "Search space"
@@ -184,24 +184,23 @@ def rerun_search(
 
     Exit code 1 if another architecture comes out. `search --resume` resumes a stopped run.
     """
-    from trinas.networks.space import ArchSpec
-    from trinas.search.loop import REPORT_FILE, read_report, repeat_search
-    from trinas.search.record import EVENTS_FILE
+    from trinas.search.loop import repeat_search
+    from trinas.search.record import EVENTS_FILE, read_search_record
     from trinas.training.state import check_new_run
 
-    found = read_report(report)
+    found = read_search_record(report)
     run_dir = output or Path(f"{report.resolve().parent.name}-again")
     check_new_run(run_dir, allowed_files=(EVENTS_FILE,))
     stop = stop_on_signals()
     reporter = _Reporter()
     with reporter.line:
-        network = repeat_search(found, _load_images(data), run_dir, on_event=reporter, stop=stop)
-    _end_search(network, run_dir, data)
-    assert network is not None
-    if network.spec != ArchSpec.from_dict(found["spec"]):
-        versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+        result = repeat_search(found, _load_images(data), run_dir, on_event=reporter, stop=stop)
+    _end_search(result, run_dir, data)
+    assert result.record is not None
+    if result.record.spec != found.spec:
+        versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
         raise RunError(f"{run_dir}: another architecture came out than in {report}, which was made with {versions}")
-    is_same = read_report(run_dir / REPORT_FILE)["weights_sha256"] == found["weights_sha256"]
+    is_same = result.record.weights_sha256 == found.weights_sha256
     say("The same network." if is_same else "The same architecture, with slightly different weights.")
 
 
@@ -220,31 +219,34 @@ def _search(
     announce_teacher(config.teacher, "fine-tuning")
     reporter = _Reporter()
     with reporter.line:
-        network = search_network(space, images, config, run_dir, on_event=reporter, stop=stop)
-    _end_search(network, run_dir, data)
+        result = search_network(space, images, config, run_dir, on_event=reporter, stop=stop)
+    _end_search(result, run_dir, data)
 
 
 def _resume(run_dir: Path, data: list[Path] | None) -> None:
     """Continue a stopped search."""
-    from trinas.search.loop import check_resumable, resume_search
+    from trinas.search.loop import resume_search
+    from trinas.search.run import check_search_resumable
 
     stop = stop_on_signals()
-    check_resumable(run_dir, generated=not data)
+    check_search_resumable(run_dir, generated=not data)
     say(f"Resuming {run_dir}")
     images = _load_images(data)
     reporter = _Reporter()
     with reporter.line:
-        network = resume_search(run_dir, images, on_event=reporter, stop=stop)
-    _end_search(network, run_dir, data)
+        result = resume_search(run_dir, images, on_event=reporter, stop=stop)
+    _end_search(result, run_dir, data)
 
 
-def _end_search(network: "Network | None", run_dir: Path, data: list[Path] | None) -> None:
-    """Say how a search ended. A stopped one ends the program with exit code 130."""
+def _end_search(result: "SearchResult", run_dir: Path, data: list[Path] | None) -> None:
+    """Draw what came of a search, and say how it ended. A stopped one ends the program with exit code 130."""
     from trinas.reports.charts import write_training_curve
+    from trinas.reports.pages import write_search_report
 
-    if network is None:
+    if not result.finished:
         end_stopped("search", run_dir, data)
     write_training_curve(run_dir)
+    write_search_report(run_dir)
     say(f"Done; use it with --model {run_dir}, read about it in {run_dir / 'report.html'}")
 
 
@@ -291,28 +293,27 @@ class _Reporter:
 
     def __call__(self, event: "Event") -> None:
         from trinas.networks.cost import spec_cost
-        from trinas.networks.space import ArchSpec
-        from trinas.search.record import ArchitectureChosen, Progress, StageStarted
+        from trinas.search.record import ArchitectureChosen, SearchProgress, StageStarted
 
         match event:
             case StageStarted():
                 self.line.say(f"{event.stage}: {event.steps:,} steps")
             case ArchitectureChosen():
-                cost = spec_cost(ArchSpec.from_dict(event.spec))
+                cost = spec_cost(event.spec)
                 self.line.say(f"Chosen: {cost.params:,} parameters, {cost.macs / 1e9:.2f} G multiply-adds")
-            case Progress():
+            case SearchProgress():
                 title = f"{event.stage} {event.step:,}/{event.steps:,}"
                 words = _describe_progress(event)
                 self.line.show(title, event.step, event.steps, words, keeps=event.validated)
 
 
-def _describe_progress(progress: "Progress") -> str:
+def _describe_progress(progress: "SearchProgress") -> str:
     costs = "  ".join(
         f"{name} {format_short(progress.costs[name])} of {format_short(limit)}"
         for name, limit in progress.budgets.items()
     )
     quality = "" if isnan(progress.psnr) else f"PSNR {format_psnr(progress.psnr)}  "
-    expected = f"anneal {progress.t:.2f}  expected {costs}" if progress.stage == "search" else costs
+    expected = f"anneal {progress.anneal:.2f}  expected {costs}" if progress.stage == "search" else costs
     speed = f"{progress.steps_per_second:.1f} steps/s  " if progress.steps_per_second > 0 else ""
     return f"{expected}  {speed}loss {progress.loss:.4f}  {quality}{format_duration(progress.seconds_left)} left"
 

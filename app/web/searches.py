@@ -1,6 +1,5 @@
 """Searches in processes of their own, one at a time. A search's state is its run folder, so it survives the page."""
 
-import json
 import os
 import shlex
 import shutil
@@ -11,14 +10,15 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
-from typing import Any
 
 from trinas.config import Budgets
 from trinas.errors import RunError
 from trinas.files import translate_os_errors
-from trinas.search.loop import STATE_FILE
-from trinas.search.record import EVENTS_FILE, STAGES, stage_steps
+from trinas.reports.pages import PAGE_FILE
+from trinas.search.record import EVENTS_FILE, STAGES, Event, Finished, SearchProgress, read_events, stage_steps
+from trinas.search.run import SEARCH_STATE_FILE
 from trinas.zoo.folder import CONFIG_FILE
 
 from ..words import format_duration
@@ -34,8 +34,8 @@ class SearchStatus:
     run_dir: Path
     state: str
     """running, stopping, stopped (can be resumed), failed or finished."""
-    events: list[dict[str, Any]]
-    """The lines of events.jsonl."""
+    events: list[Event]
+    """What it reported so far, as in events.jsonl."""
     event_age_s: float
     """Seconds since the last event."""
     complaint: str
@@ -53,15 +53,16 @@ class SearchStatus:
             case "stopping":
                 return "Stopping after this step, with the state saved."
             case "finished":
-                psnr, seconds = self.events[-1]["psnr"], self.events[-1]["seconds"]
-                return f"Finished after {format_duration(seconds)}: PSNR {psnr:.2f} dB on held-out images."
+                end = self.events[-1]
+                assert isinstance(end, Finished)
+                return f"Finished after {format_duration(end.seconds)}: PSNR {end.psnr:.2f} dB on held-out images."
         if not steps:
             return "Getting ready: reading the images, and measuring where time has a budget."
         stage = STAGES[len(steps) - 1]
         text = f"Stage {len(steps)} of {len(STAGES)}: {stage}, {steps[stage]:,} steps"
-        progress = [event for event in self.events if event["event"] == "Progress"]
-        if progress and progress[-1]["seconds_left"] is not None:
-            left = max(0.0, progress[-1]["seconds_left"] - self.event_age_s)
+        progress = [event for event in self.events if isinstance(event, SearchProgress)]
+        if progress and not isnan(progress[-1].seconds_left):
+            left = max(0.0, progress[-1].seconds_left - self.event_age_s)
             text += f"; about {format_duration(left)} left"
         return f"{text}."
 
@@ -138,22 +139,22 @@ class Searches:
         if self._run_dir is None:
             return None
         events_file = self._run_dir / EVENTS_FILE
-        events: list[dict[str, Any]] = []
+        events: list[Event] = []
         age = 0.0
         if events_file.exists():
-            lines = events_file.read_text(encoding="utf-8").splitlines(keepends=True)
-            events = [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be half written
+            events = read_events(self._run_dir)
             age = time.time() - events_file.stat().st_mtime
         return SearchStatus(self._run_dir, self._state(events), events, age, self._complaint())
 
-    def _state(self, events: list[dict[str, Any]]) -> str:
+    def _state(self, events: list[Event]) -> str:
         assert self._run_dir is not None
         if self.is_running:
             return "stopping" if self._asked_to_stop else "running"
-        if events and events[-1]["event"] == "Finished" and (self._run_dir / CONFIG_FILE).is_file():
+        files = (self._run_dir / CONFIG_FILE, self._run_dir / PAGE_FILE)  # killed before the page: resuming writes it
+        if events and isinstance(events[-1], Finished) and all(file.is_file() for file in files):
             return "finished"
         code = STOPPED if self._process is None else self._process.returncode
-        resumable = (self._run_dir / STATE_FILE).is_file()
+        resumable = (self._run_dir / SEARCH_STATE_FILE).is_file()
         return "stopped" if resumable and (code == STOPPED or self._asked_to_stop) else "failed"
 
     def _complaint(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image as PillowImage
 
-import trinas.search.loop
+import trinas.search.pace
 import trinas.training.data
 from support.command_line import make_training_images, run, save_image
 from support.images import generated_photograph
@@ -86,5 +86,5 @@ def test_a_stopped_search_resumes_to_the_same_end(number, finished_search, tmp_p
 
 def test_the_help_of_a_search_says_how_steps_are_shared_out():
     words = " ".join(run("search", "--help").output.replace("│", " ").split())
-    warm_up, search, tuning = (f"{100 * share:g}" for share in trinas.search.loop.SHARES)
+    warm_up, search, tuning = (f"{100 * share:g}" for share in trinas.search.pace.SHARES)
     assert f"({warm_up}, {search} and {tuning} %)" in words

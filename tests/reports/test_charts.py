@@ -1,11 +1,22 @@
 import io
+import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from trinas.errors import RunError
-from trinas.reports.charts import HEIGHT_PX, WIDTH_PX, line_plot, write_training_curve
+from trinas.reports.charts import (
+    HEIGHT_PX,
+    WIDTH_PX,
+    Axis,
+    line_chart,
+    line_plot,
+    linear_ticks,
+    write_training_curve,
+)
 from trinas.training.run import ValidationRecord, write_validations
 
 
@@ -32,7 +43,7 @@ def test_flat_and_single_points_can_be_drawn(points):
     drawn(points)
 
 
-def test_the_curve_of_a_training_is_drawn_from_its_metrics(tmp_path):
+def test_a_curve_is_drawn_from_the_validations_of_a_run(tmp_path):
     with pytest.raises(RunError, match=r"metrics\.jsonl: cannot be read"):
         write_training_curve(tmp_path)
     psnrs = [(0, 30.0), (10, 32.0), (20, 31.5)]
@@ -43,3 +54,42 @@ def test_the_curve_of_a_training_is_drawn_from_its_metrics(tmp_path):
     write_training_curve(tmp_path)
     title = "Validation PSNR on Y, dB (best 32.000)"
     assert (tmp_path / "curve.png").read_bytes() == line_plot(psnrs, title, "steps")
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(RunError, match="holds no validation"):
+        write_training_curve(tmp_path)
+
+
+@given(st.floats(1e-3, 1e3), st.floats(1.5, 1e6), st.booleans())
+def test_an_axis_places_its_ends_and_its_ticks_between_them(low, factor, logarithmic):
+    axis = Axis(low, low * factor, 100, 20, logarithmic)
+    assert axis.place(axis.low) == 100
+    assert abs(axis.place(axis.high) - 20) < 1e-9
+    places = [axis.place(tick) for tick in axis.ticks()]
+    assert places == sorted(places, reverse=True)
+    assert all(20 - 1e-6 <= place <= 100 + 1e-6 for place in places)
+
+
+def test_equal_factors_are_equal_distances_on_a_logarithmic_axis():
+    axis = Axis(1, 100, 0, 1, logarithmic=True)
+    assert [round(axis.place(value), 9) for value in (1, 10, 100)] == [0, 0.5, 1]
+    assert axis.ticks() == [1, 2, 5, 10, 20, 50, 100]
+
+
+@given(st.floats(-1e4, 1e4), st.floats(1e-3, 1e4))
+def test_ticks_are_few_and_inside(low, extent):
+    ticks, digits = linear_ticks(low, low + extent)
+    assert 1 <= len(ticks) <= 6
+    assert low - 1e-6 <= ticks[0] <= ticks[-1] <= low + extent + 1e-6
+    assert len({f"{tick:.{digits}f}" for tick in ticks}) == len(ticks), "all read differently"
+
+
+@pytest.mark.parametrize("steps", [(4, 11, 85), (5000, 500, 500), (1, 1, 10000), (10, 10, 10)])
+def test_names_of_stages_stay_inside_and_apart(steps):
+    starts = [0, steps[0], steps[0] + steps[1]]
+    marks = list(zip(("warm-up", "search", "fine-tune"), starts, strict=True))
+    names = line_chart("", "", [], marks, sum(steps)).marks
+    for name in names:
+        assert name.text_x + name.extent <= 440
+    for one, other in itertools.combinations(names, 2):
+        apart = one.text_x + one.extent <= other.text_x
+        assert one.row != other.row or apart

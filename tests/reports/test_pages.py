@@ -1,31 +1,25 @@
-import itertools
 import json
 import math
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from support.networks import busy_network
 from trinas.config import Budgets, SearchConfig
-from trinas.networks.primitives import PRIMITIVES
-from trinas.networks.space import SPACES, SearchSpace, named_spec
+from trinas.errors import RunError
+from trinas.networks.space import PRIMITIVES, SPACES, SearchSpace, named_spec
+from trinas.reports.diagrams import draw_mixture, draw_network
 from trinas.reports.pages import (
-    _chart,
-    _mean_survivors,
-    _ticks,
-    diagram,
     drawing_style,
     live_drawings,
-    mixture_diagram,
-    pictures,
+    mean_survivors,
     render,
+    write_search_report,
 )
 from trinas.search.loop import search_network
+from trinas.search.record import MixtureShares, read_events, read_search_record
 from trinas.training.data import generate_images
-from trinas.training.degrade import downscale
 
 
 class Reader(HTMLParser):
@@ -55,6 +49,7 @@ def run_dir(tmp_path_factory):
     config = SearchConfig(Budgets(params=3000, macs=1e9), steps=(2, 9, 3), batch_size=2, patch_px=8, device="cpu")
     run_dir = tmp_path_factory.mktemp("report") / "run"
     search_network(space, generate_images(5, 112, seed=3), config, run_dir)
+    write_search_report(run_dir)
     return run_dir
 
 
@@ -81,14 +76,13 @@ def test_the_page_says_what_the_report_says(run_dir):
 
 def test_candidates_are_counted_per_decision():
     mixtures = {"path": [0.2, 0.8, 0.0], "primitives": [[[0.5, 0.5], [0.0, 1.0]]], "widths": [[]]}
-    assert [_mean_survivors(level) for level in mixtures.values()][:2] == [2.0, 1.5]
-    assert math.isnan(_mean_survivors(mixtures["widths"]))
+    assert [mean_survivors(level) for level in mixtures.values()][:2] == [2.0, 1.5]
+    assert math.isnan(mean_survivors(mixtures["widths"]))
 
 
 def test_each_level_ends_with_one_candidate(run_dir):
-    lines = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
-    last = [line["mixtures"] for line in lines if line.get("mixtures")][-1]
-    assert {_mean_survivors(level) for level in last.values()} == {1.0}
+    last = [event.mixtures for event in read_events(run_dir) if getattr(event, "mixtures", None)][-1]
+    assert {mean_survivors(level) for level in last.model_dump().values()} == {1.0}
     page = (run_dir / "report.html").read_text()
     drawn = re.findall(r'<polyline points="([^"]+)"', page[page.index("Candidates left") :])
     assert len(drawn) == 3
@@ -96,12 +90,12 @@ def test_each_level_ends_with_one_candidate(run_dir):
 
 def test_a_search_is_drawn_from_its_first_event_on(run_dir):
     """As a page that watches it would: whenever it looks, there is a valid part of a page."""
-    lines = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
-    drawn = [live_drawings(lines[:count]) for count in range(1, len(lines) + 1)]
+    events = read_events(run_dir)
+    drawn = [live_drawings(events[:count]) for count in range(1, len(events) + 1)]
     for part in drawn:
         assert read(part).tags.count("svg") in (0, 5)
     assert read(drawn[0]).tags.count("svg") == 0
-    told = next(count for count, line in enumerate(lines) if line.get("mixtures"))
+    told = next(count for count, event in enumerate(events) if getattr(event, "mixtures", None))
     assert "Candidates, at step" in drawn[told]
     assert "The network" in drawn[-1]
     assert drawing_style().count("light-dark(") > 10
@@ -114,6 +108,7 @@ def test_every_space_has_a_page(name, tmp_path):
     config = SearchConfig(Budgets(params=9000), steps=(1, 3, 1), batch_size=2, patch_px=8, device="cpu")
     even = generate_images(3, 112, seed=3)
     search_network(space, even, config, tmp_path / name)
+    write_search_report(tmp_path / name)
     reader = read((tmp_path / name / "report.html").read_text())
     assert reader.tags.count("svg") == 5 + 3, "network and charts, and each step of the search"
 
@@ -126,34 +121,27 @@ def test_every_primitive_has_words_and_a_colour():
             assert drawing_style().count(f"--{name}: light-dark({light}, {dark});") == 1
 
 
-@given(st.floats(-1e4, 1e4), st.floats(1e-3, 1e4))
-def test_ticks_are_few_and_inside(low, extent):
-    ticks, digits = _ticks(low, low + extent)
-    assert 1 <= len(ticks) <= 6
-    assert low - 1e-6 <= ticks[0] <= ticks[-1] <= low + extent + 1e-6
-    assert len({f"{tick:.{digits}f}" for tick in ticks}) == len(ticks), "all read differently"
-
-
 def test_names_are_escaped(run_dir):
-    report = json.loads((run_dir / "report.json").read_text())
-    report["data"]["folders"] = ["<b>&"]
-    page = render("<script>alert(1)</script>", report, [], [])
+    record = read_search_record(run_dir / "report.json")
+    data = record.data.model_copy(update={"folders": ["<b>&"]})
+    page = render("<script>alert(1)</script>", record.model_copy(update={"data": data}), [], [])
     assert "script" not in read(page).tags
     assert "&lt;b&gt;&amp;" in page
 
 
-def test_pictures_show_the_same_place_three_ways(tiny_spec):
-    network = busy_network(tiny_spec)
-    photo = generate_images(1, 160, seed=5)[0].pixels
-    shown = pictures(network, downscale(photo, 2), photo)
-    assert [caption for caption, _ in shown] == ["bicubic", "this network", "the original"]
-    assert len({url for _, url in shown}) == 3
+@pytest.mark.parametrize("name", ["report.json", "events.jsonl", "sample-network.png"])
+def test_a_file_that_is_missing_is_named(name, run_dir, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run_dir, folder)
+    (folder / name).unlink()
+    with pytest.raises(RunError, match=rf"{name}: cannot be read \(No such file"):
+        write_search_report(folder)
 
 
 @pytest.mark.parametrize("name", ["paper-a1", "paper-b2"])
 def test_a_diagram_has_every_step_in_order(name):
     spec = named_spec(name)
-    labels = [bar["label"] for bar in diagram(spec)["bars"]]
+    labels = [bar.label for bar in draw_network(spec).bars]
     slots = [slot.primitive for cell in spec.cells for slot in cell.slots]
     extra = ["conv3x3"] * spec.plain_convs
     assert [
@@ -165,31 +153,19 @@ def test_a_diagram_has_every_step_in_order(name):
 
 def test_a_mixture_is_drawn_with_its_shares():
     space = SearchSpace("edge", 2, 16, 2, 2, 1)
-    mixtures = {
-        "path": [0.75, 0.25],
-        "primitives": [[[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.25, 0.75]]],
-        "widths": [[[0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0]]],
-    }
-    drawn = mixture_diagram(space, mixtures)
-    assert [bar["alive"] for bar in drawn["bars"]] == [1.0, 1.0, 0.25, 0.25]
-    heights = [[part["height"] / drawn["height"] for part in bar["parts"]] for bar in drawn["bars"]]
+    mixtures = MixtureShares(
+        path=[0.75, 0.25],
+        primitives=[[[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.25, 0.75]]],
+        widths=[[[0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0]]],
+    )
+    drawn = draw_mixture(space, 7, mixtures)
+    assert [bar.alive for bar in drawn.bars] == [1.0, 1.0, 0.25, 0.25]
+    heights = [[part.height / drawn.height for part in bar.parts] for bar in drawn.bars]
     assert heights == [[1.0, 0.0], [0.5, 0.5], [0.0, 0.5], [0.25, 0.75]]
-    assert all(bar["parts"][0]["y"] + bar["parts"][0]["height"] == drawn["height"] for bar in drawn["bars"])
+    assert all(bar.parts[0].y + bar.parts[0].height == drawn.height for bar in drawn.bars)
 
 
 def test_the_page_draws_the_search_from_its_first_told_step_to_its_last(run_dir):
     captions = re.findall(r"step (\d+) of (\d+)", (run_dir / "report.html").read_text())
     assert captions[-1] == ("9", "9")
     assert len(captions) == 4
-
-
-@pytest.mark.parametrize("steps", [(4, 11, 85), (5000, 500, 500), (1, 1, 10000), (10, 10, 10)])
-def test_names_of_stages_stay_inside_and_apart(steps):
-    starts = [0, steps[0], steps[0] + steps[1]]
-    marks = list(zip(("warm-up", "search", "fine-tune"), starts, strict=True))
-    names = _chart("", "", [], marks, sum(steps))["marks"]
-    for name in names:
-        assert name["text_x"] + name["extent"] <= 440
-    for one, other in itertools.combinations(names, 2):
-        apart = one["text_x"] + one["extent"] <= other["text_x"]
-        assert one["row"] != other["row"] or apart

@@ -3,27 +3,36 @@ import json
 import shutil
 import threading
 from pathlib import Path
-from statistics import fmean
 
 import pytest
 import torch
 
 import trinas.device
+import trinas.search.finetune
+import trinas.search.fit
 import trinas.search.loop
 import trinas.training.loop
-from support.networks import busy_supernet, same_weights
+from support.networks import same_weights
 from support.runs import SEARCH_CONFIG as CONFIG
 from support.runs import StopAfter
 from trinas.config import Budgets
+from trinas.device import torch_threads
 from trinas.errors import BudgetError, DataError, ModelError, RunError
 from trinas.networks.cost import spec_cost
 from trinas.networks.space import SearchSpace
-from trinas.search.budgets import CostModel, smallest_choice
-from trinas.search.loop import Times, check_resumable, read_report, repeat_search, resume_search, search_network
-from trinas.search.record import STAGES, ArchitectureChosen, Finished, Progress, StageStarted
-from trinas.search.sparse import largest_radius, sparsestmax
-from trinas.search.step import Learner, decided, order_term, sandwich
-from trinas.search.supernet import Supernet
+from trinas.search.budgets import smallest_choice
+from trinas.search.loop import repeat_search, resume_search, search_network
+from trinas.search.record import (
+    STAGES,
+    ArchitectureChosen,
+    Finished,
+    MeasuredTimes,
+    Precisions,
+    SearchProgress,
+    StageStarted,
+    read_search_record,
+)
+from trinas.search.run import check_search_resumable
 from trinas.training.data import generate_images
 from trinas.training.state import load_state, save_state
 from trinas.zoo.folder import ModelConfig, load_config, load_model, save_model
@@ -41,16 +50,17 @@ def straight(photographs, tmp_path_factory):
     """A search that ran through, and what it told."""
     events = []
     run_dir = tmp_path_factory.mktemp("search") / "straight"
-    network = search_network(EDGE, photographs, CONFIG, run_dir, on_event=events.append)
-    return run_dir, network, events
+    result = search_network(EDGE, photographs, CONFIG, run_dir, on_event=events.append)
+    assert result.finished
+    return run_dir, result.network, events
 
 
 @pytest.mark.parametrize("steps", [1, 3, 4, 11, 19, 20, 21, 22, 23])
 def test_resuming_is_the_same_as_never_stopping(straight, photographs, tmp_path, steps):
     """Stopped in warm-up, search or fine-tuning, at their first and last steps too."""
     run_dir = tmp_path / "straight"
-    assert search_network(EDGE, photographs, CONFIG, run_dir, stop=StopAfter(steps)) is None
-    resumed = resume_search(run_dir, photographs)
+    assert not search_network(EDGE, photographs, CONFIG, run_dir, stop=StopAfter(steps)).finished
+    resumed = resume_search(run_dir, photographs).network
     assert same_weights(resumed, straight[1])
     assert (run_dir / "model.safetensors").read_bytes() == (straight[0] / "model.safetensors").read_bytes()
     assert what_was_told(run_dir) == what_was_told(straight[0])
@@ -72,21 +82,40 @@ def test_what_a_kill_leaves_unwritten_is_made_up_for(straight, photographs, tmp_
         (run_dir / name).unlink()
     state = load_state(run_dir / "search.pt")
     save_state(run_dir / "search.pt", state | {"finished": False})
-    assert same_weights(resume_search(run_dir, photographs), straight[1])
+    assert same_weights(resume_search(run_dir, photographs).network, straight[1])
     assert json.loads((run_dir / "report.json").read_text())["steps"]["fine-tune"] == 4
+
+
+@pytest.mark.parametrize("steps", [2, 11])
+def test_a_state_of_an_earlier_version_is_resumed(straight, photographs, tmp_path, steps):
+    """It called architecture parameters scores, and anneal t."""
+    run_dir = tmp_path / "straight"
+    assert not search_network(EDGE, photographs, CONFIG, run_dir, stop=StopAfter(steps)).finished
+    state = load_state(run_dir / "search.pt")
+    learner = state["learner"]
+    learner["score_optimizer"] = learner.pop("arch_optimizer")
+    for level in ("path", "primitive", "width"):
+        new = "arch_path" if level == "path" else f"arch_{level}s"
+        learner["supernet"][f"{level}_scores"] = learner["supernet"].pop(new)
+    state["config"] |= {"score_rate": state["config"].pop("arch_rate"), "order_weight": 0.0}
+    state["speeds"] = [{"t": entry["anneal"], "seconds": entry["seconds"]} for entry in state.pop("step_times")]
+    state["told"] = state.pop("event_count")
+    save_state(run_dir / "search.pt", state)
+    assert same_weights(resume_search(run_dir, photographs).network, straight[1])
+    assert what_was_told(run_dir) == what_was_told(straight[0])
 
 
 def test_a_kill_between_the_two_states_takes_nothing_from_the_story(straight, photographs, tmp_path):
     """The training has saved its last step, the search has not heard of it yet."""
 
     def die(event):
-        if isinstance(event, Progress) and event.stage == "fine-tune" and event.validated:
+        if isinstance(event, SearchProgress) and event.stage == "fine-tune" and event.validated:
             raise KeyboardInterrupt
 
     run_dir = tmp_path / "straight"
     with pytest.raises(KeyboardInterrupt):
         search_network(EDGE, photographs, CONFIG, run_dir, on_event=die)
-    assert same_weights(resume_search(run_dir, photographs), straight[1])
+    assert same_weights(resume_search(run_dir, photographs).network, straight[1])
     assert what_was_told(run_dir) == what_was_told(straight[0])
 
 
@@ -98,7 +127,7 @@ def test_what_was_killed_before_it_had_a_state_can_be_started_again(straight, ph
     with pytest.raises(KeyboardInterrupt):
         search_network(EDGE, photographs, CONFIG, run_dir, on_event=die)
     assert (run_dir / "events.jsonl").exists()
-    assert same_weights(search_network(EDGE, photographs, CONFIG, run_dir), straight[1])
+    assert same_weights(search_network(EDGE, photographs, CONFIG, run_dir).network, straight[1])
     assert what_was_told(run_dir) == what_was_told(straight[0])
 
 
@@ -106,12 +135,12 @@ def test_a_search_is_one_process_s_at_a_time(straight, photographs, tmp_path):
     refused = []
 
     def resume_too(event):
-        if isinstance(event, Progress) and event.validated and not refused:
+        if isinstance(event, SearchProgress) and event.validated and not refused:
             with pytest.raises(RunError, match="straight: another process is at work there"):
                 resume_search(tmp_path / "straight", photographs)
             refused.append(event)
 
-    network = search_network(EDGE, photographs, CONFIG, tmp_path / "straight", on_event=resume_too)
+    network = search_network(EDGE, photographs, CONFIG, tmp_path / "straight", on_event=resume_too).network
     assert refused
     assert same_weights(network, straight[1])
     assert what_was_told(tmp_path / "straight") == what_was_told(straight[0])
@@ -123,35 +152,32 @@ def test_resuming_keeps_the_threads_and_the_precision_of_the_run(photographs, tm
     config = dataclasses.replace(CONFIG, precision="auto")
     monkeypatch.setattr(trinas.device, "has_native_bf16", lambda device: True)
     threads = torch.get_num_threads()
-    straight = search_network(EDGE, photographs, config, tmp_path / "straight")
-    assert search_network(EDGE, photographs, config, tmp_path / "run", stop=StopAfter(steps)) is None
+    straight = search_network(EDGE, photographs, config, tmp_path / "straight").network
+    assert not search_network(EDGE, photographs, config, tmp_path / "run", stop=StopAfter(steps)).finished
     monkeypatch.setattr(trinas.device, "has_native_bf16", lambda device: False)
-    torch.set_num_threads(threads + 1)
-    try:
+    with torch_threads(threads + 1):
         resumed = resume_search(tmp_path / "run", photographs)
-        assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(threads)
-    assert same_weights(resumed, straight)
-    reports = [read_report(tmp_path / name / "report.json") for name in ("straight", "run")]
-    assert reports[0]["precision"]["training"] == reports[1]["precision"]["training"] == "bf16"
+        assert torch.get_num_threads() == threads + 1, "the caller's own number is back"
+    assert resumed.record.threads == threads
+    assert same_weights(resumed.network, straight)
+    reports = [read_search_record(tmp_path / name / "report.json") for name in ("straight", "run")]
+    assert [report.precision.training for report in reports] == ["bf16", "bf16"]
 
 
 def test_photographs_of_a_folder_named_generated_are_photographs(photographs, tmp_path):
     called = [dataclasses.replace(photo, path=Path("generated", f"{photo.path.name}.png")) for photo in photographs]
-    assert search_network(EDGE, called, CONFIG, tmp_path / "run", stop=StopAfter(3)) is None
-    check_resumable(tmp_path / "run", generated=False)
+    assert not search_network(EDGE, called, CONFIG, tmp_path / "run", stop=StopAfter(3)).finished
+    check_search_resumable(tmp_path / "run", generated=False)
     with pytest.raises(RunError, match="was started with images of generated; name their folders"):
-        check_resumable(tmp_path / "run", generated=True)
-    resume_search(tmp_path / "run", called)
-    assert "report.json --data FOLDER" in (tmp_path / "run/report.html").read_text()
+        check_search_resumable(tmp_path / "run", generated=True)
+    assert resume_search(tmp_path / "run", called).record.data.folders == ["generated"]
 
 
 def test_a_finished_search_can_be_resumed_without_harm(straight, photographs, tmp_path):
     run_dir = tmp_path / "straight"
     shutil.copytree(straight[0], run_dir)
     before = {path.name: path.read_bytes() for path in run_dir.iterdir() if path.suffix in (".jsonl", ".safetensors")}
-    assert same_weights(resume_search(run_dir, photographs), straight[1])
+    assert same_weights(resume_search(run_dir, photographs).network, straight[1])
     assert before == {name: (run_dir / name).read_bytes() for name in before}
 
 
@@ -168,22 +194,22 @@ def test_events_tell_the_story_in_order(straight):
     run_dir, network, events = straight
     assert [event.stage for event in events if isinstance(event, StageStarted)] == list(STAGES)
     assert [event.steps for event in events if isinstance(event, StageStarted)] == [3, 17, 4]
-    progress = [event for event in events if isinstance(event, Progress)]
+    progress = [event for event in events if isinstance(event, SearchProgress)]
     of_search = [event for event in progress if event.stage == "search"]
-    assert [event.t for event in of_search] == sorted(event.t for event in of_search)
-    assert of_search[0].t == 0
-    assert of_search[-1].t == 1
+    assert [event.anneal for event in of_search] == sorted(event.anneal for event in of_search)
+    assert of_search[0].anneal == 0
+    assert of_search[-1].anneal == 1
     (chosen,) = (event for event in events if isinstance(event, ArchitectureChosen))
-    assert chosen.spec == network.spec.to_dict()
+    assert chosen.spec == network.spec
     assert chosen.costs["params"] == spec_cost(network.spec).params
     assert isinstance(events[-1], Finished)
     lines = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
     for event in progress:
         assert (event.mixtures is not None) == (event.validated and event.stage != "fine-tune")
     last = of_search[-1].mixtures
-    assert [set(shares) for slots in last["primitives"] for shares in slots] == [{0.0, 1.0}] * 4
-    kept = [event for event in events if not isinstance(event, Progress) or event.validated]
-    assert [line["event"] for line in lines] == [type(event).__name__ for event in kept]
+    assert [set(shares) for slots in last.primitives for shares in slots] == [{0.0, 1.0}] * 4
+    kept = [event for event in events if not isinstance(event, SearchProgress) or event.validated]
+    assert [line["event"] for line in lines] == [event.event for event in kept]
 
 
 def test_the_report_says_how_the_result_came_about(straight, photographs):
@@ -196,13 +222,14 @@ def test_the_report_says_how_the_result_came_about(straight, photographs):
     assert report["data"]["images"] == len(photographs)
     assert report["versions"]["torch"] == torch.__version__
     assert report["ms_per_mp"]["measured"] > 0
-    assert [speed["t"] for speed in report["step_seconds"]] == sorted(speed["t"] for speed in report["step_seconds"])
+    anneals = [entry["anneal"] for entry in report["step_seconds"]]
+    assert anneals == sorted(anneals)
 
 
 def test_the_same_seed_gives_the_same_network_and_another_one_another(straight, photographs, tmp_path):
-    same = search_network(EDGE, photographs, CONFIG, tmp_path / "same")
+    same = search_network(EDGE, photographs, CONFIG, tmp_path / "same").network
     assert same_weights(same, straight[1])
-    other = search_network(EDGE, photographs, dataclasses.replace(CONFIG, seed=1), tmp_path / "other")
+    other = search_network(EDGE, photographs, dataclasses.replace(CONFIG, seed=1), tmp_path / "other").network
     assert not (other.spec == straight[1].spec and same_weights(other, straight[1]))
 
 
@@ -212,7 +239,7 @@ def test_the_spaces_of_the_paper_can_be_searched(name, scale, tmp_path):
     space = SearchSpace(name, scale, 16, 2, 2, 1)
     config = dataclasses.replace(CONFIG, budgets=Budgets(params=9000), steps=(1, 4, 1))
     photographs = generate_images(4, 48 * scale, seed=1)
-    network = search_network(space, photographs, config, tmp_path / "run")
+    network = search_network(space, photographs, config, tmp_path / "run").network
     assert network.spec.family == "paper"
     assert bool(network.spec.upsample_after) == (name == "paper-a")
     assert spec_cost(network.spec).params <= 9000
@@ -223,7 +250,7 @@ def test_every_budget_is_met(photographs, tmp_path, monkeypatch):
     smallest = spec_cost(EDGE.spec(smallest_choice(EDGE)))
     budgets = Budgets(params=4000, macs=2 * smallest.macs, ms_per_mp=1e6)
     config = dataclasses.replace(CONFIG, budgets=budgets, steps=(1, 3, 1))
-    network = search_network(EDGE, photographs, config, tmp_path / "run")
+    network = search_network(EDGE, photographs, config, tmp_path / "run").network
     cost = spec_cost(network.spec)
     assert cost.params <= 4000
     assert cost.macs <= 2 * smallest.macs
@@ -234,35 +261,35 @@ def test_every_budget_is_met(photographs, tmp_path, monkeypatch):
 def pretend_times(monkeypatch, measured):
     """Parts promise 4 ms each; whole networks take what `measured` says of their parameters."""
     promised = torch.full((len(EDGE.primitives), len(EDGE.widths), len(EDGE.widths)), 4.0, dtype=torch.float64)
-    monkeypatch.setattr(trinas.search.loop, "_measured_times", lambda *_: Times(promised.tolist()))
+    monkeypatch.setattr(trinas.search.loop, "measure_times", lambda *_: MeasuredTimes(slot_ms=promised.tolist()))
     timed = []
 
     def network_time(spec, device, precision):
         timed.append(measured(spec_cost(spec).params))
         return timed[-1]
 
-    monkeypatch.setattr(trinas.search.loop, "spec_ms_per_mp", network_time)
+    monkeypatch.setattr(trinas.search.fit, "measure_spec_ms_per_mp", network_time)
     return timed
 
 
 def test_a_network_that_takes_longer_than_promised_is_made_smaller(photographs, tmp_path, monkeypatch):
     timed = pretend_times(monkeypatch, lambda params: params / 400)
     config = dataclasses.replace(CONFIG, budgets=Budgets(params=5000, ms_per_mp=6.5), steps=(1, 2, 1))
-    network = search_network(EDGE, photographs, config, tmp_path / "run")
+    network = search_network(EDGE, photographs, config, tmp_path / "run").network
     assert len(timed) > 1
     assert timed[-1] == spec_cost(network.spec).params / 400 <= 6.5
-    report = read_report(tmp_path / "run/report.json")
-    assert len(report["times"]["slowdowns"]) == len(timed) - 1
+    report = read_search_record(tmp_path / "run/report.json")
+    assert len(report.times.slowdowns) == len(timed) - 1
     pretend_times(monkeypatch, lambda params: params / 50)  # a machine ten times as slow changes nothing
-    again = repeat_search(report, photographs, tmp_path / "again")
+    again = repeat_search(report, photographs, tmp_path / "again").network
     assert same_weights(again, network)
-    assert read_report(tmp_path / "again/report.json")["times"] == report["times"]
+    assert read_search_record(tmp_path / "again/report.json").times == report.times
 
 
 def test_a_search_is_repeated_from_its_report(straight, photographs, tmp_path):
-    report = read_report(straight[0] / "report.json")
-    again = repeat_search(report, photographs, tmp_path / "again")
-    assert again.spec.to_dict() == report["spec"]
+    report = read_search_record(straight[0] / "report.json")
+    again = repeat_search(report, photographs, tmp_path / "again").network
+    assert again.spec == report.spec
     assert same_weights(again, straight[1])
     with pytest.raises(RunError, match=r"learnt from 6 images of \(generated\) with other pixels than these 5"):
         repeat_search(report, photographs[:5], tmp_path / "other")
@@ -270,28 +297,28 @@ def test_a_search_is_repeated_from_its_report(straight, photographs, tmp_path):
 
 
 def test_a_report_without_a_part_is_named(straight, tmp_path):
-    report = read_report(straight[0] / "report.json")
+    report = json.loads((straight[0] / "report.json").read_text())
     for part in ("threads", "weights_sha256"):
         (tmp_path / "report.json").write_text(json.dumps({key: value for key, value in report.items() if key != part}))
         with pytest.raises(RunError, match=f"the report lacks {part}"):
-            read_report(tmp_path / "report.json")
+            read_search_record(tmp_path / "report.json")
     (tmp_path / "report.json").write_text(json.dumps(report | {"data": 1}))
     with pytest.raises(RunError, match="is not the report of a search"):
-        read_report(tmp_path / "report.json")
+        read_search_record(tmp_path / "report.json")
 
 
 def test_a_repeated_search_runs_in_the_precision_and_on_the_device_of_the_first(photographs, tmp_path, monkeypatch):
     config = dataclasses.replace(CONFIG, precision="auto", device="auto", steps=(1, 2, 1))
     monkeypatch.setattr(trinas.device, "has_native_bf16", lambda device: True)
-    first = search_network(EDGE, photographs, config, tmp_path / "run")
-    report = read_report(tmp_path / "run/report.json")
-    assert report["precision"] == {"training": "bf16", "running": "fp32"}
+    first = search_network(EDGE, photographs, config, tmp_path / "run").network
+    report = read_search_record(tmp_path / "run/report.json")
+    assert report.precision == Precisions(training="bf16", running="fp32")
     monkeypatch.setattr(trinas.device, "has_native_bf16", lambda device: False)
-    again = repeat_search(report, photographs, tmp_path / "again")
+    again = repeat_search(report, photographs, tmp_path / "again").network
     assert same_weights(again, first)
-    repeated = read_report(tmp_path / "again/report.json")
+    repeated = read_search_record(tmp_path / "again/report.json")
     for part in ("precision", "device", "weights_sha256", "spec", "rates"):
-        assert repeated[part] == report[part]
+        assert getattr(repeated, part) == getattr(report, part)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
@@ -299,14 +326,14 @@ def test_measured_times_survive_a_stop(photographs, tmp_path, monkeypatch, steps
     """In warm-up, in the search, and in fine-tuning after the network was made smaller."""
     pretend_times(monkeypatch, lambda params: params / 400)
     config = dataclasses.replace(CONFIG, budgets=Budgets(params=5000, ms_per_mp=6.5), steps=(1, 2, 4))
-    straight = search_network(EDGE, photographs, config, tmp_path / "straight")
-    assert search_network(EDGE, photographs, config, tmp_path / "run", stop=StopAfter(steps)) is None
-    resumed = resume_search(tmp_path / "run", photographs)
+    straight = search_network(EDGE, photographs, config, tmp_path / "straight").network
+    assert not search_network(EDGE, photographs, config, tmp_path / "run", stop=StopAfter(steps)).finished
+    resumed = resume_search(tmp_path / "run", photographs).network
     assert same_weights(resumed, straight)
-    first, second = (read_report(tmp_path / name / "report.json") for name in ("straight", "run"))
-    assert first["times"]["slowdowns"]
+    first, second = (read_search_record(tmp_path / name / "report.json") for name in ("straight", "run"))
+    assert first.times.slowdowns
     for part in ("times", "results", "weights_sha256"):
-        assert second[part] == first[part]
+        assert getattr(second, part) == getattr(first, part)
 
 
 @pytest.mark.parametrize(
@@ -316,10 +343,10 @@ def test_measured_times_survive_a_stop(photographs, tmp_path, monkeypatch, steps
 def test_what_is_no_report_is_named(content, complaint, tmp_path):
     path = tmp_path / "report.json"
     with pytest.raises(RunError, match=r"report\.json: cannot be read \(No such file"):
-        read_report(path)
+        read_search_record(path)
     path.write_text(content)
     with pytest.raises(RunError, match=complaint):
-        read_report(path)
+        read_search_record(path)
 
 
 def test_a_time_that_cannot_be_reached_ends_the_search(photographs, tmp_path, monkeypatch):
@@ -332,13 +359,15 @@ def test_a_time_that_cannot_be_reached_ends_the_search(photographs, tmp_path, mo
 
 def test_a_teacher_is_imitated_in_the_fine_tuning(photographs, tmp_path, tiny_model_dir):
     config = dataclasses.replace(CONFIG, teacher=str(tiny_model_dir), steps=(1, 2, 2))
-    taught = search_network(EDGE, photographs, config, tmp_path / "taught")
-    untaught = search_network(EDGE, photographs, dataclasses.replace(config, teacher=None), tmp_path / "untaught")
+    taught = search_network(EDGE, photographs, config, tmp_path / "taught").network
+    untaught = search_network(
+        EDGE, photographs, dataclasses.replace(config, teacher=None), tmp_path / "untaught"
+    ).network
     assert taught.spec == untaught.spec
     assert not same_weights(taught, untaught)
-    report = read_report(tmp_path / "taught/report.json")
-    assert report["taught_by"] == load_config(str(tmp_path / "taught")).training.to_dict()["taught_by"]
-    assert same_weights(repeat_search(report, photographs, tmp_path / "again"), taught)
+    report = read_search_record(tmp_path / "taught/report.json")
+    assert report.taught_by.model_dump() == load_config(str(tmp_path / "taught")).training.taught_by.model_dump()
+    assert same_weights(repeat_search(report, photographs, tmp_path / "again").network, taught)
     save_model(tiny_model_dir, taught, ModelConfig("tiny-model", taught.spec, "Apache-2.0"))
     with pytest.raises(RunError, match="tiny-model has other weights than when it taught"):
         repeat_search(report, photographs, tmp_path / "another")
@@ -357,7 +386,7 @@ def test_minutes_become_steps_that_resuming_keeps(photographs, tmp_path):
         if isinstance(event, StageStarted) and event.stage == "search":
             stop.set()
 
-    assert search_network(EDGE, photographs, config, tmp_path / "run", on_event=on_event, stop=stop) is None
+    assert not search_network(EDGE, photographs, config, tmp_path / "run", on_event=on_event, stop=stop).finished
     counts = torch.load(tmp_path / "run/search.pt", weights_only=True)["counts"]
     assert len(counts) == 2
     assert min(counts) >= 1
@@ -368,18 +397,18 @@ def test_minutes_become_steps_that_resuming_keeps(photographs, tmp_path):
 
 def test_a_search_that_was_shortened_is_repeated_as_it_was(photographs, tmp_path, monkeypatch):
     monkeypatch.setattr(trinas.training.loop, "count_affordable_steps", lambda *_: 10**6)
-    tuning = trinas.search.loop._Search._tuning_config
+    tuning = trinas.search.finetune._tuning_config
     monkeypatch.setattr(
-        trinas.search.loop._Search, "_tuning_config", lambda self: dataclasses.replace(tuning(self), validate_every=2)
+        trinas.search.finetune, "_tuning_config", lambda session: dataclasses.replace(tuning(session), validate_every=2)
     )
     config = dataclasses.replace(CONFIG, steps=None, minutes=0.02)
-    network = search_network(EDGE, photographs, config, tmp_path / "run")
-    report = read_report(tmp_path / "run/report.json")
-    assert report["steps"]["fine-tune"] == 10**6
-    assert report["shortened"][-1][1] < 10**6
-    again = repeat_search(report, photographs, tmp_path / "again")
+    network = search_network(EDGE, photographs, config, tmp_path / "run").network
+    report = read_search_record(tmp_path / "run/report.json")
+    assert report.steps["fine-tune"] == 10**6
+    assert report.shortened[-1][1] < 10**6
+    again = repeat_search(report, photographs, tmp_path / "again").network
     assert same_weights(again, network)
-    assert read_report(tmp_path / "again/report.json")["shortened"] == report["shortened"]
+    assert read_search_record(tmp_path / "again/report.json").shortened == report.shortened
 
 
 @pytest.mark.parametrize(
@@ -420,110 +449,6 @@ def test_only_the_run_s_own_images_resume_it(straight, photographs, tmp_path):
         resume_search(run_dir, photographs)
 
 
-def learner_of(supernet, **settings):
-    config = dataclasses.replace(CONFIG, **settings)
-    return Learner(supernet, config, CostModel(supernet.space), "fp32")
-
-
-def random_batch(dtype=torch.float32):
-    return torch.rand(2, 3, 8, 8, dtype=dtype), torch.rand(2, 3, 16, 16, dtype=dtype)
-
-
-def test_weights_and_scores_are_moved_by_their_own_steps_only():
-    supernet = busy_supernet("edge", 2, dtype=torch.float32)
-    learner = learner_of(supernet)
-
-    def moved(step):
-        before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
-        step()
-        return {name for name, tensor in supernet.state_dict().items() if not torch.equal(tensor, before[name])}
-
-    assert not any("scores" in name for name in moved(lambda: learner.warm_up(random_batch(), 0, 1e-3)))
-    both = moved(lambda: learner.search(random_batch(), random_batch(), 0.1, 2e-3, 1e-2))
-    assert "primitive_scores" in both
-    assert "head.weight" in both
-    only = moved(lambda: learner.search(random_batch(), random_batch(), 0.1, 1e-30, 1e-2))
-    assert all("scores" in name for name in only)
-
-
-def test_warm_up_takes_primitives_at_random_and_widths_at_their_extremes_too():
-    supernet = busy_supernet("edge", 2)
-    drawn = torch.stack([sandwich(supernet, 0, step).primitives for step in range(30)])
-    assert (drawn.max(-1).values == 1).all()
-    assert (drawn.sum(0) > 0).all(), "each slot meets every primitive"
-    largest, smallest, mixed = (sandwich(supernet, 0, step).widths for step in (0, 1, 2))
-    assert (largest[..., -1] == 1).all()
-    assert (smallest[..., 0] == 1).all()
-    assert (mixed.max(-1).values == 1).all()
-    assert len(mixed.argmax(-1).unique()) > 1
-    assert torch.equal(mixed, sandwich(supernet, 0, 2).widths)
-    assert not torch.equal(mixed, sandwich(supernet, 1, 2).widths)
-
-
-def test_two_survivors_held_apart_by_the_radius_are_left_alone():
-    scores = torch.tensor([[1, 0.9, -9], [0.5, 0, -0.1], [8, 0, 0], [1, 0.1, -9]], dtype=torch.float64)
-    gradient = torch.tensor([[1e-17, -1e-17, 0.0], [0.1, -0.2, 0.1], [0.0, 0.0, 0.0], [0.1, -0.1, 0.0]])
-    # At t = 0.6: a pair held apart, three still free, one survivor, a pair further apart than it has to be.
-    mixture = sparsestmax(scores, 0.6 * largest_radius(3))
-    assert [(row > 0).sum().item() for row in mixture] == [2, 3, 1, 2]
-    assert decided(mixture, gradient, 0.6)[:, 0].tolist() == [True, False, True, False]
-
-
-def test_two_candidates_learn_while_nothing_holds_them_apart():
-    """Also where a space has just two of a kind, nearly equal at the start."""
-    torch.manual_seed(0)
-    supernet = Supernet(EDGE)
-    assert supernet.path_scores.shape[-1] == supernet.width_scores.shape[-1] == 2
-    torch.nn.init.normal_(supernet.tail.weight, std=0.1)
-    before = [scores.detach().clone() for scores in supernet.arch_parameters()]
-    learner_of(supernet).search(random_batch(), random_batch(), 0.0, 2e-3, 1e-2)
-    for old, new in zip(before, supernet.arch_parameters(), strict=True):
-        assert ((old - new).abs() > 1e-3).all()
-
-
-def test_decisions_that_are_taken_keep_their_scores():
-    """Adam would turn rounding errors into full steps, and momentum goes on after the gradient has ended."""
-    supernet = busy_supernet("edge", 2, dtype=torch.float32)
-    learner = learner_of(supernet, order_weight=0.1)
-    learner.search(random_batch(), random_batch(), 0.0, 2e-3, 1e-2)
-    before = [scores.detach().clone() for scores in supernet.arch_parameters()]
-    learner.search(random_batch(), random_batch(), 1.0, 2e-3, 1e-2)
-    assert all(torch.equal(*pair) for pair in zip(before, supernet.arch_parameters(), strict=True))
-
-
-@pytest.mark.parametrize("limit", [4000, 9000])
-def test_the_expected_cost_reaches_the_budget_from_either_side(limit):
-    """With three primitives and more: of two the distance alone fixes the shares at that t."""
-    torch.manual_seed(0)
-    learner = learner_of(Supernet(SearchSpace("edge-all", 2, 16, 2, 2, 1)), budgets=Budgets(params=limit))
-    first = learner.start_costs["params"]
-    costs = []
-    for _ in range(240):
-        learner.search(random_batch(), random_batch(), 0.45, 2e-3, 2e-2)
-        costs.append(float(learner.costs.expected(learner.supernet.mixtures(0.45))["params"].detach()))
-    late = fmean(costs[120:])  # they swing: what there is to learn is noise
-    assert abs(late - limit) < 0.75 * abs(first - limit)
-    assert abs(late / limit - 1) < 0.25
-
-
-def test_the_order_term_telescopes_along_each_path():
-    chain = Supernet(SearchSpace("edge", 2, 8, 4, 2, 3))
-    expected = chain.path_scores[0] - chain.path_scores[-1]
-    assert torch.allclose(order_term(chain), expected)
-    order_term(Supernet(SearchSpace("paper-a", 4, 8, 3, 2, 2))).backward()
-
-
-def test_an_even_batch_does_no_harm():
-    """The loss is 0 there, and its logarithm without bounds."""
-    supernet = Supernet(EDGE)
-    learner = learner_of(supernet)
-    even = torch.full((2, 3, 8, 8), 0.5), torch.full((2, 3, 16, 16), 0.5)
-    for t in (0.0, 0.5, 1.0):
-        loss, _ = learner.search(even, even, t, 2e-3, 1e-2)
-        assert loss == 0
-    assert all(parameter.isfinite().all() for parameter in supernet.parameters())
-
-
 def test_a_loss_that_is_no_number_ends_the_run(photographs, tmp_path):
     ruinous = dataclasses.replace(CONFIG, weight_rate=1e18, clip_norm=1e30)
     with pytest.raises(RunError, match="the loss is no longer a number"):
@@ -537,8 +462,8 @@ def test_a_loss_that_is_no_number_ends_the_run(photographs, tmp_path):
         ({"minutes": 1.0}, "exactly one of steps and minutes"),
         ({"steps": 0}, "steps must be one positive number or three"),
         ({"steps": (1, 2)}, "steps must be one positive number or three"),
-        ({"score_rate": 0.0}, "score_rate must be positive"),
-        ({"order_weight": -1.0}, "must not be negative"),
+        ({"arch_rate": 0.0}, "arch_rate must be positive"),
+        ({"seed": -1}, "must not be negative"),
         ({"precision": "fp8"}, "precision must be"),
     ],
 )

@@ -10,19 +10,19 @@ from trinas.search.sparse import largest_radius, sparsemax, sparsestmax, surviva
 SHARES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99)
 
 
-def sparsemax_by_bisection(scores):
+def sparsemax_by_bisection(parameters):
     """An independent algorithm: find the threshold by halving, not by sorting."""
-    low, high = scores.max() - 1, scores.max()
+    low, high = parameters.max() - 1, parameters.max()
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if (scores - middle).clamp(min=0).sum() > 1 else (low, middle)
-    return (scores - low).clamp(min=0)
+        low, high = (middle, high) if (parameters - middle).clamp(min=0).sum() > 1 else (low, middle)
+    return (parameters - low).clamp(min=0)
 
 
-def sparsestmax_by_faces(scores, radius):
+def sparsestmax_by_faces(parameters, radius):
     """The construction the formula stands for: push out from the centre of a face, drop who turns negative, repeat."""
-    count = len(scores)
-    mixture = sparsemax_by_bisection(scores)
+    count = len(parameters)
+    mixture = sparsemax_by_bisection(parameters)
     norm = radius**2 + 1 / count
     if mixture.square().sum() >= norm:
         return mixture
@@ -30,7 +30,7 @@ def sparsestmax_by_faces(scores, radius):
     while True:
         size = int(face.sum())
         centre = face / size
-        direction = torch.where(face, scores - scores[face].mean(), 0)
+        direction = torch.where(face, parameters - parameters[face].mean(), 0)
         pushed = centre + direction * math.sqrt(norm - 1 / size) / direction.norm()
         if (pushed[face] >= 0).all():
             return pushed
@@ -38,7 +38,7 @@ def sparsestmax_by_faces(scores, radius):
 
 
 @st.composite
-def distinct_scores(draw, max_size=9):
+def distinct_parameters(draw, max_size=9):
     values = draw(st.lists(st.floats(-10, 10), min_size=2, max_size=max_size))
     assume(min(b - a for a, b in zip(sorted(values), sorted(values)[1:], strict=False)) > 1e-6)
     return torch.tensor(values, dtype=torch.float64)
@@ -46,78 +46,80 @@ def distinct_scores(draw, max_size=9):
 
 @pytest.mark.parametrize("candidates", [1, 2, 5, 64])
 def test_sparsemax_agrees_with_bisection(candidates):
-    scores = torch.randn(candidates, dtype=torch.float64)
-    torch.testing.assert_close(sparsemax(scores), sparsemax_by_bisection(scores))
+    parameters = torch.randn(candidates, dtype=torch.float64)
+    torch.testing.assert_close(sparsemax(parameters), sparsemax_by_bisection(parameters))
 
 
-@given(distinct_scores(), st.sampled_from(SHARES))
-def test_a_mixture_is_on_the_simplex_and_far_enough_out(scores, share):
-    radius = share * largest_radius(len(scores))
-    mixture = sparsestmax(scores, radius)
+@given(distinct_parameters(), st.sampled_from(SHARES))
+def test_a_mixture_is_on_the_simplex_and_far_enough_out(parameters, share):
+    radius = share * largest_radius(len(parameters))
+    mixture = sparsestmax(parameters, radius)
     assert mixture.min() >= 0
     assert mixture.sum().item() == pytest.approx(1, abs=1e-12)
-    assert mixture.square().sum() >= radius**2 + 1 / len(scores) - 1e-9
+    assert mixture.square().sum() >= radius**2 + 1 / len(parameters) - 1e-9
 
 
-@given(distinct_scores(), st.floats(0, 0.999))
-def test_sparsestmax_agrees_with_the_face_by_face_construction(scores, share):
-    radius = share * largest_radius(len(scores))
-    torch.testing.assert_close(sparsestmax(scores, radius), sparsestmax_by_faces(scores, radius), rtol=0, atol=1e-9)
+@given(distinct_parameters(), st.floats(0, 0.999))
+def test_sparsestmax_agrees_with_the_face_by_face_construction(parameters, share):
+    radius = share * largest_radius(len(parameters))
+    torch.testing.assert_close(
+        sparsestmax(parameters, radius), sparsestmax_by_faces(parameters, radius), rtol=0, atol=1e-9
+    )
 
 
-@given(distinct_scores())
-def test_radius_zero_is_sparsemax(scores):
-    assert torch.equal(sparsestmax(scores, 0), sparsemax(scores))
+@given(distinct_parameters())
+def test_radius_zero_is_sparsemax(parameters):
+    assert torch.equal(sparsestmax(parameters, 0), sparsemax(parameters))
 
 
-@given(distinct_scores(), st.floats(1, 2))
-def test_the_largest_radius_chooses_one_candidate(scores, share):
-    mixture = sparsestmax(scores, share * largest_radius(len(scores)))
-    assert mixture.tolist() == [float(index == scores.argmax()) for index in range(len(scores))]
+@given(distinct_parameters(), st.floats(1, 2))
+def test_the_largest_radius_chooses_one_candidate(parameters, share):
+    mixture = sparsestmax(parameters, share * largest_radius(len(parameters)))
+    assert mixture.tolist() == [float(index == parameters.argmax()) for index in range(len(parameters))]
 
 
-@given(distinct_scores(), st.sampled_from(SHARES), st.floats(-5, 5))
-def test_a_common_shift_changes_nothing(scores, share, shift):
-    radius = share * largest_radius(len(scores))
-    shifted = sparsestmax(scores + shift, radius)
-    torch.testing.assert_close(shifted, sparsestmax(scores, radius), rtol=0, atol=1e-7)
+@given(distinct_parameters(), st.sampled_from(SHARES), st.floats(-5, 5))
+def test_a_common_shift_changes_nothing(parameters, share, shift):
+    radius = share * largest_radius(len(parameters))
+    shifted = sparsestmax(parameters + shift, radius)
+    torch.testing.assert_close(shifted, sparsestmax(parameters, radius), rtol=0, atol=1e-7)
 
 
-@given(distinct_scores(), st.sampled_from(SHARES), st.randoms())
-def test_candidates_have_no_favourite_place(scores, share, random):
-    radius = share * largest_radius(len(scores))
-    order = list(range(len(scores)))
+@given(distinct_parameters(), st.sampled_from(SHARES), st.randoms())
+def test_candidates_have_no_favourite_place(parameters, share, random):
+    radius = share * largest_radius(len(parameters))
+    order = list(range(len(parameters)))
     random.shuffle(order)
-    torch.testing.assert_close(sparsestmax(scores[order], radius), sparsestmax(scores, radius)[order])
+    torch.testing.assert_close(sparsestmax(parameters[order], radius), sparsestmax(parameters, radius)[order])
 
 
 def test_a_batch_is_its_rows_and_any_axis_will_do():
-    scores = torch.randn(3, 4, 6, dtype=torch.float64)
+    parameters = torch.randn(3, 4, 6, dtype=torch.float64)
     for share in SHARES:
         radius = share * largest_radius(6)
-        rows = torch.stack([sparsestmax(row, radius) for row in scores.flatten(0, 1)]).view_as(scores)
-        assert torch.equal(sparsestmax(scores, radius), rows)
-        assert torch.equal(sparsestmax(scores.movedim(2, 0), radius, dim=0).movedim(0, 2), rows)
+        rows = torch.stack([sparsestmax(row, radius) for row in parameters.flatten(0, 1)]).view_as(parameters)
+        assert torch.equal(sparsestmax(parameters, radius), rows)
+        assert torch.equal(sparsestmax(parameters.movedim(2, 0), radius, dim=0).movedim(0, 2), rows)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 0.8])
 def test_gradients_inside_a_face(share):
-    scores = torch.tensor([[0.5, 0.31, 0.2, -0.4], [0.1, 0.15, 0.3, 0.21]], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda values: sparsestmax(values, share * largest_radius(4)), (scores,))
+    parameters = torch.tensor([[0.5, 0.31, 0.2, -0.4], [0.1, 0.15, 0.3, 0.21]], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda values: sparsestmax(values, share * largest_radius(4)), (parameters,))
 
 
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("values", [[1, 1, 1, 1], [2, 2, 0, 0], [0, 3, 3, 3], [5, 1, 1, 1], [0, 0, 0, 1e-300]])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_ties_give_numbers_and_the_lowest_index(values, share, dtype):
-    scores = torch.tensor(values, dtype=dtype, requires_grad=True)
-    mixture = sparsestmax(scores, share * largest_radius(4))
+    parameters = torch.tensor(values, dtype=dtype, requires_grad=True)
+    mixture = sparsestmax(parameters, share * largest_radius(4))
     mixture[1].backward()
     assert mixture.isfinite().all()
-    assert scores.grad.isfinite().all()
+    assert parameters.grad.isfinite().all()
     assert mixture.sum().item() == pytest.approx(1, abs=1e-6)
     assert mixture.square().sum() >= share**2 * 0.75 + 0.25 - 1e-6
-    assert mixture[scores.argmax()] == mixture.max()
+    assert mixture[parameters.argmax()] == mixture.max()
 
 
 def test_one_candidate_is_always_chosen():
@@ -132,10 +134,10 @@ def test_a_negative_radius_is_refused():
 CHAIN = torch.ones(9, 9, dtype=torch.float64).triu()
 
 
-@given(distinct_scores(), st.floats(0, 1))
-def test_survival_never_grows_along_a_chain_and_starts_at_one(scores, share):
-    count = len(scores)
-    alive = survival(sparsestmax(scores, share * largest_radius(count)), CHAIN[:count, :count])
+@given(distinct_parameters(), st.floats(0, 1))
+def test_survival_never_grows_along_a_chain_and_starts_at_one(parameters, share):
+    count = len(parameters)
+    alive = survival(sparsestmax(parameters, share * largest_radius(count)), CHAIN[:count, :count])
     assert alive[0].item() == pytest.approx(1, abs=1e-9)
     assert (alive.diff() <= 1e-12).all()
 

@@ -83,14 +83,14 @@ def explicit_slot(space, modules, features, shares, p_in, p_out):
 
 
 @pytest.mark.parametrize("name", SPACES)
-@pytest.mark.parametrize("t", [0.0, 0.3, 0.6, 1.0])
-def test_a_cell_computes_the_masked_sum_of_its_primitives(name, t):
+@pytest.mark.parametrize("anneal", [0.0, 0.3, 0.6, 1.0])
+def test_a_cell_computes_the_masked_sum_of_its_primitives(name, anneal):
     """In between, where masks and identities are true mixtures."""
     supernet = busy_supernet(name, 2, cells=1)
     with torch.no_grad():
-        supernet.width_scores.mul_(0.1)
-        supernet.primitive_scores.mul_(0.1)
-        mixtures = supernet.mixtures(t)
+        supernet.arch_widths.mul_(0.1)
+        supernet.arch_primitives.mul_(0.1)
+        mixtures = supernet.mixtures(anneal)
         features = torch.randn(1, 24, 4, 5, dtype=torch.float64)
         cell, full = supernet.trunk.nodes[0], torch.zeros(len(supernet.space.widths), dtype=torch.float64)
         full[-1] = 1
@@ -113,7 +113,7 @@ def test_expected_cost_of_a_choice_is_the_exact_cost_of_its_network(name, scale)
     exact = spec_cost(spec)
     assert float(expected["params"]) == exact.params
     assert float(expected["macs"]) == pytest.approx(exact.macs, rel=1e-12)
-    assert model.of(supernet.choice()) == {name: pytest.approx(float(cost)) for name, cost in expected.items()}
+    assert model.exact(supernet.choice()) == {name: pytest.approx(float(cost)) for name, cost in expected.items()}
     network = supernet.derive(supernet.choice())
     assert sum(parameter.numel() for parameter in network.parameters()) == exact.params
     with FlopCounterMode(display=False) as counter:
@@ -143,7 +143,7 @@ def test_expected_cost_is_the_mean_over_sampled_choices(name):
     )
 
 
-def test_scores_and_weights_are_all_parameters_and_none_twice():
+def test_architecture_and_weights_are_all_parameters_and_none_twice():
     supernet = busy_supernet("paper-a", 4)
     parts = [*supernet.arch_parameters(), *supernet.weight_parameters()]
     assert len({id(part) for part in parts}) == len(parts)
@@ -158,28 +158,28 @@ def conv_macs(network, *arguments):
 
 @pytest.mark.parametrize("name", SPACES)
 def test_what_has_no_weight_is_not_computed(name):
-    """Counted in multiply-adds: at t = 1 the supernet does exactly its network's work, before that more."""
+    """Counted in multiply-adds: at anneal 1 the supernet does exactly its network's work, before that more."""
     supernet = busy_supernet(name, 4)
     with torch.no_grad():
-        for scores in supernet.arch_parameters():
-            scores.mul_(0.1)
+        for level in supernet.arch_parameters():
+            level.mul_(0.1)
     low = torch.zeros(1, 3, 6, 5, dtype=torch.float64)
     with torch.no_grad():
-        dense, sparse, hardened = (conv_macs(supernet, low, supernet.mixtures(t)) for t in (0.0, 0.8, 1.0))
+        dense, sparse, hardened = (conv_macs(supernet, low, supernet.mixtures(anneal)) for anneal in (0.0, 0.8, 1.0))
         derived = conv_macs(supernet.derive(supernet.choice()), low)
     assert dense > sparse > hardened == derived
 
 
-def test_every_score_and_weight_learns_at_first():
+def test_every_parameter_learns_at_first():
     supernet = busy_supernet("edge-all", 2)
     with torch.no_grad():
-        for scores in supernet.arch_parameters():
-            scores.mul_(1e-3)
+        for level in supernet.arch_parameters():
+            level.mul_(1e-3)
     supernet(torch.rand(1, 3, 8, 8, dtype=torch.float64), supernet.mixtures(0)).square().sum().backward()
     for parameter in supernet.parameters():
         assert parameter.grad.abs().max() > 0
-    assert (supernet.primitive_scores.grad != 0).all()
-    assert (supernet.width_scores.grad != 0).all()
+    assert (supernet.arch_primitives.grad != 0).all()
+    assert (supernet.arch_widths.grad != 0).all()
 
 
 def test_checkpointing_changes_memory_only():
@@ -206,7 +206,7 @@ def test_any_choice_can_be_chosen(name):
         assert supernet.choice() == choice
         for ours, projected in zip(supernet.mixtures_of(choice).tensors(), supernet.mixtures(1).tensors(), strict=True):
             assert torch.equal(ours, projected)
-    before = [scores.detach().clone() for scores in supernet.arch_parameters()]
+    before = [level.detach().clone() for level in supernet.arch_parameters()]
     supernet.choose(supernet.choice())
     assert all(torch.equal(*pair) for pair in zip(before, supernet.arch_parameters(), strict=True))
 

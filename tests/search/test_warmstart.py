@@ -11,7 +11,8 @@ from support.runs import StopAfter
 from trinas.errors import ModelError, RunError
 from trinas.networks.space import SearchSpace
 from trinas.search.budgets import largest_choice
-from trinas.search.loop import read_report, repeat_search, resume_search, search_network
+from trinas.search.loop import repeat_search, resume_search, search_network
+from trinas.search.record import read_search_record
 from trinas.search.supernet import Supernet
 from trinas.search.warmstart import bundled_supernet, load_supernet, save_supernet, start_from, supernet_weights
 from trinas.training.data import generate_images
@@ -67,13 +68,13 @@ def test_a_space_that_starts_from_it_is_not_wider_and_the_same_otherwise(pretrai
 
 def test_a_space_starts_from_the_first_channels_and_cells(pretrained):
     supernet = Supernet(SMALL)
-    scores = [tensor.clone() for tensor in supernet.arch_parameters()]
+    before = [tensor.clone() for tensor in supernet.arch_parameters()]
     start_from(supernet, pretrained)
     assert torch.equal(supernet.head.weight, pretrained.weights["head.weight"][:8])
     assert torch.equal(supernet.tail.weight, pretrained.weights["tail.weight"][:, :8])
     name = "trunk.nodes.1.slots.0.1.conv.weight"
     assert torch.equal(dict(supernet.named_parameters())[name], pretrained.weights[name][:8, :8])
-    assert all(torch.equal(*pair) for pair in zip(scores, supernet.arch_parameters(), strict=True))
+    assert all(torch.equal(*pair) for pair in zip(before, supernet.arch_parameters(), strict=True))
 
 
 def test_cells_beyond_it_are_fresh(pretrained):
@@ -97,18 +98,18 @@ def test_the_whole_of_it_computes_what_was_saved(pretrained):
 
 def test_a_search_starts_from_it_and_repeats(pretrained, photographs, tmp_path, monkeypatch):
     monkeypatch.setattr(trinas.search.loop, "bundled_supernet", lambda space: pretrained)
-    network = search_network(SMALL, photographs, CONFIG, tmp_path / "warm")
-    cold = search_network(SMALL, photographs, dataclasses.replace(CONFIG, warm_start=False), tmp_path / "cold")
+    network = search_network(SMALL, photographs, CONFIG, tmp_path / "warm").network
+    cold = search_network(SMALL, photographs, dataclasses.replace(CONFIG, warm_start=False), tmp_path / "cold").network
     assert not same_weights(network, cold)
-    report = read_report(tmp_path / "warm/report.json")
+    report = read_search_record(tmp_path / "warm/report.json")
     start = {"name": "trinas-supernet-x2", "sha256": pretrained.sha256, "data": ["birds (CC0)"]}
-    assert report["started_from"] == start
+    assert report.started_from.model_dump() == start
     assert load_config(str(tmp_path / "warm")).training.to_dict()["started_from"]["started_from"] == start
     assert "- before that: birds (CC0)\n" in (tmp_path / "warm/README.md").read_text()
-    assert read_report(tmp_path / "cold/report.json")["started_from"] == {}
+    assert read_search_record(tmp_path / "cold/report.json").started_from is None
     first = json.loads((tmp_path / "warm/events.jsonl").read_text().splitlines()[0])
     assert first["started_from"] == "trinas-supernet-x2"
-    assert same_weights(repeat_search(report, photographs, tmp_path / "again"), network)
+    assert same_weights(repeat_search(report, photographs, tmp_path / "again").network, network)
     monkeypatch.setattr(trinas.search.loop, "bundled_supernet", lambda space: None)
     with pytest.raises(RunError, match=r"started from trinas-supernet-x2 \(.*\), here it would from noise"):
         repeat_search(report, photographs, tmp_path / "elsewhere")
@@ -116,11 +117,11 @@ def test_a_search_starts_from_it_and_repeats(pretrained, photographs, tmp_path, 
 
 def test_a_stopped_search_goes_on_without_it(pretrained, photographs, tmp_path, monkeypatch):
     monkeypatch.setattr(trinas.search.loop, "bundled_supernet", lambda space: pretrained)
-    straight = search_network(SMALL, photographs, CONFIG, tmp_path / "straight")
-    assert search_network(SMALL, photographs, CONFIG, tmp_path / "stopped", stop=StopAfter(5)) is None
+    straight = search_network(SMALL, photographs, CONFIG, tmp_path / "straight").network
+    assert not search_network(SMALL, photographs, CONFIG, tmp_path / "stopped", stop=StopAfter(5)).finished
     monkeypatch.setattr(trinas.search.loop, "bundled_supernet", lambda space: None)
-    assert same_weights(resume_search(tmp_path / "stopped", photographs), straight)
-    assert read_report(tmp_path / "stopped/report.json")["started_from"]["name"] == "trinas-supernet-x2"
+    assert same_weights(resume_search(tmp_path / "stopped", photographs).network, straight)
+    assert read_search_record(tmp_path / "stopped/report.json").started_from.name == "trinas-supernet-x2"
 
 
 def without(folder, key):

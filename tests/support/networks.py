@@ -31,8 +31,8 @@ def busy_supernet(name, scale, *, dtype=torch.float64, seed=0, trunk_width=24, c
     supernet = Supernet(SearchSpace(name, scale, trunk_width, cells, slots, cells - 1)).to(dtype)
     for parameter in supernet.weight_parameters():
         torch.nn.init.normal_(parameter, std=0.3 if parameter.ndim == 1 else parameter[0].numel() ** -0.5)
-    for scores in supernet.arch_parameters():
-        torch.nn.init.normal_(scores)
+    for level in supernet.arch_parameters():
+        torch.nn.init.normal_(level)
     return supernet.eval()
 
 

@@ -24,7 +24,7 @@ def wait_for(searches: Searches, states: set[str], seconds: float = 120) -> Sear
 
 def has_event(searches: Searches, name: str) -> bool:
     status = searches.status()
-    return status is not None and any(event["event"] == name for event in status.events)
+    return status is not None and any(line.event == name for line in status.events)
 
 
 @pytest.mark.slow
@@ -49,7 +49,7 @@ def test_a_search_is_stopped_survives_the_page_and_is_resumed_to_the_end(tmp_pat
     later.resume()
     status = wait_for(later, {"finished", "failed"})
     assert status.state == "finished", status.line
-    assert status.events[-1]["costs"]["params"] <= 4000
+    assert status.events[-1].costs["params"] <= 4000
     assert "Finished after" in status.line
     assert (run_dir / "report.html").is_file()
 

@@ -1,28 +1,33 @@
-"""What a search does and found, drawn for readers who need not know what a search is: live, and as report.html."""
+"""A search in pictures and words, for readers who need not know what a search is: live, and as report.html."""
 
 import base64
-import io
-import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import torch
-from PIL import Image as PillowImage
 
 from trinas.errors import RunError
-from trinas.files import write_atomically
-from trinas.images.image import to_levels
-from trinas.inference.compare import find_detailed_places, upscale_place
-from trinas.networks.network import Network
+from trinas.files import translate_os_errors, write_atomically
 from trinas.networks.primitives import PRIMITIVES
-from trinas.networks.space import ArchSpec, SearchSpace
-from trinas.search.record import EVENTS_FILE, STAGES, stage_steps
+from trinas.reports.charts import Chart, Line, line_chart
+from trinas.reports.diagrams import MixtureDiagram, draw_mixture, draw_network
+from trinas.search.record import (
+    SAMPLE_FILES,
+    SEARCH_RECORD_FILE,
+    STAGES,
+    ArchitectureChosen,
+    Event,
+    SearchProgress,
+    SearchRecord,
+    SearchStarted,
+    read_events,
+    read_search_record,
+    stage_steps,
+)
 from trinas.training.data import GENERATED_FOLDER
-from trinas.training.metrics import Pixels, upscale_bicubic
 
 PAGE_FILE = "report.html"
 
@@ -33,112 +38,128 @@ BUDGET_WORDS = {
 }
 """What a budget counts, and by what to multiply it for that."""
 
-LEVELS = {"path": "depth", "primitives": "primitives", "widths": "widths"}
-SHOWN_PX = 320
-"""Side of a picture on the page, in pixels of the enlarged image."""
+CHART_WORDS = {
+    "quality": (
+        "Quality: PSNR in dB",
+        "Measured on the brightness of pictures that nothing was learnt from: higher is better. While it searches, "
+        "all candidates answer together, judged by cut-outs of up to 8 pictures; from then on it is the network, "
+        "judged by whole pictures. The two lines are not to be compared.",
+    ),
+    "error": (
+        "Error while learning",
+        "How far off the patches are that it learns from, with values from 0 to 1: lower is better. It is the mean "
+        "absolute error until the last part of the run, which minimises the squared error and shows its root: "
+        "hence the rise at the end.",
+    ),
+    "cost": (
+        "Cost: % of the tightest budget",
+        "What the network is expected to cost while candidates are left; more than allowed is allowed until then. "
+        "At the end of the search its most likely network is changed, one decision at a time, until it keeps every "
+        "budget and uses what the tightest leaves.",
+    ),
+    "candidates": (
+        "Candidates left",
+        "For each decision, how many of its candidates are still in play, on average: at the end one.",
+    ),
+}
+"""Titles of charts, and how to read them."""
 
-_WIDTH, _HEIGHT = 440, 220  # of a chart, in units of its drawing
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 42
-_LETTER = 8  # of a chart's text, about, across
-_BAR, _GAP, _CELL_GAP, _TALLEST = 40, 6, 22, 120  # of the diagram
-_SMALL_BAR, _SMALL_GAP, _SMALL_TALLEST = 18, 3, 64  # of those on the way to it
+LEVELS = {"path": "depth", "primitives": "primitives", "widths": "widths"}
+
 _STAGES_SHOWN = 4
 
-
-@dataclass(frozen=True)
-class Line:
-    """One line of a chart; its colour follows its place."""
-
-    name: str
-    points: list[tuple[float, float]]
+_TOLD_ELSEWHERE = {
+    "warm_start", "steps", "budgets", "shortened", "weight_rate", "arch_rate", "batch_size", "patch_px",
+}  # fmt: skip
+"""Settings that the page does not list, since other parts of it show them."""
 
 
-def write_page(run_dir: Path, report: dict[str, Any], network: Network, low: Pixels, high: Pixels) -> None:
+def write_search_report(run_dir: Path) -> None:
     """Write report.html: one file that needs nothing else, light or dark as the reader's system is.
 
     Args:
-        run_dir: of a finished search, which has its events.
-        report: what report.json says.
-        network: what was found, on the CPU.
-        low, high: a picture that nothing was learnt from, uint8 (H, W, 3), `high` larger by the network's scale.
+        run_dir: of a finished search, with its record, events and samples.
     Raises:
-        RunError: the events cannot be read, or the page cannot be written.
+        RunError: one of these cannot be read, or the page cannot be written.
     """
-    try:
-        lines = (run_dir / EVENTS_FILE).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise RunError(f"{run_dir}: {EVENTS_FILE} cannot be read ({error.strerror})") from None
-    page = render(run_dir.name, report, [json.loads(line) for line in lines], pictures(network, low, high))
-    try:
+    record, events = read_search_record(run_dir / SEARCH_RECORD_FILE), read_events(run_dir)
+    page = render(run_dir.name, record, events, _read_samples(run_dir))
+    with translate_os_errors(RunError, run_dir / PAGE_FILE, "written"):
         write_atomically(run_dir / PAGE_FILE, page.encode())
-    except OSError as error:
-        raise RunError(f"{run_dir}: {PAGE_FILE} cannot be written ({error.strerror}); resume once it can") from None
 
 
-def render(
-    name: str, report: dict[str, Any], events: Sequence[dict[str, Any]], pictures: Sequence[tuple[str, str]]
-) -> str:
-    """The page as HTML.
+def _read_samples(run_dir: Path) -> list[tuple[str, str]]:
+    """Return captions and data URLs of the samples."""
+    samples = []
+    for caption, name in SAMPLE_FILES.items():
+        with translate_os_errors(RunError, run_dir / name, "read"):
+            content = (run_dir / name).read_bytes()
+        samples.append((caption, "data:image/png;base64," + base64.b64encode(content).decode()))
+    return samples
+
+
+def render(name: str, record: SearchRecord, events: Sequence[Event], samples: Sequence[tuple[str, str]]) -> str:
+    """Return the page as HTML.
 
     Args:
-        report: what report.json says.
-        events: the lines of events.jsonl.
-        pictures: captions and data URLs.
+        name: of the network.
+        samples: captions and data URLs.
     """
-    spec = ArchSpec.from_dict(report["spec"])
     return (
         _templates()
         .get_template("report.html.jinja")
         .render(
             name=name,
-            report=report,
-            spec=spec,
-            pictures=pictures,
-            diagram=diagram(spec),
-            kinds=SearchSpace(**report["space"]).primitives,
-            words=_words(spec.family),
+            report=record,
+            spec=record.spec,
+            pictures=samples,
+            diagram=draw_network(record.spec),
+            kinds=record.space.primitives,
+            words=_words(record.spec.family),
             budgets=[
                 {
                     "words": BUDGET_WORDS[key][0],
                     "limit": limit * BUDGET_WORDS[key][1],
-                    "result": report["results"][key] * BUDGET_WORDS[key][1],
-                    "share": report["results"][key] / limit,
+                    "result": record.results[key] * BUDGET_WORDS[key][1],
+                    "share": record.results[key] / limit,
                 }
-                for key, limit in report["budgets"].items()
+                for key, limit in record.budgets.items()
             ],
-            stages=stages(report, events),
-            charts=charts(stage_steps(events), report["budgets"], events),
+            stages=draw_stages(record, events),
+            charts=draw_charts(stage_steps(events), record.budgets, events),
             generated=GENERATED_FOLDER,
-            settings=_settings(report),
+            settings=_list_settings(record),
         )
     )
 
 
-def live_drawings(events: Sequence[dict[str, Any]]) -> str:
-    """A search on its way as HTML, a part of a page that holds `drawing_style`.
+def live_drawings(events: Sequence[Event]) -> str:
+    """Return a search on its way as HTML, for a page that contains `drawing_style`.
 
     Args:
-        events: the lines of events.jsonl so far; the first one says what is searched.
+        events: all so far; the first one is SearchStarted.
     """
-    space = SearchSpace(**events[0]["space"])
-    told = [event for event in events if event.get("mixtures")]
-    chosen = [ArchSpec.from_dict(event["spec"]) for event in events if event["event"] == "ArchitectureChosen"]
+    begin = events[0]
+    assert isinstance(begin, SearchStarted)
+    last = next((event for event in reversed(events) if isinstance(event, SearchProgress) and event.mixtures), None)
+    chosen = [event.spec for event in events if isinstance(event, ArchitectureChosen)]
     return (
         _templates()
         .get_template("live.html.jinja")
         .render(
             chosen=chosen[-1] if chosen else None,
-            diagram=diagram(chosen[-1]) if chosen else None,
-            mixture=told[-1] | mixture_diagram(space, told[-1]["mixtures"]) if told else None,
-            kinds=space.primitives,
-            words=_words(space.family),
-            charts=charts(stage_steps(events), events[0]["budgets"], events) if told else [],
+            diagram=draw_network(chosen[-1]) if chosen else None,
+            last=last,
+            mixture=draw_mixture(begin.space, last.step, last.mixtures) if last and last.mixtures else None,
+            kinds=begin.space.primitives,
+            words=_words(begin.space.family),
+            charts=draw_charts(stage_steps(events), begin.budgets, events) if last else [],
         )
     )
 
 
 def drawing_style() -> str:
-    """The style sheet of what `live_drawings` returns."""
+    """Return the style sheet for what `live_drawings` returns."""
     return _templates().get_template("drawings.css").render()
 
 
@@ -160,242 +181,65 @@ def _words(family: str) -> dict[str, str]:
     return {name: primitive.words for name, primitive in PRIMITIVES[family].items()}
 
 
-def _settings(report: dict[str, Any]) -> dict[str, Any]:
-    """What the page lists of the settings: those that it does not tell elsewhere."""
-    elsewhere = {"warm_start", "steps", "budgets", "shortened", "weight_rate", "score_rate", "batch_size", "patch_px"}
-    settings = {key.replace("_", " "): value for key, value in report["settings"].items() if key not in elsewhere}
-    learning = {"search": report["settings"], "fine-tuning": report["fine_tuning"]}
-    for stage, values in learning.items():
-        settings[f"batch, {stage}"] = f"{values['batch_size']} patches of {values['patch_px']} low-resolution pixels"
-    return settings | {f"rate, {name}": f"{rate:.2g}" for name, rate in report["rates"].items()}
-
-
-def pictures(network: Network, low: Pixels, high: Pixels) -> list[tuple[str, str]]:
-    """The most detailed place of a picture: enlarged by bicubic, by the network, and as it was."""
-    scale = network.spec.scale
-    side = SHOWN_PX // scale
-    colour = torch.from_numpy(low).permute(2, 0, 1).float() / 255
-    y, x = find_detailed_places(colour, side)[0]
-
-    @torch.inference_mode()
-    def enlarge(part: torch.Tensor) -> torch.Tensor:
-        return network(part[None])[0].clamp(0, 1)
-
-    bicubic = upscale_bicubic(low, scale)
-    place = tuple(slice(scale * start, scale * (start + side)) for start in (y, x))
-    shown = {
-        "bicubic": bicubic[place],
-        "this network": to_levels(upscale_place(enlarge, colour, (y, x), side, network.spec), 8),
-        "the original": high[place],
+def _list_settings(record: SearchRecord) -> dict[str, object]:
+    """Return the settings that the page lists, by their names in words."""
+    listed: dict[str, object] = {
+        key.replace("_", " "): value for key, value in asdict(record.settings).items() if key not in _TOLD_ELSEWHERE
     }
-    return [(caption, _data_url(pixels)) for caption, pixels in shown.items()]
+    search, tuning = record.settings, record.fine_tuning
+    sizes = {"search": (search.batch_size, search.patch_px), "fine-tuning": (tuning.batch_size, tuning.patch_px)}
+    for stage, (batch_size, patch_px) in sizes.items():
+        listed[f"batch, {stage}"] = f"{batch_size} patches of {patch_px} low-resolution pixels"
+    return listed | {f"rate, {name}": f"{rate:.2g}" for name, rate in record.rates.items()}
 
 
-def _data_url(pixels: Pixels) -> str:
-    buffer = io.BytesIO()
-    PillowImage.fromarray(pixels).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+def draw_stages(record: SearchRecord, events: Sequence[Event]) -> list[MixtureDiagram]:
+    """Lay out the search at a few of its steps, from the first validated one to the last."""
+    reported = [event for event in events if isinstance(event, SearchProgress) and event.stage == STAGES[1]]
+    drawn = [(event.step, event.mixtures) for event in reported if event.mixtures]
+    last = len(drawn) - 1
+    shown = sorted({round(last * place / (_STAGES_SHOWN - 1)) for place in range(_STAGES_SHOWN)}) if drawn else []
+    return [draw_mixture(record.space, *drawn[index]) for index in shown]
 
 
-def diagram(spec: ArchSpec) -> dict[str, Any]:
-    """The derived network as bars from left to right: heights are widths, colours are primitives."""
-    bars: list[dict[str, Any]] = []
-    groups: list[dict[str, Any]] = []
-    left = _CELL_GAP
-
-    def add(kind: str, label: str, width: int) -> None:
-        nonlocal left
-        height = max(6.0, _TALLEST * width / widest)
-        bars.append({"kind": kind, "label": label, "width": width, "x": left, "height": height})
-        left += _BAR + _GAP
-
-    tail = 3 if spec.upsample_after else 3 * spec.scale**2
-    widest = max(spec.trunk_width, tail, *(slot.width for cell in spec.cells for slot in cell.slots))
-    add("picture", "input", 3)
-    add("frame", "head", spec.trunk_width)
-    for stage in spec.path():
-        left += _CELL_GAP
-        start = left
-        if isinstance(stage, int):
-            add("frame", f"x{stage}", spec.trunk_width)
-            continue
-        for slot in stage.slots:
-            add(slot.primitive, slot.primitive, slot.width)
-        groups.append({"label": f"cell {len(groups) + 1}", "x": start, "width": left - _GAP - start})
-    left += _CELL_GAP
-    for _ in range(spec.plain_convs):
-        add("frame", "conv3x3", spec.trunk_width)
-    add("frame", "tail", tail)
-    add("picture", "output", 3)
-    return {
-        "bars": bars,
-        "groups": groups,
-        "width": left + _CELL_GAP,
-        "bar": _BAR,
-        "base": max(bar["height"] for bar in bars) + 24,
-    }
-
-
-def stages(report: dict[str, Any], events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The search at a few of its steps, from the first that was told to the last."""
-    told = [event for event in events if event.get("mixtures") and event["stage"] == STAGES[1]]
-    last = len(told) - 1
-    shown = sorted({round(last * place / (_STAGES_SHOWN - 1)) for place in range(_STAGES_SHOWN)}) if told else []
-    space = SearchSpace(**report["space"])
-    return [{"step": told[index]["step"]} | mixture_diagram(space, told[index]["mixtures"]) for index in shown]
-
-
-def mixture_diagram(space: SearchSpace, mixtures: dict[str, Any]) -> dict[str, Any]:
-    """A supernet on its way as bars: heights are expected widths, colours primitives' shares, faintness is survival.
-
-    Args:
-        mixtures: as events tell them.
-    """
-    bars: list[dict[str, Any]] = []
-    left = 0
-    for row, index in enumerate(space.cell_nodes):
-        alive = sum(
-            share
-            for candidate, share in zip(space.candidates, mixtures["path"], strict=True)
-            if index in space.path_to(candidate)
-        )
-        for slot, shares in enumerate(mixtures["primitives"][row]):
-            widths = mixtures["widths"][row][slot] if slot < space.slots - 1 else [0] * (len(space.widths) - 1) + [1]
-            expected = sum(share * width for share, width in zip(widths, space.widths, strict=True))
-            height, bottom, parts = _SMALL_TALLEST * expected / space.trunk_width, float(_SMALL_TALLEST), []
-            for kind, share in zip(space.primitives, shares, strict=True):
-                bottom -= height * share
-                parts.append({"kind": kind, "y": bottom, "height": height * share})
-            bars.append({"x": left, "alive": min(1.0, alive), "parts": parts})
-            left += _SMALL_BAR + _SMALL_GAP
-        left += 3 * _SMALL_GAP
-    return {"bars": bars, "width": left, "height": _SMALL_TALLEST, "bar": _SMALL_BAR}
-
-
-def charts(steps: dict[str, int], budgets: dict[str, float], events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Four charts over all steps of the run, each with a sentence that says how to read it.
+def draw_charts(steps: dict[str, int], budgets: dict[str, float], events: Sequence[Event]) -> list[Chart]:
+    """Lay out four charts over all steps of the search, each with a sentence that says how to read it.
 
     Args:
         steps: of each stage that has begun.
         budgets: by name.
-        events: the lines of events.jsonl.
     """
     starts = {stage: sum(steps[before] for before in STAGES[:number]) for number, stage in enumerate(steps)}
     end = sum(steps.values())
-    told = [(starts[event["stage"]] + event["step"], event) for event in events if event["event"] == "Progress"]
+    reported = [event for event in events if isinstance(event, SearchProgress)]
 
-    def line(name: str, value: Any, stages: Sequence[str] = STAGES) -> Line:
-        found = [(x, value(event)) for x, event in told if event["stage"] in stages]
-        return Line(name, [(x, float(y)) for x, y in found if y is not None])
+    def line(name: str, value: Callable[[SearchProgress], float], stages: Sequence[str] = STAGES) -> Line:
+        found = [event for event in reported if event.stage in stages]
+        return Line(name, [(starts[event.stage] + event.step, value(event)) for event in found])
 
-    def fullness(event: dict[str, Any]) -> float:
-        return 100 * max(event["costs"][key] / limit for key, limit in budgets.items())
+    def fullness(event: SearchProgress) -> float:
+        return 100 * max(event.costs[key] / limit for key, limit in budgets.items())
 
-    def survivors(level: str) -> Any:
-        return lambda event: event.get("mixtures") and _mean_survivors(event["mixtures"][level])
+    def survivors(level: str) -> Callable[[SearchProgress], float]:
+        return lambda event: mean_survivors(getattr(event.mixtures, level)) if event.mixtures else math.nan
 
     before, after = STAGES[:2], STAGES[2:]
+    lines = {
+        "quality": [
+            line("all candidates", lambda event: event.psnr, before),
+            line("the network", lambda event: event.psnr, after),
+        ],
+        "error": [line("error", lambda event: event.loss)],
+        "cost": [line("cost", fullness), Line("budget", [(0, 100), (end, 100)])],
+        "candidates": [line(words, survivors(level), before) for level, words in LEVELS.items()],
+    }
     marks = list(starts.items())
-    return [
-        _chart(
-            "Quality: PSNR in dB",
-            "Measured on the brightness of pictures that nothing was learnt from: higher is better. While it searches, "
-            "all candidates answer together, judged by cut-outs of up to 8 pictures; from then on it is the network, "
-            "judged by whole pictures. The two lines are not to be compared.",
-            [
-                line("all candidates", lambda event: event["psnr"], before),
-                line("the network", lambda event: event["psnr"], after),
-            ],
-            marks,
-            end,
-        ),
-        _chart(
-            "Error while learning",
-            "How far off the patches are that it learns from, with values from 0 to 1: lower is better. It is the mean "
-            "absolute error until the last part of the run, which minimises the squared error and shows its root: "
-            "hence the rise at the end.",
-            [line("error", lambda event: event["loss"])],
-            marks,
-            end,
-        ),
-        _chart(
-            "Cost: % of the tightest budget",
-            "What the network is expected to cost while candidates are left; more than allowed is allowed until then. "
-            "At the end of the search its most likely network is changed, one decision at a time, until it keeps every "
-            "budget and uses what the tightest leaves.",
-            [line("cost", fullness), Line("budget", [(0, 100), (end, 100)])],
-            marks,
-            end,
-        ),
-        _chart(
-            "Candidates left",
-            "For each decision, how many of its candidates are still in play, on average: at the end one.",
-            [line(words, survivors(level), before) for level, words in LEVELS.items()],
-            marks,
-            end,
-        ),
-    ]
+    return [line_chart(*CHART_WORDS[chart], shown, marks, end) for chart, shown in lines.items()]
 
 
-def _mean_survivors(level: list[Any]) -> float:
-    """Mean number of shares above 0 over the decisions of nested lists; NaN where there is no decision."""
+def mean_survivors(level: Sequence[Any]) -> float:
+    """Return the mean number of shares above 0 over the decisions of nested lists; NaN where there is no decision."""
     if not level or not isinstance(level[0], list):
         return float(sum(share > 0 for share in level)) if level else math.nan
-    means = [mean for row in level if not math.isnan(mean := _mean_survivors(row))]
+    means = [mean for row in level if not math.isnan(mean := mean_survivors(row))]
     return sum(means) / len(means) if means else math.nan
-
-
-def _chart(title: str, words: str, lines: Sequence[Line], marks: Sequence[tuple[str, int]], end: int) -> dict[str, Any]:
-    """A chart's drawing, in its own units, for the template."""
-    shown = [
-        Line(line.name, [point for point in line.points if math.isfinite(point[1])]) for line in lines if line.points
-    ]
-    values = [y for line in shown for _, y in line.points] or [0.0]
-    low, high = min(values), max(values)
-    margin = 0.06 * (high - low) or 0.5
-    low, high = low - margin, high + margin
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = _LEFT + x / max(1, end) * (_WIDTH - _LEFT - _RIGHT)
-        return round(across, 1), round(_TOP + (high - y) / (high - low) * (_HEIGHT - _TOP - _BOTTOM), 1)
-
-    ticks, digits = _ticks(low, high)
-    names: list[
-        dict[str, Any]
-    ] = []  # of the stages: on a second row, and there further right, where they would overlap
-    rows = [0.0, 0.0]  # where each ends
-    for stage, start in marks:
-        x, extent = place(start, low)[0], _LETTER * (len(stage) + 1)
-        row = int(x < rows[0])
-        text_x = min(max(x, rows[row]), _WIDTH - _RIGHT - extent)
-        rows[row] = text_x + extent
-        names.append({"x": x, "text_x": text_x, "extent": extent, "row": row, "text": stage})
-    return {
-        "end": f"{end:,} steps",
-        "title": title,
-        "words": words,
-        "width": _WIDTH,
-        "height": _HEIGHT,
-        "left": _LEFT,
-        "right": _WIDTH - _RIGHT,
-        "bottom": _HEIGHT - _BOTTOM,
-        "top": _TOP,
-        "lines": [
-            {
-                "name": line.name,
-                "points": " ".join(f"{x},{y}" for x, y in (place(*point) for point in line.points)),
-                "last": place(*line.points[-1]),
-            }
-            for line in shown
-            if line.points
-        ],
-        "ticks": [{"y": place(0, tick)[1], "text": f"{tick:,.{digits}f}"} for tick in ticks],
-        "marks": names,
-    }
-
-
-def _ticks(low: float, high: float) -> tuple[list[float], int]:
-    """Round numbers between two others, two to five of them, and how many decimals they have."""
-    exponent = math.floor(math.log10((high - low) / 2))
-    step = next(step for step in (5, 2, 1) if (high - low) / (step * 10.0**exponent) >= 2 or step == 1) * 10.0**exponent
-    return [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)], max(0, -exponent)

@@ -1,8 +1,8 @@
-"""Budgets: what a mixture is expected to cost, a controller that presses it there, and the fit that guarantees it."""
+"""Budgets: the costs of choices and mixtures, a space that suits them, and a controller that presses costs down."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,20 +15,17 @@ from trinas.networks.space import SPACES, ArchSpec, Choice, SearchSpace
 from trinas.search.sparse import survival
 from trinas.search.supernet import Mixtures
 
-FULL = 0.9
-"""Share of the tightest budget from which on a network is not enlarged any more."""
-
 ANNEALED_BY = 0.4
-"""The t at which the controller's target has come down to the budget."""
+"""The anneal at which the controller's target has come down to the budget."""
 
 AIM = 0.96
-"""Share of a budget that the controller aims at, so that the fit has little left to do."""
+"""Share of a budget that the controller aims at, so that little is left to change at the end."""
 
 UNITS = {"params": "parameters", "macs": "multiply-adds", "ms_per_mp": "ms per megapixel"}
 
 
 class CostModel:
-    """What networks of a space cost: exactly for a choice, expected for mixtures, by the same tables.
+    """The costs of a space's networks: exact for a choice, expected for mixtures, by the same tables.
 
     Decisions are independent of each other, so the expectation over them is exact: a slot's cost is a table of
     primitive, width in and width out, weighted by the mixtures of all three; a cell counts by its survival.
@@ -48,8 +45,8 @@ class CostModel:
         bare = spec_cost(space.bare_spec)
         per_output_px = 1 / space.scale**2
         self.tables = {
-            "params": self._table(lambda conv: conv.params),
-            "macs": self._table(lambda conv: conv.macs) * per_output_px * QUOTED_OUTPUT_PX,
+            "params": self._tabulate(lambda conv: conv.params),
+            "macs": self._tabulate(lambda conv: conv.macs) * per_output_px * QUOTED_OUTPUT_PX,
         }
         self.base = {"params": float(bare.params), "macs": bare.macs}
         if slot_ms is not None:
@@ -62,21 +59,21 @@ class CostModel:
         paths = [set(space.path_to(candidate)) for candidate in space.candidates]
         self._below = torch.tensor([[float(index in path) for path in paths] for index in space.cell_nodes]).double()
 
-    def _table(self, of: Callable[..., int]) -> Tensor:
+    def _tabulate(self, count: Callable[..., int]) -> Tensor:
         widths, family = self.space.widths, self.space.family
         rows = [
-            [[sum(map(of, find_primitive(family, name).convs(w_in, w_out))) for w_out in widths] for w_in in widths]
+            [[sum(map(count, find_primitive(family, name).convs(w_in, w_out))) for w_out in widths] for w_in in widths]
             for name in self.space.primitives
         ]
         return torch.tensor(rows, dtype=torch.float64)
 
     def rescaled(self, factor: float) -> "CostModel":
-        """The same with measured times `factor` times as long."""
+        """Return the same model with times `factor` times as long."""
         assert self.slot_ms is not None
         return CostModel(self.space, self.slot_ms * factor, self.base_ms * factor)
 
     def expected(self, mixtures: Mixtures) -> dict[str, Tensor]:
-        """Cost name -> float64 scalar, differentiable in the mixtures."""
+        """Return the mean costs of networks drawn from the mixtures: name -> float64 scalar, differentiable."""
         path, primitives, widths = (mixture.cpu().double() for mixture in mixtures.tensors())
         full = torch.zeros(len(primitives), 1, len(self.space.widths), dtype=torch.float64)
         full[..., -1] = 1
@@ -88,8 +85,8 @@ class CostModel:
             for name, table in self.tables.items()
         }
 
-    def of(self, choice: Choice) -> dict[str, float]:
-        """Cost name -> cost of one network."""
+    def exact(self, choice: Choice) -> dict[str, float]:
+        """Return the costs of one network by name."""
         full = len(self.space.widths) - 1
         costs = dict(self.base)
         for index in self.space.path_to(choice.node):
@@ -126,7 +123,7 @@ these the first with such a share of the parameters that the best can afford: wh
 def space_for(
     name: str, scale: int, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], float] | None = None
 ) -> SearchSpace:
-    """The space of that name that suits the budgets: for edge spaces a size is chosen, the paper's have one.
+    """Return the space of this name that suits the budgets: edge spaces get a size, the paper's spaces have one.
 
     Args:
         ms_per_mp: measures a network; needed only where time has a budget.
@@ -164,7 +161,7 @@ def space_for(
 
 
 def possible_costs(scale: int, ms_per_mp: Callable[[ArchSpec], float] | None = None) -> dict[str, tuple[float, float]]:
-    """What the smallest and the largest network of all edge spaces cost, by name.
+    """Return the costs of the smallest and the largest network of all edge spaces, by name.
 
     Args:
         ms_per_mp: measures a network; without it time is left out.
@@ -193,13 +190,13 @@ def _costs(spec: ArchSpec, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], flo
 
 
 def smallest_choice(space: SearchSpace) -> Choice:
-    """The shortest path, each slot the first primitive (`skip`) at its narrowest."""
+    """Return the shortest path, each slot with the first primitive (`skip`) and the narrowest width."""
     node = min(space.candidates, key=lambda index: space.nodes[index].cells)
     return _same_everywhere(space, node, 0, 0)
 
 
 def largest_choice(space: SearchSpace) -> Choice:
-    """The longest path, each slot the primitive with the most parameters at its widest."""
+    """Return the longest path, each slot with the primitive that has the most parameters and the widest width."""
     node = max(space.candidates, key=lambda index: space.nodes[index].cells)
     full = len(space.widths) - 1
     params = CostModel(space).tables["params"][:, full, full]
@@ -212,9 +209,9 @@ def _same_everywhere(space: SearchSpace, node: int, primitive: int, width: int) 
 
 
 def cheapest_choice(model: CostModel, name: str) -> Choice:
-    """The network of the space with the least of one cost.
+    """Return the choice with the lowest cost of one kind.
 
-    For measured time that need not be the smallest one: padding a narrow slot's channels takes time as well.
+    For measured time this need not be the smallest network: padding a narrow slot's channels takes time as well.
     """
     space, table = model.space, model.tables[name]
     best, primitives = (tensor.tolist() for tensor in table.min(0))
@@ -231,11 +228,11 @@ def cheapest_choice(model: CostModel, name: str) -> Choice:
     names = tuple(primitives[w_in][w_out] for w_in, w_out in zip((full, *widths), widths, strict=False))
     cells = len(space.cell_nodes)
     choices = (Choice(node, (names,) * cells, (widths[:-1],) * cells) for node in space.candidates)
-    return min(choices, key=lambda choice: model.of(choice)[name])
+    return min(choices, key=lambda choice: model.exact(choice)[name])
 
 
 def check_possible(model: CostModel, budgets: Budgets) -> None:
-    """Refuse budgets that not even the smallest network of a space meets; a model without times says nothing of those.
+    """Refuse budgets that not even the smallest network of a space meets; without measured times, time is not checked.
 
     Raises:
         BudgetError: names budget and network.
@@ -243,16 +240,21 @@ def check_possible(model: CostModel, budgets: Budgets) -> None:
     for name, limit in budgets.given().items():
         if name not in model.tables:
             continue
-        least = model.of(cheapest_choice(model, name))[name]
+        least = model.exact(cheapest_choice(model, name))[name]
         if least > limit:
             raise BudgetError(
                 f"no network of the space {model.space.name} at x{model.space.scale} and trunk width "
-                f"{model.space.trunk_width} has at most {_number(limit)} {UNITS[name]}: "
-                f"the smallest has {_number(least)}"
+                f"{model.space.trunk_width} has at most {format_cost(name, limit)}: "
+                f"the smallest has {_format_number(least)}"
             )
 
 
-def _number(value: float) -> str:
+def format_cost(name: str, value: float) -> str:
+    """Return a cost with its unit, as in 5,000 parameters."""
+    return f"{_format_number(value)} {UNITS[name]}"
+
+
+def _format_number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -260,12 +262,13 @@ def _number(value: float) -> str:
 class BudgetController:
     """Dual ascent on log(cost / target) of the tightest budget.
 
-    The target goes from the supernet's cost to the budget. It presses from both sides: a budget that is left unused is
-    quality given away, and what the loss alone asks of a supernet that is hardly trained is to become smaller.
+    The target goes from the supernet's cost to the budget. The controller presses from both sides: a budget that is
+    not used costs quality, and the loss of a supernet that is hardly trained favours smaller networks.
 
     Attributes:
-        start: log(cost / budget) of the tightest budget at t = 0.
-        multiplier: weight of log(cost / target) in the loss of the scores; negative where more is wanted.
+        start: log(cost / budget) of the tightest budget at anneal 0.
+        multiplier: weight of log(cost / target) in the objective of the architecture parameters; negative where the
+            cost is to grow.
     """
 
     budgets: Budgets
@@ -276,100 +279,26 @@ class BudgetController:
     damping: float = 0.1
     """Weight of the present excess beside the multiplier: without it the cost swings around its target."""
 
-    def penalty(self, costs: dict[str, Tensor], chosen: dict[str, Tensor], t: float) -> Tensor:
-        """What to add to the logarithm of the loss; the multiplier moves on by one update.
+    def penalty(self, costs: dict[str, Tensor], chosen: dict[str, Tensor], anneal: float) -> Tensor:
+        """Return what is added to the logarithm of the loss, and move the multiplier by one update.
 
         Args:
-            costs: expected of the mixtures at t; the gradient goes through these.
-            chosen: of the candidates that lead at present. The nearer t is to 1, the more of the decisions can no
-                longer be moved, and the more it is these that count.
+            costs: expected costs of the mixtures; the gradient goes through these.
+            chosen: costs of the candidates that lead at present. The nearer anneal is to 1, the fewer decisions can
+                still move, and the more these costs count.
         """
         tightest = tightest_excess(costs, self.budgets)
         leading = tightest_excess(chosen, self.budgets)
-        excess = float(torch.lerp(tightest, leading, t).detach()) - self.target(t)
+        excess = float(torch.lerp(tightest, leading, anneal).detach()) - self.target(anneal)
         self.multiplier += self.step_size * excess
         return (self.multiplier + self.damping * excess) * tightest
 
-    def target(self, t: float) -> float:
-        """log(cost / budget) of the tightest budget that is aimed at."""
-        done = min(1.0, t / ANNEALED_BY)
+    def target(self, anneal: float) -> float:
+        """Return the log(cost / budget) that is aimed at, of the tightest budget."""
+        done = min(1.0, anneal / ANNEALED_BY)
         return (1 - done) * self.start + done * math.log(AIM)
 
 
 def tightest_excess(costs: dict[str, Tensor], budgets: Budgets) -> Tensor:
-    """log(cost / budget) of the budget for which that is the largest."""
+    """Return the largest log(cost / budget) of all budgets: scalar, differentiable in the costs."""
     return torch.stack([(costs[name] / limit).log() for name, limit in budgets.given().items()]).max()
-
-
-def fit(choice: Choice, loss: Callable[[Choice], float], model: CostModel, budgets: Budgets) -> Choice:
-    """Bring a choice within its budgets by the least harmful changes, and use what they leave for the most helpful.
-
-    One decision changes at a time, widths by one candidate: the one for which the loss rises least, or falls most, per
-    unit of log(cost). What costs nothing and lowers the loss comes first. `check_possible` must have passed.
-
-    Args:
-        loss: of the supernet at a choice.
-    Returns:
-        A choice that meets every budget.
-    Raises:
-        BudgetError: none was found; only several budgets together, or measured times, can make that happen.
-    """
-    limits = budgets.given()
-
-    def excess(costs: dict[str, float]) -> float:
-        return sum(max(0.0, math.log(costs[name] / limit)) for name, limit in limits.items())
-
-    def fullness(costs: dict[str, float]) -> float:
-        return max(costs[name] / limit for name, limit in limits.items())
-
-    while (over := excess(model.of(choice))) > 0:
-        saving = [(over - excess(model.of(move)), move) for move in _moves(choice, model.space)]
-        now, useful = loss(choice), [(saved, move) for saved, move in saving if saved > 0]
-        if not useful:
-            choice = _last_resort(model, budgets)
-            break
-        choice = min(useful, key=lambda entry: (loss(entry[1]) - now) / entry[0])[1]
-    while True:
-        full, now = fullness(model.of(choice)), loss(choice)
-        filling = [(fullness(model.of(move)) / full, move) for move in _moves(choice, model.space)]
-        # First what costs nothing: the next channels of a `skip` are free.
-        free = [move for growth, move in filling if growth == 1 and loss(move) < now]
-        if free:
-            choice = min(free, key=loss)
-            continue
-        fitting = [(math.log(growth), move) for growth, move in filling if growth > 1 and growth * full <= 1]
-        if full >= FULL or not fitting:
-            return choice
-        choice = min(fitting, key=lambda entry: (loss(entry[1]) - now) / entry[0])[1]
-
-
-def _last_resort(model: CostModel, budgets: Budgets) -> Choice:
-    """Where no single change helps, as measured times need not fall with width: the extremes of the space."""
-    limits = budgets.given()
-    for choice in (smallest_choice(model.space), *(cheapest_choice(model, name) for name in limits)):
-        if all(model.of(choice)[name] <= limit for name, limit in limits.items()):
-            return choice
-    listed = ", ".join(f"{_number(limit)} {UNITS[name]}" for name, limit in limits.items())
-    raise BudgetError(f"no network of the space {model.space.name} was found that has at most {listed}")
-
-
-def _moves(choice: Choice, space: SearchSpace) -> Iterator[Choice]:
-    """Every choice that differs in one decision of its path, in widths by one candidate."""
-    for node in space.candidates:
-        if node != choice.node:
-            yield replace(choice, node=node)
-    rows = [space.row_of(index) for index in space.path_to(choice.node) if space.nodes[index].step is None]
-    for row in rows:
-        for slot, current in enumerate(choice.primitives[row]):
-            for candidate in range(len(space.primitives)):
-                if candidate != current:
-                    yield replace(choice, primitives=_changed(choice.primitives, row, slot, candidate))
-        for slot, current in enumerate(choice.widths[row]):
-            for candidate in (current - 1, current + 1):
-                if 0 <= candidate < len(space.widths):
-                    yield replace(choice, widths=_changed(choice.widths, row, slot, candidate))
-
-
-def _changed(rows: tuple[tuple[int, ...], ...], row: int, slot: int, value: int) -> tuple[tuple[int, ...], ...]:
-    changed = (*rows[row][:slot], value, *rows[row][slot + 1 :])
-    return (*rows[:row], changed, *rows[row + 1 :])

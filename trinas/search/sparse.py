@@ -1,4 +1,4 @@
-"""From scores to mixtures: sparsemax, sparsestmax and survival, for any leading dimensions."""
+"""From architecture parameters to mixtures: sparsemax, sparsestmax and survival, for any leading dimensions."""
 
 import math
 
@@ -7,39 +7,39 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def sparsemax(scores: Tensor, dim: int = -1) -> Tensor:
-    """The point of the probability simplex that is nearest to the scores.
+def sparsemax(parameters: Tensor, dim: int = -1) -> Tensor:
+    """The point of the probability simplex that is nearest to the parameters.
 
     Args:
-        scores: (..., K, ...) unnormalised, K candidates along `dim`.
+        parameters: (..., K, ...) unnormalised, K candidates along `dim`.
         dim: the candidate axis.
     Returns:
-        A mixture shaped like `scores`: non-negative, summing to 1 along `dim`, often with exact zeros.
+        A mixture shaped like `parameters`: non-negative, summing to 1 along `dim`, often with exact zeros.
 
     Source: Martins & Astudillo, ICML 2016, arXiv:1602.02068.
     """
-    ordered = scores.sort(dim=dim, descending=True).values
+    ordered = parameters.sort(dim=dim, descending=True).values
     counts = _counts(ordered, dim)
     sums = ordered.cumsum(dim)
     survivors = (1 + counts * ordered > sums).sum(dim, keepdim=True)
     threshold = (sums.gather(dim, survivors - 1) - 1) / survivors
-    return (scores - threshold).clamp(min=0)
+    return (parameters - threshold).clamp(min=0)
 
 
-def sparsestmax(scores: Tensor, radius: float, dim: int = -1) -> Tensor:
+def sparsestmax(parameters: Tensor, radius: float, dim: int = -1) -> Tensor:
     """Mix K candidates, keeping the mixture at least `radius` away from uniform.
 
     At radius 0 this is sparsemax; at `largest_radius(K)` it is one-hot. Growing the radius during a search
-    therefore turns a mixture into a choice, with no temperature to tune. It is sparsemax(a * scores) with the
+    therefore turns a mixture into a choice, with no temperature to tune. It is sparsemax(a * parameters) with the
     smallest a >= 1 that is far enough out, found in closed form.
 
     Args:
-        scores: (..., K, ...) unnormalised, K candidates along `dim`.
+        parameters: (..., K, ...) unnormalised, K candidates along `dim`.
         radius: Euclidean distance from (1/K, ..., 1/K), at least 0.
         dim: the candidate axis.
     Returns:
-        A mixture shaped like `scores`: non-negative, summing to 1 along `dim`. From `largest_radius(K)` on it
-        is exactly one-hot. Where scores are equal, the lower index wins.
+        A mixture shaped like `parameters`: non-negative, summing to 1 along `dim`. From `largest_radius(K)` on it
+        is exactly one-hot. Where parameters are equal, the lower index wins.
     Raises:
         ValueError: `radius` is negative.
 
@@ -48,16 +48,16 @@ def sparsestmax(scores: Tensor, radius: float, dim: int = -1) -> Tensor:
     """
     if radius < 0:
         raise ValueError(f"radius must not be negative, got {radius:g}")
-    scores = scores.movedim(dim, -1)
-    count = scores.shape[-1]
+    parameters = parameters.movedim(dim, -1)
+    count = parameters.shape[-1]
     if radius >= largest_radius(count):
-        mixture = F.one_hot(scores.argmax(-1), count).to(scores.dtype) + 0 * scores
+        mixture = F.one_hot(parameters.argmax(-1), count).to(parameters.dtype) + 0 * parameters
     elif radius == 0:
-        mixture = sparsemax(scores)
+        mixture = sparsemax(parameters)
     else:
-        nearest = sparsemax(scores)
+        nearest = sparsemax(parameters)
         norm = radius**2 + 1 / count  # what |mixture|^2 must reach
-        pushed, order = _pushed_out(scores, norm)
+        pushed, order = _pushed_out(parameters, norm)
         pushed = torch.zeros_like(pushed).scatter(-1, order, pushed)
         mixture = torch.where(nearest.square().sum(-1, keepdim=True) >= norm, nearest, pushed)
     return mixture.movedim(-1, dim)
@@ -83,9 +83,9 @@ def survival(mixture: Tensor, below: Tensor) -> Tensor:
     return (below * mixture).sum(-1)  # no matrix product: autocast would round it
 
 
-def _pushed_out(scores: Tensor, norm: float) -> tuple[Tensor, Tensor]:
+def _pushed_out(parameters: Tensor, norm: float) -> tuple[Tensor, Tensor]:
     """Mixtures with exactly this squared norm, in descending order, and the order itself; K along the last axis."""
-    ordered, order = scores.sort(dim=-1, descending=True, stable=True)
+    ordered, order = parameters.sort(dim=-1, descending=True, stable=True)
     counts = _counts(ordered, -1)
     # Candidates as good as the best one cannot be told apart by any factor: among them, rank decides.
     tied = ordered == ordered[..., :1]

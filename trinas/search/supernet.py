@@ -7,9 +7,8 @@ reads them. And e * x + (1 - e) * projection(x) is one 1x1 convolution with the 
 """
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +20,16 @@ from trinas.networks.layers import UpsamplingStep
 from trinas.networks.network import PAPER_RESIDUAL_SCALE, Frame, Network
 from trinas.networks.primitives import build_primitive, find_primitive
 from trinas.networks.space import Choice, SearchSpace
+from trinas.search.record import MixtureShares
 from trinas.search.sparse import largest_radius, sparsestmax, survival
+
+Projection = Callable[[Tensor, float], Tensor]
+"""Architecture parameters (..., K) and a radius to mixtures of the same shape."""
 
 
 @dataclass(frozen=True)
 class Mixtures:
-    """The projected scores of every decision; rows follow `SearchSpace.cell_nodes`."""
+    """The shares of the candidates of every decision; rows follow `SearchSpace.cell_nodes`."""
 
     path: Tensor  # (candidates,)
     primitives: Tensor  # (cells, slots, K)
@@ -35,82 +38,89 @@ class Mixtures:
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.path, self.primitives, self.widths
 
-    def rounded(self) -> dict[str, Any]:
-        """As nested lists by name, to four decimals; what is 0 stays 0, what is not never becomes 0."""
-        return {
-            level.name: torch.where(mixture > 0, mixture.clamp(min=1e-4), 0).double().round(decimals=4).tolist()
-            for level, mixture in zip(fields(self), self.tensors(), strict=True)
-        }
+    def rounded(self) -> MixtureShares:
+        """Return plain numbers with four decimals; a share of 0 stays 0, any other stays above 0."""
+        path, primitives, widths = (
+            torch.where(mixture > 0, mixture.clamp(min=1e-4), 0).double().round(decimals=4).tolist()
+            for mixture in self.tensors()
+        )
+        return MixtureShares(path=path, primitives=primitives, widths=widths)
 
 
 class Supernet(Frame):
     """All networks of a space, sharing weights where they share a place.
 
     Attributes:
-        space: what it holds.
-        path_scores: (candidates,), raw; likewise primitive_scores (cells, slots, K), width_scores
-            (cells, slots - 1, W).
+        space: the networks that it holds.
+        arch_path, arch_primitives, arch_widths: the architecture parameters, one tensor a level: (candidates,),
+            (cells, slots, K) and (cells, slots - 1, W). They are not normalised.
     """
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: SearchSpace, project: Projection = sparsestmax) -> None:
+        """
+        Args:
+            project: turns architecture parameters (..., K) and a radius into mixtures, as `sparsestmax` does.
+        """
         trunk = PathTree(space)
         shuffles = not space.searches_upsampling
         super().__init__(space.family, space.scale, space.trunk_width, shuffles, trunk, space.long_skip)
-        self.space = space
+        self.space, self._project = space, project
         cells, slots = len(space.cell_nodes), space.slots
         # Equal but for a tie-break: exact ties have no gradient once the radius grows.
-        self.path_scores = nn.Parameter(1e-4 * torch.randn(len(space.candidates)))
-        self.primitive_scores = nn.Parameter(1e-4 * torch.randn(cells, slots, len(space.primitives)))
-        self.width_scores = nn.Parameter(1e-4 * torch.randn(cells, slots - 1, len(space.widths)))
+        self.arch_path = nn.Parameter(1e-4 * torch.randn(len(space.candidates)))
+        self.arch_primitives = nn.Parameter(1e-4 * torch.randn(cells, slots, len(space.primitives)))
+        self.arch_widths = nn.Parameter(1e-4 * torch.randn(cells, slots - 1, len(space.widths)))
 
     def arch_parameters(self) -> list[nn.Parameter]:
-        """The scores: with `weight_parameters` all of `parameters()`, none twice."""
-        return [self.path_scores, self.primitive_scores, self.width_scores]
+        """Return one tensor a level; with `weight_parameters` these are all of `parameters()`, none twice."""
+        return [self.arch_path, self.arch_primitives, self.arch_widths]
 
     def weight_parameters(self) -> list[nn.Parameter]:
+        """Return all that a network keeps: everything but the architecture parameters."""
         return [*self.head.parameters(), *self.trunk.parameters(), *self.tail.parameters()]
 
-    def mixtures(self, t: float) -> Mixtures:
-        """Project the scores.
+    def mixtures(self, anneal: float) -> Mixtures:
+        """Project the architecture parameters to shares.
 
         Args:
-            t: from 0, sparsemax, to 1, where every decision is one-hot.
+            anneal: from 0, sparsemax, to 1, where every decision is one-hot.
         """
         path, primitives, widths = (
-            sparsestmax(scores, t * largest_radius(scores.shape[-1])) for scores in self.arch_parameters()
+            self._project(parameters, anneal * largest_radius(parameters.shape[-1]))
+            for parameters in self.arch_parameters()
         )
         return Mixtures(path, primitives, widths)
 
     def choice(self) -> Choice:
-        """The candidates with the highest scores: what `mixtures(1)` mixes."""
-        path = int(self.path_scores.argmax())
-        primitives, widths = (scores.argmax(-1).tolist() for scores in (self.primitive_scores, self.width_scores))
+        """Return the candidates with the highest architecture parameters, which alone have a share in `mixtures(1)`."""
+        path = int(self.arch_path.argmax())
+        primitives, widths = (level.argmax(-1).tolist() for level in (self.arch_primitives, self.arch_widths))
         return Choice(self.space.candidates[path], tuple(map(tuple, primitives)), tuple(map(tuple, widths)))
 
     def mixtures_of(self, choice: Choice) -> Mixtures:
-        """The mixtures that are this choice."""
+        """Return mixtures in which this choice has all shares."""
         path = self.space.candidates.index(choice.node)
         chosen = (path, choice.primitives, choice.widths)
         one_hot = (
-            F.one_hot(torch.tensor(index, dtype=torch.long).view(scores.shape[:-1]), scores.shape[-1]).to(scores)
-            for index, scores in zip(chosen, self.arch_parameters(), strict=True)
+            F.one_hot(torch.tensor(index, dtype=torch.long).view(level.shape[:-1]), level.shape[-1]).to(level)
+            for index, level in zip(chosen, self.arch_parameters(), strict=True)
         )
         return Mixtures(*one_hot)
 
     @torch.no_grad()
     def choose(self, choice: Choice) -> None:
-        """Raise scores so that `choice()` gives this one."""
+        """Raise architecture parameters so that `choice()` returns this one."""
         path = torch.tensor(self.space.candidates.index(choice.node))
         rows = (path, torch.tensor(choice.primitives), torch.tensor(choice.widths))
-        for scores, chosen in zip(self.arch_parameters(), rows, strict=True):
-            index = chosen.to(scores.device).long().view(*scores.shape[:-1], 1)
-            best = scores.max(-1, keepdim=True).values
-            others = scores.scatter(-1, index, -torch.inf).max(-1, keepdim=True).values
-            raised = torch.where(scores.gather(-1, index) > others, best, best + 1)
-            scores.scatter_(-1, index, raised)
+        for level, chosen in zip(self.arch_parameters(), rows, strict=True):
+            index = chosen.to(level.device).long().view(*level.shape[:-1], 1)
+            best = level.max(-1, keepdim=True).values
+            others = level.scatter(-1, index, -torch.inf).max(-1, keepdim=True).values
+            raised = torch.where(level.gather(-1, index) > others, best, best + 1)
+            level.scatter_(-1, index, raised)
 
     def derive(self, choice: Choice) -> Network:
-        """The network of a choice, with this supernet's weights: it computes what the supernet computes there."""
+        """Return the network of a choice with this supernet's weights; it computes the same as the supernet there."""
         network = Network(self.space.spec(choice)).to(self.head.weight)
         network.head.load_state_dict(self.head.state_dict())
         network.tail.load_state_dict(self.tail.state_dict())

@@ -19,6 +19,7 @@ from torch import Tensor
 from trinas.errors import ModelError, SpecError
 from trinas.files import write_atomically
 from trinas.networks.space import SearchSpace
+from trinas.search.record import ModelOrigin
 from trinas.search.supernet import Supernet, first_channels
 from trinas.zoo.bundled import bundle_dir
 
@@ -30,21 +31,24 @@ WEIGHTS_FILE, CONFIG_FILE = "supernet.safetensors", "supernet.json"
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A supernet's weights, as they were shipped."""
+    """The weights of a supernet that comes with the package."""
 
     name: str
     space: SearchSpace
-    weights: dict[str, Tensor]  # float32; none of the scores
+    weights: dict[str, Tensor]  # float32; without architecture parameters
     sha256: str  # of the weights' file
     training: dict[str, Any]
     """How they came about: data, its licence, steps, time, validation PSNR."""
 
-    def origin(self) -> dict[str, Any]:
-        """What a search records of it, for cards to name all data that a network has learnt from."""
-        return {"name": self.name, "sha256": self.sha256, "data": self.training.get("data", [])}
+    def origin(self) -> ModelOrigin:
+        """Return what a search records of it, so that cards name all data that a network has learnt from."""
+        return ModelOrigin(name=self.name, sha256=self.sha256, data=self.training.get("data", []))
 
     def holds(self, space: SearchSpace) -> bool:
-        """Whether a space starts from this one: not wider, and of the same kind. Cells beyond are fresh."""
+        """Return whether a space can start from this supernet: one of the same kind that is not wider.
+
+        Cells that this supernet lacks start fresh.
+        """
         ours = self.space
         return (
             (space.name, space.scale, space.slots) == (ours.name, ours.scale, ours.slots)
@@ -54,7 +58,7 @@ class Pretrained:
 
 
 def bundled_supernet(space: SearchSpace) -> Pretrained | None:
-    """The pretrained supernet that comes with the package for a space, if there is one.
+    """Return the pretrained supernet that comes with the package for a space, or None.
 
     Raises:
         ModelError: its files are damaged.
@@ -68,7 +72,10 @@ def bundled_supernet(space: SearchSpace) -> Pretrained | None:
 
 @torch.no_grad()
 def start_from(supernet: Supernet, pretrained: Pretrained) -> None:
-    """Give a supernet the first channels and cells of a pretrained one that `holds` its space; scores stay."""
+    """Give a supernet the first channels and cells of a pretrained one that `holds` its space.
+
+    Architecture parameters stay as they are.
+    """
     parameters = dict(supernet.named_parameters())
     shapes = {name: parameter.shape for name, parameter in parameters.items() if name in pretrained.weights}
     for name, tensor in first_channels(pretrained.weights, shapes).items():
@@ -76,13 +83,13 @@ def start_from(supernet: Supernet, pretrained: Pretrained) -> None:
 
 
 def supernet_weights(supernet: Supernet) -> dict[str, Tensor]:
-    """What is shipped of a supernet: all but its scores."""
-    scores = {id(parameter) for parameter in supernet.arch_parameters()}
-    return {name: tensor for name, tensor in supernet.named_parameters() if id(tensor) not in scores}
+    """Return what is shipped of a supernet: all of it but the architecture parameters."""
+    left_out = {id(parameter) for parameter in supernet.arch_parameters()}
+    return {name: tensor for name, tensor in supernet.named_parameters() if id(tensor) not in left_out}
 
 
 def save_supernet(folder: Path, space: SearchSpace, weights: dict[str, Tensor], training: dict[str, Any]) -> None:
-    """Write a supernet's weights, in float16, and what is known of them.
+    """Write a supernet's weights, in float16, and how they came about.
 
     Raises:
         OSError: the folder cannot be written; each file is either whole or as it was.
@@ -95,7 +102,7 @@ def save_supernet(folder: Path, space: SearchSpace, weights: dict[str, Tensor], 
 
 
 def load_supernet(folder: Path) -> Pretrained:
-    """Read what `save_supernet` wrote.
+    """Read a folder that `save_supernet` wrote.
 
     Raises:
         ModelError: there is no such supernet, or its files are damaged or do not fit each other.

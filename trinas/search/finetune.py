@@ -1,0 +1,215 @@
+"""Fine-tune the network that a search has chosen, and record how the search went."""
+
+import copy
+import hashlib
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from trinas.config import TrainConfig
+from trinas.networks.latency import measure_ms_per_mp
+from trinas.networks.network import Network
+from trinas.search.pace import arch_rate, given_steps, tuning_rate, weight_rate
+from trinas.search.record import (
+    STAGES,
+    BatchSize,
+    Finished,
+    LearntImages,
+    ModelOrigin,
+    NetworkTime,
+    Precisions,
+    SearchProgress,
+    SearchRecord,
+    StageStarted,
+    write_search_record,
+)
+from trinas.search.run import FINE_TUNE, SearchSession
+from trinas.search.sample import write_samples
+from trinas.training.data import Pair, make_pairs, split
+from trinas.training.loop import begin_training, resume_training
+from trinas.training.metrics import EXACT_PSNR, psnr_y, upscale_bicubic
+from trinas.training.run import TrainingProgress
+from trinas.training.state import STATE_FILE as TRAINING_STATE_FILE
+from trinas.zoo.folder import UNSPECIFIED, WEIGHTS_FILE, Model, ModelConfig, TrainingRecord, load_config
+
+SAFE_SHARE = 0.95
+"""Share of the time left that fine-tuning plans with: its speed is judged by a few steps."""
+
+TUNING_BATCH = 8
+"""Patches per step of the fine-tuning: half of what `train` takes, as in a short time more steps teach more."""
+
+L2_SHARE = 0.15
+"""Share of the fine-tuning, at its end, that minimises the squared error."""
+
+
+def finetune(session: SearchSession) -> Network | None:
+    """Train the chosen network, or go on with that; when it is done, record the search.
+
+    Returns:
+        The trained network, on the CPU; None if it was stopped before.
+    """
+    run = session.run
+    relay = _ProgressRelay(session)
+    if (session.run_dir / TRAINING_STATE_FILE).exists():
+        result = resume_training(session.run_dir, session.photographs, on_progress=relay, stop=session.stop)
+    else:
+        start, config = _starting_model(session), _tuning_config(session)
+        result = begin_training(
+            start.config.spec, session.photographs, config, session.run_dir, start, relay, session.stop
+        )
+    if not result.finished:
+        return None
+    if not run.finished:
+        record_search(session, result.network, relay.costs)
+        session.tell(Finished(psnr=run.psnr, costs=relay.costs, seconds=session.seconds))
+        run.finished = True
+        session.save()
+    return result.network
+
+
+class _ProgressRelay:
+    """Turns what the training reports into events of the search, and saves the search's state."""
+
+    def __init__(self, session: SearchSession) -> None:
+        self.session = session
+        self.costs = session.run.learner.costs.exact(session.run.learner.supernet.choice())
+
+    def __call__(self, progress: TrainingProgress) -> None:
+        session, run = self.session, self.session.run
+        if len(run.counts) == FINE_TUNE:
+            run.counts.append(progress.steps)
+            session.tell(StageStarted(stage=STAGES[FINE_TUNE], steps=progress.steps))
+        if progress.steps != (run.shortened[-1][1] if run.shortened else run.counts[FINE_TUNE]):
+            run.shortened.append((progress.step, progress.steps))
+        event = SearchProgress(
+            stage=STAGES[FINE_TUNE],
+            step=progress.step,
+            steps=progress.steps,
+            anneal=1.0,
+            loss=progress.loss,
+            psnr=progress.psnr,
+            validated=progress.validated and progress.step > run.step,
+            costs=self.costs,
+            budgets=run.config.budgets.given(),
+            steps_per_second=progress.steps_per_second,
+            seconds_left=progress.seconds_left,
+        )
+        session.tell(event)
+        run.step, run.psnr = progress.step, progress.best_psnr
+        if progress.validated or progress.step == 0 or session.stop.is_set():
+            session.save()
+
+
+def _starting_model(session: SearchSession) -> Model:
+    """Return the network of the supernet's choice as a model, with a record of its search."""
+    run = session.run
+    network = run.learner.supernet.derive(run.learner.supernet.choice())
+    space = run.space
+    training: dict[str, Any] = {
+        "method": "trilevel search",
+        "space": f"{space.name}, trunk width {space.trunk_width}, {space.cells} cells of {space.slots} slots",
+        "budgets": ", ".join(f"{name} {limit:g}" for name, limit in run.config.budgets.given().items()),
+        "supernet": run.started_from.name if run.started_from else "from noise",
+        "steps": " + ".join(map(str, run.counts[:FINE_TUNE])),
+        "validation_psnr": round(run.psnr, 4),
+    }
+    if run.started_from:
+        training["started_from"] = TrainingRecord(**run.started_from.model_dump())
+    return Model(ModelConfig("the supernet", network.spec, UNSPECIFIED, TrainingRecord(**training)), network)
+
+
+def _tuning_config(session: SearchSession) -> TrainConfig:
+    run, config = session.run, session.run.config
+    minutes: float | None = None
+    if config.minutes is not None:
+        minutes = max(SAFE_SHARE * (config.minutes - session.seconds / 60), 0.05 * config.minutes)
+    return TrainConfig(
+        steps=given_steps(run, FINE_TUNE),
+        minutes=minutes,
+        batch_size=TUNING_BATCH,
+        learning_rate=tuning_rate(run.space.trunk_width),
+        l2_share=L2_SHARE,
+        teacher=config.teacher,
+        shortened=config.shortened,
+        seed=config.seed,
+        device=config.device,
+        precision=run.learner.precision,
+    )
+
+
+def record_search(session: SearchSession, network: Network, costs: dict[str, float]) -> None:
+    """Write report.json and the samples of a search whose network is trained.
+
+    Args:
+        network: the trained one, on the CPU.
+        costs: of the network, by name.
+    Raises:
+        RunError: the run folder cannot be written.
+    """
+    run, run_dir = session.run, session.run_dir
+    held_out = make_pairs(split(session.photographs)[1], run.space.scale)
+    measured = measure_ms_per_mp(copy.deepcopy(network), run.learner.device, run.running_precision)
+    record = SearchRecord(
+        space=run.space,
+        settings=run.config,
+        started_from=run.started_from,
+        taught_by=_read_teacher(run_dir),
+        rates={
+            "weights": weight_rate(run),
+            "architecture parameters": arch_rate(run),
+            "fine-tuning": tuning_rate(run.space.trunk_width),
+        },
+        fine_tuning=BatchSize(batch_size=TUNING_BATCH, patch_px=TrainConfig.patch_px),
+        steps=dict(zip(STAGES, run.counts, strict=True)),
+        shortened=tuple(run.shortened),
+        budgets=run.config.budgets.given(),
+        results=costs,
+        spec=network.spec,
+        weights_sha256=hashlib.sha256((run_dir / WEIGHTS_FILE).read_bytes()).hexdigest(),
+        validation_psnr=run.psnr,
+        bicubic_psnr=bicubic_psnr(held_out, run.space.scale),
+        ms_per_mp=NetworkTime(expected=costs.get("ms_per_mp"), measured=measured),
+        times=run.times,
+        step_seconds=tuple(run.step_times),
+        seconds=round(session.seconds),
+        data=_learnt_images(session),
+        device=str(run.learner.device),
+        precision=Precisions(training=run.learner.precision, running=run.running_precision),
+        threads=torch.get_num_threads(),
+        versions={
+            "trinas-upscale": _own_version(),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    )
+    write_samples(run_dir, network, *held_out[0])
+    write_search_record(run_dir, record)
+
+
+def _read_teacher(run_dir: Path) -> ModelOrigin | None:
+    teacher = load_config(str(run_dir)).training.taught_by
+    return ModelOrigin(**teacher.model_dump()) if teacher else None
+
+
+def _learnt_images(session: SearchSession) -> LearntImages:
+    return LearntImages(
+        folders=sorted({Path(folder).name for folder in session.run.folders}),
+        images=len(session.photographs),
+        sha256=session.data_sha256,
+    )
+
+
+def bicubic_psnr(pairs: list[Pair], scale: int) -> float:
+    """Return the mean PSNR on Y of bicubic upscaling, in dB, counted as `validation_psnr` counts."""
+    return fmean(min(psnr_y(upscale_bicubic(low, scale), high, scale), EXACT_PSNR) for low, high in pairs)
+
+
+def _own_version() -> str:
+    try:
+        return version("trinas-upscale")
+    except PackageNotFoundError:
+        return "not installed"

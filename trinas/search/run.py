@@ -1,0 +1,222 @@
+"""A search between two steps: everything it consists of, how that is saved, and how it comes back."""
+
+import math
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trinas.config import SearchConfig
+from trinas.device import pick_device, resolve_precision
+from trinas.errors import RunError
+from trinas.files import translate_os_errors
+from trinas.networks.latency import measure_slot_times, measure_spec_ms_per_mp
+from trinas.networks.space import SearchSpace
+from trinas.search.budgets import CostModel, largest_choice
+from trinas.search.record import EventLog, MeasuredTimes, ModelOrigin, StepTime, settings_from_dict
+from trinas.search.step import Learner
+from trinas.training.data import GENERATED_FOLDER, TrainingImage, fingerprint
+from trinas.training.state import load_state, save_state
+
+SEARCH_STATE_FILE = "search.pt"
+
+WARM_UP, SEARCH, FINE_TUNE = range(3)
+"""Indices of record.STAGES."""
+
+HOLD = 0.15
+"""Share of the search during which anneal stays 0. Above 0 mixtures move however little the parameters differ."""
+
+
+@dataclass
+class SearchRun:
+    """Everything a search consists of between two steps; a resumed search starts from `state()`."""
+
+    space: SearchSpace
+    config: SearchConfig
+    learner: Learner
+    times: MeasuredTimes
+    folders: list[str]
+    """Folders of the training images."""
+    started_from: ModelOrigin | None = None
+    """The pretrained supernet; None for noise."""
+    stage: int = WARM_UP
+    counts: list[int] = field(default_factory=list)
+    """Steps of each stage that has begun."""
+    step: int = 0
+    """Steps of the present stage that are done."""
+    seconds: float = 0.0
+    """Time the search had had when it was last saved."""
+    psnr: float = math.nan
+    """Last validation, dB on Y; of the fine-tuning, the best one."""
+    step_times: list[StepTime] = field(default_factory=list)
+    """How long steps of the stage "search" took, one entry per validation."""
+    event_count: int = 0
+    """Lines of events.jsonl that belong to the saved state."""
+    repeats: bool = False
+    """Whether `times` are those of an earlier search, so that nothing is measured."""
+    finished: bool = False
+    """Whether the record is written."""
+    shortened: list[tuple[int, int]] = field(default_factory=list)
+    """As `TrainConfig.shortened`, of the fine-tuning."""
+
+    PLAIN = ("stage", "counts", "step", "seconds", "psnr", "event_count", "repeats", "finished",
+             "shortened")  # fmt: skip
+
+    @property
+    def anneal(self) -> float:
+        """How far mixtures are pressed towards choices at the present step, 0 to 1."""
+        if self.stage != SEARCH:
+            return float(self.stage > SEARCH)
+        done = self.step / max(1, self.counts[SEARCH] - 1)
+        return min(1.0, max(0.0, (done - HOLD) / (1 - HOLD)))
+
+    @property
+    def running_precision(self) -> str:
+        """The precision in which the network will upscale; a budget of time is about that."""
+        return resolve_precision(self.config.precision, self.learner.device, self.space.trunk_width)
+
+    def state(self, data_sha256: str) -> dict[str, Any]:
+        """Return tensors and plain values only.
+
+        Args:
+            data_sha256: `data.fingerprint` of the training images.
+        """
+        return {
+            "space": asdict(self.space),
+            "config": asdict(self.config),
+            "precision": self.learner.precision,
+            "threads": torch.get_num_threads(),
+            "data": data_sha256,
+            "folders": self.folders,
+            "times": self.times.model_dump(),
+            "learner": self.learner.state(),
+            "started_from": self.started_from.model_dump() if self.started_from else {},
+            "step_times": [entry.model_dump() for entry in self.step_times],
+            **{name: getattr(self, name) for name in self.PLAIN},
+        }
+
+
+@dataclass
+class SearchSession:
+    """A search while this process works on it."""
+
+    run: SearchRun
+    photographs: Sequence[TrainingImage]
+    run_dir: Path
+    tell: EventLog
+    stop: threading.Event
+    counted_from: float
+    """When the search would have begun if it had never been stopped, by `time.perf_counter`."""
+    data_sha256: str
+    """`data.fingerprint` of the photographs."""
+
+    @property
+    def seconds(self) -> float:
+        """Time this search has had, earlier parts of it included."""
+        return time.perf_counter() - self.counted_from
+
+    def save(self) -> None:
+        """Write the state from which the search can go on.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        self.run.seconds, self.run.event_count = self.seconds, self.tell.count
+        with translate_os_errors(RunError, self.run_dir, "written", "resume once it can"):
+            save_state(self.run_dir / SEARCH_STATE_FILE, self.run.state(self.data_sha256))
+
+
+def check_search_resumable(run_dir: Path, *, generated: bool | None = None) -> None:
+    """Refuse a folder without a stopped search, before images are loaded or generated.
+
+    Args:
+        generated: whether the images to go on with are generated ones; None: not known yet.
+    Raises:
+        RunError: there is no search, or it was started with other images.
+    """
+    folders = load_search_state(run_dir)["folders"]
+    if generated and folders != [GENERATED_FOLDER]:
+        raise RunError(f"{run_dir}: was started with images of {', '.join(folders)}; name their folders with --data")
+    if generated is False and folders == [GENERATED_FOLDER]:
+        raise RunError(f"{run_dir}: was started with generated images; resume it without --data")
+
+
+def load_search_state(run_dir: Path) -> dict[str, Any]:
+    """Read what `SearchSession.save` wrote, in this version or an earlier one.
+
+    Raises:
+        RunError: there is no state, or it is damaged.
+    """
+    if not (run_dir / SEARCH_STATE_FILE).is_file():
+        raise RunError(f"{run_dir}: no search was stopped here; nothing to resume")
+    return _with_present_names(load_state(run_dir / SEARCH_STATE_FILE))
+
+
+def restore_run(run_dir: Path, state: dict[str, Any], photographs: Sequence[TrainingImage]) -> SearchRun:
+    """Return the search that `load_search_state` read.
+
+    Raises:
+        RunError: the images are others.
+    """
+    if state["data"] != fingerprint(photographs):
+        raise RunError(f"{run_dir}: was started with other training images; name the same folders to resume")
+    config, space = settings_from_dict(state["config"]), SearchSpace(**state["space"])
+    times = MeasuredTimes(**state["times"])
+    learner = build_learner(Learner, space, config, times, state["precision"], pick_device(config.device))
+    learner.load(state["learner"])
+    started_from = ModelOrigin(**state["started_from"]) if state["started_from"] else None
+    plain = {name: state[name] for name in SearchRun.PLAIN}
+    plain["step_times"] = [StepTime(**entry) for entry in state["step_times"]]
+    run = SearchRun(space, config, learner, times, state["folders"], started_from, **plain)
+    if run.stage == FINE_TUNE:  # the network is chosen
+        for slowdown in times.slowdowns:
+            learner.costs = learner.costs.rescaled(slowdown)
+    return run
+
+
+def _with_present_names(state: dict[str, Any]) -> dict[str, Any]:
+    """Rename what earlier versions called differently: architecture parameters were scores, anneal was t."""
+    if "told" not in state:
+        return state
+    learner = dict(state.pop("learner"))
+    learner["arch_optimizer"] = learner.pop("score_optimizer")
+    renamed = {"path_scores": "arch_path", "primitive_scores": "arch_primitives", "width_scores": "arch_widths"}
+    learner["supernet"] = {renamed.get(name, name): tensor for name, tensor in learner["supernet"].items()}
+    step_times = [{"anneal": entry["t"], "seconds": entry["seconds"]} for entry in state.pop("speeds")]
+    return state | {"learner": learner, "event_count": state.pop("told"), "step_times": step_times}
+
+
+def build_learner(
+    kind: type[Learner],
+    space: SearchSpace,
+    config: SearchConfig,
+    times: MeasuredTimes,
+    precision: str,
+    device: torch.device,
+) -> Learner:
+    """Return a learner whose supernet has the fresh weights of the config's seed."""
+    torch.manual_seed(config.seed)
+    supernet = kind.build_supernet(space).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return kind(supernet, config, _cost_model(space, times), precision)
+
+
+def _cost_model(space: SearchSpace, times: MeasuredTimes) -> CostModel:
+    slot_ms = None if times.slot_ms is None else torch.tensor(times.slot_ms, dtype=torch.float64)
+    return CostModel(space, slot_ms, times.base_ms)
+
+
+def measure_times(space: SearchSpace, config: SearchConfig, device: torch.device) -> MeasuredTimes:
+    """Time slots and the network without cells, rescaled so that they add up to the time of the largest network."""
+    precision = resolve_precision(config.precision, device, space.trunk_width)
+    slot_ms = measure_slot_times(space, device, precision)
+    base_ms = measure_spec_ms_per_mp(space.bare_spec, device, precision)
+    unscaled = CostModel(space, slot_ms, base_ms)
+    largest = largest_choice(space)
+    expected = unscaled.exact(largest)["ms_per_mp"]
+    costs = unscaled.rescaled(measure_spec_ms_per_mp(space.spec(largest), device, precision) / expected)
+    assert costs.slot_ms is not None
+    return MeasuredTimes(slot_ms=costs.slot_ms.tolist(), base_ms=costs.base_ms)
