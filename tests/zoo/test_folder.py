@@ -10,7 +10,9 @@ from safetensors.torch import load_file, save_file
 from support.networks import busy_network
 from trinas.errors import ModelError
 from trinas.networks.cost import spec_cost
-from trinas.networks.space import ArchSpec, CellSpec, SlotSpec
+from trinas.networks.network import Network
+from trinas.networks.primitives import PRIMITIVES
+from trinas.networks.space import PAPER_NETWORKS, SCALES, UPSAMPLING_STEPS, ArchSpec, CellSpec, SlotSpec
 from trinas.zoo.bundled import DEFAULT_MODELS, RESTORATION_MODELS, bundled_models, default_model, find_model
 from trinas.zoo.card import model_card
 from trinas.zoo.folder import (
@@ -235,3 +237,22 @@ def test_a_card_shows_an_example_only_where_there_is_one(tiny_model_dir):
     (tiny_model_dir / EXAMPLE_FILE).write_bytes(b"an image")
     save_model(tiny_model_dir, model.network, model.config)
     assert f"]({EXAMPLE_FILE})" in (tiny_model_dir / "README.md").read_text()
+
+
+def paper_spec(scale, steps):
+    """A small network of the paper's family: a cell, upsampling steps or a pixel-shuffle tail, a plain convolution."""
+    cell = CellSpec(tuple(SlotSpec(name, 8) for name in PRIMITIVES["paper"]))
+    return ArchSpec("paper", scale, 8, (cell,), (1,) * len(UPSAMPLING_STEPS[scale]) if steps else (), plain_convs=1)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [*PAPER_NETWORKS.values(), *(paper_spec(scale, steps) for scale in SCALES for steps in (True, False))],
+    ids=[*PAPER_NETWORKS, *(f"{kind}-x{scale}" for scale in SCALES for kind in ("paper-a", "paper-b"))],
+)
+def test_networks_of_the_paper_survive_saving(spec, tmp_path):
+    network = Network(spec).eval()
+    save_model(tmp_path / "model", network, ModelConfig("model", spec, "MIT"))
+    low = torch.rand(1, 3, 6, 5)
+    with torch.no_grad():
+        assert torch.equal(load_model(str(tmp_path / "model")).network(low), network(low))

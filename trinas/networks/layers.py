@@ -136,6 +136,8 @@ def start_with_colours(conv: Conv, mixing: Tensor) -> None:
     Args:
         mixing: (c_out, c_in). Outputs whose row is all zeros keep their weights.
     """
+    if conv.weight.is_meta:  # without memory there are no values to start with
+        return
     rows = mixing.any(1)
     centre = conv.kernel_size[0] // 2
     with torch.no_grad():
