@@ -23,15 +23,8 @@ from trinas.training.data import (
     split,
 )
 from trinas.training.metrics import validation_psnr
-from trinas.zoo.folder import (
-    CONFIG_FILE,
-    EXAMPLE_FILE,
-    ModelConfig,
-    TrainingRecord,
-    load_config,
-    load_model,
-    save_model,
-)
+from trinas.zoo.folder import load_config, load_model, save_model
+from trinas.zoo.record import CONFIG_FILE, EXAMPLE_FILE, ModelConfig, TrainingRecord
 
 MODELS = Path(__file__).parent.parent / "models"
 LICENCE = "Apache-2.0"

@@ -14,7 +14,8 @@ from trinas.files import write_atomically
 from trinas.inference.tiled import TiledUpscaler
 from trinas.training.degrade import compress_jpeg, crop_to_multiple, downscale
 from trinas.training.metrics import upscale_bicubic
-from trinas.zoo.folder import EXAMPLE_FILE, load_model
+from trinas.zoo.folder import load_model
+from trinas.zoo.record import EXAMPLE_FILE
 
 CREDIT = "Chelsea, by Stefan van der Walt, CC0"
 LEFT, TOP, WIDTH, HEIGHT = 120, 62, 132, 96

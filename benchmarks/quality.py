@@ -38,7 +38,8 @@ from trinas.inference.tiled import TiledUpscaler
 from trinas.networks.cost import spec_cost
 from trinas.training.metrics import FolderMetrics, Pixels, evaluate_model, upscale_bicubic
 from trinas.zoo.bundled import bundled_models, find_model
-from trinas.zoo.folder import Metrics, load_config, load_model, save_config
+from trinas.zoo.folder import load_config, load_model, save_config
+from trinas.zoo.record import Metrics
 
 INPUT_WIDTH, INPUT_HEIGHT = 320, 180
 ROUNDS = 15

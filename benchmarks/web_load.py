@@ -28,8 +28,9 @@ from gradio_client import Client, handle_file
 from PIL import Image as PillowImage
 
 from trinas.config import SaveConfig, SizeConfig
-from trinas.inference.batch import plan_jobs, run_jobs
+from trinas.inference.batch import run_jobs
 from trinas.inference.cascade import CascadeUpscaler
+from trinas.inference.plan import plan_jobs
 from trinas.timer import Timer
 
 SIZE = SizeConfig(scale=4)

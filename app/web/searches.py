@@ -19,7 +19,7 @@ from trinas.files import translate_os_errors
 from trinas.reports.pages import PAGE_FILE
 from trinas.search.record import EVENTS_FILE, STAGES, Event, Finished, SearchProgress, read_events, stage_steps
 from trinas.search.run import SEARCH_STATE_FILE
-from trinas.zoo.folder import CONFIG_FILE
+from trinas.zoo.record import CONFIG_FILE
 
 from ..words import format_duration
 

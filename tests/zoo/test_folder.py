@@ -13,14 +13,8 @@ from trinas.networks.cost import spec_cost
 from trinas.networks.space import ArchSpec, CellSpec, SlotSpec
 from trinas.zoo.bundled import DEFAULT_MODELS, RESTORATION_MODELS, bundled_models, default_model, find_model
 from trinas.zoo.card import model_card
-from trinas.zoo.folder import (
-    EXAMPLE_FILE,
-    ModelConfig,
-    TrainingRecord,
-    load_config,
-    load_model,
-    save_model,
-)
+from trinas.zoo.folder import load_config, load_model, save_model
+from trinas.zoo.record import EXAMPLE_FILE, ModelConfig, TrainingRecord
 
 
 def test_a_model_survives_saving(tiny_model_dir, tiny_spec):
