@@ -40,6 +40,7 @@ DATA_SETS = {
 
 
 def main() -> None:
+    """Bundle the network that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("run", type=Path)
