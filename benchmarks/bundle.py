@@ -23,15 +23,8 @@ from trinas.training.data import (
     split,
 )
 from trinas.training.metrics import validation_psnr
-from trinas.zoo.folder import (
-    CONFIG_FILE,
-    EXAMPLE_FILE,
-    ModelConfig,
-    TrainingRecord,
-    load_config,
-    load_model,
-    save_model,
-)
+from trinas.zoo.folder import load_config, load_model, save_model
+from trinas.zoo.record import CONFIG_FILE, EXAMPLE_FILE, ModelConfig, TrainingRecord
 
 MODELS = Path(__file__).parent.parent / "models"
 LICENCE = "Apache-2.0"
@@ -47,6 +40,7 @@ DATA_SETS = {
 
 
 def main() -> None:
+    """Bundle the network that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("run", type=Path)

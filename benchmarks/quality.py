@@ -5,7 +5,7 @@
     python benchmarks/quality.py --render                                       # measures nothing
 
 DATA is laid out as docs/data.md says. `--write` stores what was measured (quality in each model's config.json, the rest
-in figures.json) and renders it: cards and their pictures, the tables in README.md and docs/benchmarks.md, and the
+in figures.json) and renders it: cards and their examples, the tables in README.md and docs/benchmarks.md, and the
 drawing docs/models.svg. `--render` does so with what is stored.
 
 Times are for a 320x180 input, everything in turn, and hold for this machine and this run only: compare ratios. Two
@@ -18,7 +18,6 @@ import argparse
 import dataclasses
 import json
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from card_picture import write_picture
+from card_example import write_example
+from data_folders import list_test_sets
 from PIL import Image
 from tables import FIGURES, PEERS, chain_name, load_figures, render
 from torch import Tensor, nn
@@ -36,9 +36,11 @@ from trinas.device import autocast, has_native_bf16
 from trinas.files import write_atomically
 from trinas.inference.tiled import TiledUpscaler
 from trinas.networks.cost import spec_cost
+from trinas.timer import Timer
 from trinas.training.metrics import FolderMetrics, Pixels, evaluate_model, upscale_bicubic
 from trinas.zoo.bundled import bundled_models, find_model
-from trinas.zoo.folder import Metrics, load_config, load_model, save_config
+from trinas.zoo.folder import load_config, load_model, save_config
+from trinas.zoo.record import Metrics
 
 INPUT_WIDTH, INPUT_HEIGHT = 320, 180
 ROUNDS = 15
@@ -46,6 +48,7 @@ CHAIN_SCALE = 4
 
 
 def main() -> None:
+    """Measure, store and render what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--only", choices=["quality", "times"])
@@ -66,7 +69,7 @@ def main() -> None:
             save_figures(stored | {"times": merge_run(stored["times"], run, names)})
     if arguments.render or arguments.write:
         for name in bundled_models():
-            write_picture(find_model(name))
+            write_example(find_model(name))
             save_config(find_model(name), load_config(name))  # its card
         render()
 
@@ -106,9 +109,8 @@ def upscale_lanczos(low: Pixels, scale: int) -> Pixels:
 
 def measure_metrics(upscale: Callable[[Pixels], Pixels], data: Path, scale: int) -> dict[str, FolderMetrics]:
     """Measure a function on the test sets, in fp32."""
-    folders = {"Set5": "Set5/HR", "Set14": f"Set14/HR_x{scale}", "BSD100": "BSD100"}
     return {
-        test_set: evaluate_model(upscale, data / "benchmarks" / folder, scale) for test_set, folder in folders.items()
+        test_set: evaluate_model(upscale, folder, scale) for test_set, folder in list_test_sets(data, scale).items()
     }
 
 
@@ -137,9 +139,9 @@ def measure_times(names: list[str], rounds: int) -> dict[str, Any]:
     for _ in range(rounds):
         for key, task in tasks.items():
             task()  # untimed: caches are then as in the middle of a batch
-            start = time.perf_counter()
-            task()
-            seconds[key].append(time.perf_counter() - start)
+            with Timer() as timer:
+                task()
+            seconds[key].append(timer.seconds)
     ms_per_mp: dict[str, dict[str, float]] = {}
     for (name, scale, kind), values in seconds.items():
         megapixels = low[..., 0].size * scale**2 / 1e6
@@ -196,8 +198,8 @@ class PlainChain(nn.Module):
         )
 
     def forward(self, low: Tensor) -> Tensor:
-        enlarged = F.interpolate(low, scale_factor=CHAIN_SCALE, mode="nearest")
-        return F.pixel_shuffle(self.chain(low), CHAIN_SCALE) + enlarged
+        nearest = F.interpolate(low, scale_factor=CHAIN_SCALE, mode="nearest")
+        return F.pixel_shuffle(self.chain(low), CHAIN_SCALE) + nearest
 
 
 @torch.inference_mode()
@@ -209,13 +211,13 @@ def run_network(network: nn.Module, batch: Tensor, precision: str) -> Tensor:
 
 
 def baseline_tasks(names: list[str], low: Pixels) -> Tasks:
-    """Return tasks that upscale the image by Pillow\'s bicubic and Lanczos interpolation."""
+    """Return tasks that upscale the image by Pillow's bicubic and Lanczos interpolation."""
     tasks: Tasks = {}
-    picture = Image.fromarray(low)
+    image = Image.fromarray(low)
     for scale in sorted({load_config(name).spec.scale for name in names}):
-        size = (picture.width * scale, picture.height * scale)
+        size = (image.width * scale, image.height * scale)
         for name, method in (("bicubic", Image.Resampling.BICUBIC), ("Lanczos", Image.Resampling.LANCZOS)):
-            tasks[f"{name} x{scale}", scale, "picture"] = lambda size=size, method=method: picture.resize(size, method)
+            tasks[f"{name} x{scale}", scale, "picture"] = lambda size=size, method=method: image.resize(size, method)
     return tasks
 
 

@@ -231,7 +231,7 @@ def drawing(rows: Sequence[Row]) -> str:
                 ),
                 Panel(
                     f"x{scale}: quality and time",
-                    "time per megapixel, in fp32; plain chain of 89K parameters = 1",
+                    "time per megapixel, in fp32; plain chain of 89k parameters = 1",
                     "PSNR on Set5, dB",
                     tuple(_point(row, row.ratios["fp32"]) for row in group if "fp32" in row.ratios),
                 ),
@@ -248,7 +248,7 @@ def _point(row: Row, x: float) -> Point:
 def _size(row: Row) -> tuple[str, str]:
     if row.params is None or row.macs is None:
         return "-", "-"
-    return f"{row.params / 1e3:,.1f}K", f"{row.macs / 1e9:.1f}G"
+    return f"{row.params / 1e3:,.1f}k", f"{row.macs / 1e9:.1f}G"
 
 
 def _ratio(row: Row, kind: str) -> str:

@@ -6,9 +6,9 @@ Needs Chromium. The script starts the server on a free port and uses public-doma
 search of the last tab takes two minutes.
 """
 
+import argparse
 import io
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -29,7 +29,10 @@ QUALITY = 85
 
 
 def main() -> None:
-    target = Path(sys.argv[1])
+    """Start the server and save all screenshots."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("docs", type=Path)
+    target = parser.parse_args().docs
     expect.set_options(timeout=PATIENCE_MS)
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)

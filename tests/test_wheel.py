@@ -12,7 +12,7 @@ from PIL import Image as PillowImage
 
 from support.images import generated_photograph
 from trinas.zoo.bundled import bundled_models
-from trinas.zoo.folder import EXAMPLE_FILE
+from trinas.zoo.record import EXAMPLE_FILE
 
 pytestmark = pytest.mark.slow
 

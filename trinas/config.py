@@ -154,17 +154,11 @@ class SearchConfig:
     """auto, fp32 or bf16; auto takes bf16 where the hardware has it."""
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise ValueError("give exactly one of steps and minutes")
-        if self.shortened and self.minutes is not None:
-            raise ValueError("shortened goes with steps")
+        _check_run(self)
         _check_positive(self, "minutes", "batch_size", "patch_px", "weight_rate", "arch_rate", "clip_norm")
         counts = self.steps if isinstance(self.steps, tuple) else (1 if self.steps is None else self.steps,)
         if len(counts) not in (1, 3) or min(counts) < 1:
             raise ValueError(f"steps must be one positive number or three, got {self.steps}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
-        check_precision(self.precision)
 
 
 FINETUNE_LEARNING_RATE = 4e-4
@@ -217,14 +211,11 @@ class TrainConfig:
     """auto, fp32 or bf16; auto takes bf16 where the hardware has it."""
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise ValueError("give exactly one of steps and minutes")
-        if self.shortened and self.minutes is not None:
-            raise ValueError("shortened goes with steps")
+        _check_run(self)
         _check_positive(
             self, "steps", "minutes", "batch_size", "patch_px", "learning_rate", "clip_norm", "validate_every"
         )
-        for name in ("seed", "warmup_steps", "variants", "weight_decay"):
+        for name in ("warmup_steps", "variants", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.l2_share <= 1:
@@ -233,7 +224,17 @@ class TrainConfig:
             raise ValueError("with an l2_share of 1 there is nothing to imitate a teacher in")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay:g}")
-        check_precision(self.precision)
+
+
+def _check_run(config: SearchConfig | TrainConfig) -> None:
+    """Refuse bad values of the settings that searches and trainings share."""
+    if (config.steps is None) == (config.minutes is None):
+        raise ValueError("give exactly one of steps and minutes")
+    if config.shortened and config.minutes is not None:
+        raise ValueError("shortened goes with steps")
+    if config.seed < 0:
+        raise ValueError(f"seed must not be negative, got {config.seed}")
+    check_precision(config.precision)
 
 
 def _check_positive(config: object, *names: str) -> None:

@@ -13,7 +13,7 @@ from .terminal import print_json, print_table, say
 
 if TYPE_CHECKING:
     from trinas.networks.cost import Cost
-    from trinas.zoo.folder import ModelConfig
+    from trinas.zoo.record import ModelConfig
 
 models_cli = typer.Typer(help="List the bundled models; pull and push others.", invoke_without_command=True)
 

@@ -9,6 +9,7 @@ import typer
 
 from trinas.config import FINETUNE_LEARNING_RATE, TrainConfig
 from trinas.errors import TrinasError
+from trinas.files import translate_os_errors
 
 from ..words import format_duration, format_psnr
 from .options import (
@@ -151,10 +152,11 @@ def _load_start(start: str | None, arch: str | None, scale: int | None) -> "tupl
 
 
 def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TrinasError(f"{path}: cannot be read ({error})") from None
+    with translate_os_errors(TrinasError, path, "read"):
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise TrinasError(f"{path}: is no text file, so it holds no architecture") from None
 
 
 def _train(spec: "ArchSpec", start: "Model | None", config: TrainConfig, run_dir: Path, data: list[Path]) -> None:

@@ -14,7 +14,8 @@ from trinas.inference.tiled import TiledUpscaler
 from trinas.networks.cost import Cost, spec_cost
 from trinas.timer import Timer
 from trinas.zoo.bundled import bundled_models
-from trinas.zoo.folder import UNSPECIFIED, ModelConfig, load_config, load_model
+from trinas.zoo.folder import load_config, load_model
+from trinas.zoo.record import UNSPECIFIED, ModelConfig
 
 from .uploads import number_names
 

@@ -19,7 +19,7 @@ from trinas.inference.tensors import resize
 from trinas.inference.tiled import TiledUpscaler
 from trinas.training.metrics import psnr_y, ssim_y, upscale_bicubic
 
-from ..words import format_duration, format_pixels
+from ..words import format_duration, format_pixels, format_psnr, format_seconds
 from .catalogue import Catalogue
 from .limits import Limits
 from .previews import data_url
@@ -71,12 +71,14 @@ def compare_place(
         upscaler, offer = catalogue.upscaler(name), catalogue.offers()[name]
         crop = upscale_place(partial(_upscale_part, upscaler), image.pixels, place, side, offer.config.spec)
         seconds = catalogue.seconds_per_mp(name)
-        time = f"{format_duration(seconds * width * height / 1e6)} for all of it, {seconds:.2f} s per megapixel"
+        time = (
+            f"{format_duration(seconds * width * height / 1e6)} for all of it, {format_seconds(seconds)} per megapixel"
+        )
         columns.append(Column(name, [f"{offer.cost.params:,} parameters", time], crop))
     for column in columns:
         if column.name in metrics:
             psnr, ssim = metrics[column.name]
-            column.details.append(f"PSNR {psnr:.2f} dB, SSIM {ssim:.4f}")
+            column.details.append(f"PSNR {format_psnr(psnr)}, SSIM {ssim:.4f}")
     return columns
 
 

@@ -9,7 +9,7 @@ import gradio as gr
 
 from trinas.config import DEFAULT_QUALITY, MAX_SCALE, SaveConfig, UpscaleOptions
 
-from ..words import format_duration
+from ..words import format_duration, format_psnr, format_seconds
 from .catalogue import Catalogue, Offer
 from .runner import Request, Runner
 from .uploads import Sessions
@@ -93,9 +93,9 @@ def label_offer(offer: Offer, name: str, seconds_per_mp: float | None) -> str:
     if offer.config.restores:
         parts[1] += ", for noise and compression"
     if "Set5" in offer.config.metrics:
-        parts.append(f"{offer.config.metrics['Set5'].psnr:.2f} dB")
+        parts.append(format_psnr(offer.config.metrics["Set5"].psnr))
     if seconds_per_mp is not None:
-        parts.append(f"{seconds_per_mp:.2f} s per megapixel")
+        parts.append(f"{format_seconds(seconds_per_mp)} per megapixel")
     return " · ".join([*filter(None, parts), offer.licence])
 
 

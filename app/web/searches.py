@@ -19,9 +19,9 @@ from trinas.files import translate_os_errors
 from trinas.reports.pages import PAGE_FILE
 from trinas.search.record import EVENTS_FILE, STAGES, Event, Finished, SearchProgress, read_events, stage_steps
 from trinas.search.run import SEARCH_STATE_FILE
-from trinas.zoo.folder import CONFIG_FILE
+from trinas.zoo.record import CONFIG_FILE
 
-from ..words import format_duration
+from ..words import format_duration, format_psnr
 
 STOPPED = 130
 """Exit code of a search that was asked to stop and saved its state."""
@@ -55,7 +55,9 @@ class SearchStatus:
             case "finished":
                 end = self.events[-1]
                 assert isinstance(end, Finished)
-                return f"Finished after {format_duration(end.seconds)}: PSNR {end.psnr:.2f} dB on held-out images."
+                return (
+                    f"Finished after {format_duration(end.seconds)}: PSNR {format_psnr(end.psnr)} on held-out images."
+                )
         if not steps:
             return "Getting ready: reading the images, and measuring where time has a budget."
         stage = STAGES[len(steps) - 1]

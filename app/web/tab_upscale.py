@@ -9,7 +9,7 @@ from trinas.errors import Stopped, TrinasError
 from trinas.images.read import read_header
 from trinas.inference.batch import Outcome
 
-from ..words import format_bytes, format_duration, format_pixels
+from ..words import format_bytes, format_duration, format_pixels, format_psnr, format_seconds
 from .backend import Backend
 from .components import PROGRESS, QUIET, READING, Controls, JobButtons, Picker, TileProgress, facts, note, read_controls
 from .messages import escape, hide_paths
@@ -128,8 +128,10 @@ class UpscaleTab:
         catalogue = self._backend.catalogue
         offer = catalogue.offers()[name]
         details = [f"{offer.tier}: {offer.cost.params:,} parameters"]
-        details += [f"{metrics.psnr:.2f} dB on {test}" for test, metrics in list(offer.config.metrics.items())[:1]]
-        return [*details, f"{catalogue.seconds_per_mp(name):.2f} s per megapixel here", offer.licence]
+        details += [
+            f"{format_psnr(metrics.psnr)} on {test}" for test, metrics in list(offer.config.metrics.items())[:1]
+        ]
+        return [*details, f"{format_seconds(catalogue.seconds_per_mp(name))} per megapixel here", offer.licence]
 
     def _run(self, path: str, request: gr.Request, progress: gr.Progress = PROGRESS, *values: Any) -> tuple[Any, ...]:
         """Upscale the image; show both views, words and the file."""

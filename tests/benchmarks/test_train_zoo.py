@@ -20,7 +20,8 @@ from trinas.errors import ModelError, RunError
 from trinas.networks.network import Network
 from trinas.training.data import GENERATED_SIDE_PX, check_sizes
 from trinas.training.state import STATE_FILE
-from trinas.zoo.folder import ModelConfig, TrainingRecord, load_config, save_model
+from trinas.zoo.folder import load_config, save_model
+from trinas.zoo.record import ModelConfig, TrainingRecord
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.slow
 CONFIG = TrainConfig(
     steps=60, batch_size=4, patch_px=12, warmup_steps=2, validate_every=10, device="cpu", precision="fp32"
 )
-TASK = train_zoo.Task("first", 2, train_zoo.chain(2, 8, 2), ("t91",), (CONFIG, replace(CONFIG, l2_share=1.0)))
+TASK = train_zoo.Task("first", 2, train_zoo.build_chain(2, 8, 2), ("t91",), (CONFIG, replace(CONFIG, l2_share=1.0)))
 RUN = """
 import sys, threading
 from pathlib import Path

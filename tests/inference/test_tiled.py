@@ -21,7 +21,8 @@ from trinas.networks.space import ArchSpec, CellSpec, SlotSpec
 from trinas.training.degrade import imresize
 from trinas.training.metrics import evaluate_model
 from trinas.zoo.bundled import bundled_models
-from trinas.zoo.folder import Model, ModelConfig, TrainingRecord, load_config, load_model
+from trinas.zoo.folder import Model, load_config, load_model
+from trinas.zoo.record import ModelConfig, TrainingRecord
 
 
 def slots(*pairs):

@@ -35,7 +35,8 @@ from trinas.search.record import (
 from trinas.search.run import check_search_resumable
 from trinas.training.data import generate_images
 from trinas.training.state import load_state, save_state
-from trinas.zoo.folder import ModelConfig, load_config, load_model, save_model
+from trinas.zoo.folder import load_config, load_model, save_model
+from trinas.zoo.record import ModelConfig
 
 EDGE = SearchSpace("edge", 2, 8, 2, 2, 1)
 

@@ -18,7 +18,8 @@ from trinas.training.loop import resume_training, train_network
 from trinas.training.metrics import validation_psnr
 from trinas.training.run import read_validations
 from trinas.training.state import load_state, save_state
-from trinas.zoo.folder import Model, ModelConfig, TrainingRecord, load_model
+from trinas.zoo.folder import Model, load_model
+from trinas.zoo.record import ModelConfig, TrainingRecord
 
 
 @pytest.mark.parametrize("taught", [False, True])

@@ -15,14 +15,8 @@ from trinas.networks.primitives import PRIMITIVES
 from trinas.networks.space import PAPER_NETWORKS, SCALES, UPSAMPLING_STEPS, ArchSpec, CellSpec, SlotSpec
 from trinas.zoo.bundled import DEFAULT_MODELS, RESTORATION_MODELS, bundled_models, default_model, find_model
 from trinas.zoo.card import model_card
-from trinas.zoo.folder import (
-    EXAMPLE_FILE,
-    ModelConfig,
-    TrainingRecord,
-    load_config,
-    load_model,
-    save_model,
-)
+from trinas.zoo.folder import load_config, load_model, save_model
+from trinas.zoo.record import EXAMPLE_FILE, ModelConfig, TrainingRecord
 
 
 def test_a_model_survives_saving(tiny_model_dir, tiny_spec):

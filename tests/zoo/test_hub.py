@@ -20,8 +20,9 @@ from trinas.errors import ModelError
 from trinas.networks.network import Network
 from trinas.networks.space import ArchSpec, CellSpec, SlotSpec
 from trinas.zoo.bundled import bundled_models, find_model
-from trinas.zoo.folder import EXAMPLE_FILE, ModelConfig, load_config, load_model, pull_model, save_model
+from trinas.zoo.folder import load_config, load_model, pull_model, save_model
 from trinas.zoo.hub import is_hub_id
+from trinas.zoo.record import EXAMPLE_FILE, ModelConfig
 
 NOWHERE = "http://127.0.0.1:9"
 LOAD = "import sys, trinas; print(trinas.load_model(sys.argv[1]).config.name)"

@@ -12,8 +12,9 @@ from trinas.errors import ModelError
 from trinas.networks.network import Network
 from trinas.networks.primitives import PRIMITIVES
 from trinas.networks.space import ArchSpec, CellSpec, SlotSpec, named_spec
-from trinas.zoo.folder import Model, ModelConfig, load_model
+from trinas.zoo.folder import Model, load_model
 from trinas.zoo.onnx import export_onnx
+from trinas.zoo.record import ModelConfig
 
 
 def model_of(spec: ArchSpec) -> Model:

@@ -1,7 +1,7 @@
 """Images to files: what a format cannot hold is left out or converted, and said."""
 
 import io
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,19 @@ from trinas.images.pillow import mute_pillow
 from trinas.images.png import encode_png16
 from trinas.images.tiff import encode_tiff
 
-PNG_COMPRESSION = 4
-"""Deflate level: against Pillow's 6 less than half the time for 3 % more bytes (docs/benchmarks.md)."""
-
-AVIF_SPEED = 8
-"""Of libavif, 0 to 10: against its 6 less than half the time for 5 % more bytes (docs/benchmarks.md)."""
-
 _JPEG_SEGMENT_BYTES = 65_533
 """What a segment of a JPEG can hold, its name included."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much time encoders take to make files small."""
+
+    png_compression: int = 4
+    """Deflate level: against Pillow's 6 less than half the time for 3 % more bytes (docs/benchmarks.md)."""
+
+    avif_speed: int = 8
+    """Of libavif, 0 to 10: against its 6 less than half the time for 5 % more bytes (docs/benchmarks.md)."""
 
 
 def write_image(path: Path | str, image: Image, config: SaveConfig | None = None) -> list[str]:
@@ -42,10 +47,34 @@ def write_image(path: Path | str, image: Image, config: SaveConfig | None = None
     """
     path = Path(path)
     check_fits(path, *image.size, image.has_alpha)
-    content, notes = _encode(path, image, config or SaveConfig())
+    content, notes = encode_image(path, image, config or SaveConfig())
     with translate_os_errors(ImageError, path, "written"):
         write_atomically(path, content)
     return notes
+
+
+def encode_image(path: Path, image: Image, config: SaveConfig, effort: Effort | None = None) -> tuple[bytes, list[str]]:
+    """Return the bytes of the file that `write_image` writes, and its notes.
+
+    Args:
+        path: its suffix names the format; nothing is written.
+        image, config: as of `write_image`; the format can hold the image.
+        effort: of the encoders; the defaults where it is None.
+    Raises:
+        ImageError: the suffix is unknown, or the encoder fails.
+    """
+    known, effort = format_of_suffix(path), effort or Effort()
+    image, notes = _adapt(image, known, config)
+    try:
+        if known.name == "TIFF":
+            return encode_tiff(to_levels(image.pixels, image.depth), image.icc_profile, image.metadata), notes
+        if image.depth == 16:
+            return _encode_png16(image, config, effort), notes
+        return _encode_with_pillow(image, known, config, effort), notes
+    except MemoryError:
+        raise
+    except Exception as error:  # encoders have limits of their own, and raise all kinds
+        raise ImageError(f"{path}: cannot be encoded as {known.name} ({str(error) or type(error).__name__})") from None
 
 
 def check_fits(path: Path, width: int, height: int, has_alpha: bool) -> None:
@@ -68,21 +97,6 @@ def check_fits(path: Path, width: int, height: int, has_alpha: bool) -> None:
         raise ImageError(
             f"{path}: {known.name} cannot hold transparency; choose --format png, or a --background to lay it on"
         )
-
-
-def _encode(path: Path, image: Image, config: SaveConfig) -> tuple[bytes, list[str]]:
-    known = format_of_suffix(path)
-    image, notes = _adapt(image, known, config)
-    try:
-        if known.name == "TIFF":
-            return encode_tiff(to_levels(image.pixels, image.depth), image.icc_profile, image.metadata), notes
-        if image.depth == 16:
-            return _encode_png16(image, config), notes
-        return _encode_with_pillow(image, known, config), notes
-    except MemoryError:
-        raise
-    except Exception as error:  # encoders have limits of their own, and raise all kinds
-        raise ImageError(f"{path}: cannot be encoded as {known.name} ({str(error) or type(error).__name__})") from None
 
 
 def _adapt(image: Image, known: Format, config: SaveConfig) -> tuple[Image, list[str]]:
@@ -133,17 +147,17 @@ def _fit_profile(image: Image, known: Format) -> tuple[Image, list[str]]:
     return replace(converted, pixels=pixels, icc_profile=srgb_profile() if known.has_metadata else None), notes
 
 
-def _encode_with_pillow(image: Image, known: Format, config: SaveConfig) -> bytes:
+def _encode_with_pillow(image: Image, known: Format, config: SaveConfig, effort: Effort) -> bytes:
     encoded = to_pillow(to_levels(image.pixels, 8))
     if not known.has_gray:
         encoded = encoded.convert("RGBA" if image.has_alpha else "RGB")
     buffer = io.BytesIO()
     with mute_pillow():
-        encoded.save(buffer, known.name, **_pillow_options(image, known, config))
+        encoded.save(buffer, known.name, **_pillow_options(image, known, config, effort))
     return buffer.getvalue()
 
 
-def _pillow_options(image: Image, known: Format, config: SaveConfig) -> dict[str, Any]:
+def _pillow_options(image: Image, known: Format, config: SaveConfig, effort: Effort) -> dict[str, Any]:
     """Return the arguments for Pillow's `save`."""
     metadata = image.metadata
     options: dict[str, Any] = {"dpi": metadata.dpi} if metadata.dpi else {}
@@ -154,7 +168,7 @@ def _pillow_options(image: Image, known: Format, config: SaveConfig) -> dict[str
         exif = remove_orientation(exif)  # otherwise Pillow takes it out and writes all other tags anew
     options |= {"icc_profile": image.icc_profile, "exif": exif or b""}
     if known.name == "PNG":
-        return options | {"compress_level": PNG_COMPRESSION, "pnginfo": _png_text(metadata)}
+        return options | {"compress_level": effort.png_compression, "pnginfo": _png_text(metadata)}
     options["xmp"] = metadata.xmp or b""
     if known.name == "WEBP" and (config.lossless or (image.is_lossless_webp and config.quality is None)):
         return options | {"lossless": True, "exact": True}
@@ -162,7 +176,7 @@ def _pillow_options(image: Image, known: Format, config: SaveConfig) -> dict[str
     if known.name == "WEBP":
         return options
     if known.name == "AVIF":
-        options["speed"] = AVIF_SPEED
+        options["speed"] = effort.avif_speed
     return options | {"subsampling": "4:4:4"}
 
 
@@ -173,7 +187,7 @@ def _png_text(metadata: Metadata) -> PngImagePlugin.PngInfo:
     return text
 
 
-def _encode_png16(image: Image, config: SaveConfig) -> bytes:
+def _encode_png16(image: Image, config: SaveConfig, effort: Effort) -> bytes:
     small = replace(image, pixels=image.pixels[:, :1, :1], depth=8)  # Pillow writes its profile and metadata
-    template = _encode_with_pillow(small, FORMATS["PNG"], config)
-    return encode_png16(to_levels(image.pixels, 16), PNG_COMPRESSION, template)
+    template = _encode_with_pillow(small, FORMATS["PNG"], config, effort)
+    return encode_png16(to_levels(image.pixels, 16), effort.png_compression, template)

@@ -12,7 +12,7 @@ import jinja2
 from trinas.errors import RunError
 from trinas.files import translate_os_errors, write_atomically
 from trinas.networks.primitives import PRIMITIVES
-from trinas.reports.charts import Chart, Line, line_chart
+from trinas.reports.charts import Chart, Line, draw_chart
 from trinas.reports.diagrams import MixtureDiagram, draw_mixture, draw_network
 from trinas.search.record import (
     SAMPLE_FILES,
@@ -234,7 +234,7 @@ def draw_charts(steps: dict[str, int], budgets: dict[str, float], events: Sequen
         "candidates": [line(words, survivors(level), before) for level, words in LEVELS.items()],
     }
     marks = list(starts.items())
-    return [line_chart(*CHART_WORDS[chart], shown, marks, end) for chart, shown in lines.items()]
+    return [draw_chart(*CHART_WORDS[chart], shown, marks, end) for chart, shown in lines.items()]
 
 
 def mean_survivors(level: Sequence[Any]) -> float:

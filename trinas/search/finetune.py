@@ -34,7 +34,8 @@ from trinas.training.loop import begin_training, resume_training
 from trinas.training.metrics import EXACT_PSNR, psnr_y, upscale_bicubic
 from trinas.training.run import TrainingProgress
 from trinas.training.state import STATE_FILE as TRAINING_STATE_FILE
-from trinas.zoo.folder import UNSPECIFIED, WEIGHTS_FILE, Model, ModelConfig, TrainingRecord, load_config
+from trinas.zoo.folder import Model, load_config
+from trinas.zoo.record import UNSPECIFIED, WEIGHTS_FILE, ModelConfig, TrainingRecord
 
 SAFE_SHARE = 0.95
 """Share of the time left that fine-tuning plans with: its speed is judged by a few steps."""

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from trinas.errors import DataError
-from trinas.files import write_atomically
+from trinas.files import translate_os_errors, write_atomically
 
 BLOCK_BYTES = 1 << 20
 TIMEOUT_S = 30
@@ -78,21 +78,18 @@ def get_data_set(data_set: DataSet, folder: Path, on_progress: Callable[[str, in
         return images
     archive = folder / PurePosixPath(data_set.url).name
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not archive.exists():
-            part = archive.with_name(archive.name + ".part")
-            _download(data_set.url, part, lambda done, total: on_progress("Downloading", done, total))
-            _check_md5(data_set, part, lambda done, total: on_progress("Checking", done, total))
-            part.rename(archive)
-        images.mkdir(exist_ok=True)
-        for number, (name, content) in enumerate(_read_images(archive, data_set.images_in), 1):
-            if not (images / name).exists():
-                write_atomically(images / name, content())
-            on_progress("Unpacking", number, data_set.images)
-    except OSError as error:
-        raise DataError(
-            f"{folder}: cannot be written ({error.strerror or error}); run the same again once it can"
-        ) from None
+        with translate_os_errors(DataError, folder, "written", "run the same again once it can"):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not archive.exists():
+                part = archive.with_name(archive.name + ".part")
+                _download(data_set.url, part, lambda done, total: on_progress("Downloading", done, total))
+                _check_md5(data_set, part, lambda done, total: on_progress("Checking", done, total))
+                part.rename(archive)
+            images.mkdir(exist_ok=True)
+            for number, (name, content) in enumerate(_read_images(archive, data_set.images_in), 1):
+                if not (images / name).exists():
+                    write_atomically(images / name, content())
+                on_progress("Unpacking", number, data_set.images)
     except (zipfile.BadZipFile, tarfile.TarError) as error:
         raise DataError(f"{archive}: cannot be unpacked ({error}); remove it and run the same again") from None
     if _count_images(images) != data_set.images:

@@ -35,7 +35,8 @@ from trinas.training.state import (
 )
 from trinas.training.step import TrainStep, learning_rate
 from trinas.training.teacher import describe_teacher, load_teacher, make_teacher
-from trinas.zoo.folder import UNSPECIFIED, Model, ModelConfig, TrainingRecord, save_model
+from trinas.zoo.folder import Model, save_model
+from trinas.zoo.record import UNSPECIFIED, ModelConfig, TrainingRecord
 
 REPORT_EVERY = 20
 """Steps between progress reports. Reading the loss waits for the device, so not every step reports."""

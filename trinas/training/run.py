@@ -16,7 +16,7 @@ from torch import Tensor
 from trinas.config import TrainConfig
 from trinas.device import pick_device
 from trinas.errors import ModelError, RunError
-from trinas.files import write_atomically
+from trinas.files import translate_os_errors, write_atomically
 from trinas.networks.network import Network
 from trinas.networks.space import ArchSpec
 from trinas.training.degrade import DEGRADATION_VERSION
@@ -64,9 +64,9 @@ def read_validations(run_dir: Path) -> list[ValidationRecord]:
     """
     path = run_dir / METRICS_FILE
     try:
-        return [ValidationRecord.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
+        with translate_os_errors(RunError, path, "read"):
+            lines = path.read_text(encoding="utf-8").splitlines()
+        return [ValidationRecord.model_validate_json(line) for line in lines]
     except (ValidationError, UnicodeDecodeError):
         raise RunError(f"{path}: is not what a training writes") from None
 

@@ -10,7 +10,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from trinas.errors import RunError
-from trinas.files import HIDDEN, write_atomically
+from trinas.files import HIDDEN, translate_os_errors, write_atomically
 
 STATE_FILE = "state.pt"
 """Name of the state of a training in its run folder."""
@@ -58,12 +58,11 @@ def run_lock(path: Path) -> Iterator[None]:
         RunError: another process holds the lock, or the folder cannot be written.
     """
     lock = FileLock(path.with_name(f"{HIDDEN}{path.name}.lock"))
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise RunError(f"{path.parent}: another process is at work there; wait for it, or stop it") from None
-    except OSError as error:
-        raise RunError(f"{path.parent}: cannot be written ({error.strerror})") from None
+    with translate_os_errors(RunError, path.parent, "written"):
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise RunError(f"{path.parent}: another process is at work there; wait for it, or stop it") from None
     try:
         yield
     finally:

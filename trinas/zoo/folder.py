@@ -20,37 +20,11 @@ from trinas.zoo.hub import upload_files
 from trinas.zoo.record import (
     CARD_FILE,
     CONFIG_FILE,
-    CONFIG_SCHEMA,
     EXAMPLE_FILE,
-    UNSPECIFIED,
     WEIGHTS_FILE,
-    Metrics,
     ModelConfig,
-    TeacherRecord,
-    TrainingRecord,
     read_config,
 )
-
-__all__ = [
-    "CARD_FILE",
-    "CONFIG_FILE",
-    "CONFIG_SCHEMA",
-    "EXAMPLE_FILE",
-    "UNSPECIFIED",
-    "WEIGHTS_FILE",
-    "Metrics",
-    "Model",
-    "ModelConfig",
-    "TeacherRecord",
-    "TrainingRecord",
-    "collapsed_weights",
-    "load_config",
-    "load_model",
-    "pull_model",
-    "push_model",
-    "save_config",
-    "save_model",
-]
 
 
 @dataclass(frozen=True)
