@@ -12,7 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 from trinas.images import write
-from trinas.images.formats import image_files
+from trinas.images.formats import list_image_files
 from trinas.images.image import Image
 from trinas.images.read import read_image
 from trinas.images.write import write_image
@@ -28,7 +28,7 @@ SETTINGS = {
 
 
 def main() -> None:
-    images = [read_image(path) for path in image_files(Path(sys.argv[1]))[:PHOTOS]]
+    images = [read_image(path) for path in list_image_files(Path(sys.argv[1]))[:PHOTOS]]
     upscale = CascadeUpscaler()
     results = [upscale(image, (SCALE * image.size[0], SCALE * image.size[1])) for image in images]
     megapixels = sum(result.size[0] * result.size[1] for result in results) / 1e6

@@ -18,7 +18,7 @@ from skimage import data
 from trinas_app.web.tab_compare import MOST_MODELS
 from web_load import start_server
 
-from trinas.zoo.bundled import models_of_scale
+from trinas.zoo.bundled import list_models_of_scale
 
 WIDTH, HEIGHT, PHONE = 1280, 900, (390, 844)
 MINUTES = 2
@@ -111,7 +111,7 @@ def prepare_batch(page: Page, photographs: list[Path]) -> None:
 def prepare_compare(page: Page, photographs: list[Path]) -> None:
     """Compare models on an image."""
     upload(page, "#compared", photographs[1])
-    expect(page.locator("#sheet figure")).to_have_count(1 + min(MOST_MODELS, len(models_of_scale(4))))
+    expect(page.locator("#sheet figure")).to_have_count(1 + min(MOST_MODELS, len(list_models_of_scale(4))))
 
 
 def prepare_models(page: Page, photographs: list[Path]) -> None:

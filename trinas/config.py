@@ -141,7 +141,7 @@ class SearchConfig:
     clip_norm: float = 5.0
     """Largest norm of the weights' gradient in warm-up and search; anything longer is shortened to it."""
     warm_start: bool = True
-    """Start from the bundled pretrained supernet, where there is one for the space (`warmstart.bundled_supernet`)."""
+    """Start from the bundled pretrained supernet if there is one for the space (`warmstart.find_bundled_supernet`)."""
     teacher: str | None = None
     """A model to imitate in the fine-tuning, as in `TrainConfig.teacher`."""
     shortened: tuple[tuple[int, int], ...] = ()

@@ -30,12 +30,12 @@ def write_comparison(
     from trinas.files import translate_os_errors, write_atomically
     from trinas.images.read import read_image
     from trinas.inference.compare import compare_models
-    from trinas.zoo.bundled import models_of_scale
+    from trinas.zoo.bundled import list_models_of_scale
     from trinas.zoo.folder import load_model
 
     _check_output(output, image, overwrite)
     named = [name.strip() for part in models or [] for name in part.split(",")]
-    names = named or models_of_scale(scale or DEFAULT_SCALE)
+    names = named or list_models_of_scale(scale or DEFAULT_SCALE)
     loaded = [load_model(name) for name in names]
     _check_scales(dict(zip(names, (model.scale for model in loaded), strict=True)), scale)
     content = compare_models(read_image(image), loaded, device, precision.value)

@@ -21,21 +21,21 @@ def print_estimates(batch: "Batch", *, as_json: bool) -> None:
     Raises:
         typer.Exit: something would fail; with exit code 1.
     """
-    from trinas.inference.estimate import batch_memory_bytes, estimate_jobs
+    from trinas.inference.estimate import estimate_batch_memory_bytes, estimate_jobs
 
     estimates = list(
         estimate_jobs(batch.plan.jobs, batch.upscaler, batch.size, batch.save, batch.options, overwrite=batch.overwrite)
     )
     if as_json:
-        print_json({"files": [_to_json(estimate) for estimate in estimates], "left_out": batch.left_out})
+        print_json({"files": [_estimate_to_json(estimate) for estimate in estimates], "left_out": batch.left_out})
     else:
         skipped = len(batch.plan.jobs) - len(estimates)
-        _print_estimates(estimates, skipped, batch_memory_bytes(estimates))
+        _print_estimates(estimates, skipped, estimate_batch_memory_bytes(estimates))
     if any(estimate.work is None for estimate in estimates):
         raise typer.Exit(1)
 
 
-def _to_json(estimate: "Estimate") -> dict[str, Any]:
+def _estimate_to_json(estimate: "Estimate") -> dict[str, Any]:
     row: dict[str, Any] = {"source": str(estimate.job.source), "result": str(estimate.job.result)}
     if estimate.work is None:
         return {**row, "problem": estimate.problem}

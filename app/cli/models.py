@@ -25,14 +25,14 @@ def print_models(ctx: typer.Context, as_json: JsonOption = False) -> None:
     """List the bundled models: purpose, size, multiply-adds and measured quality."""
     if ctx.invoked_subcommand is not None:
         return
-    from trinas.networks.cost import spec_cost
-    from trinas.zoo.bundled import bundled_models
+    from trinas.networks.cost import compute_cost
+    from trinas.zoo.bundled import list_bundled_models
     from trinas.zoo.folder import load_config
 
-    found = [(config, spec_cost(config.spec)) for config in map(load_config, bundled_models())]
+    found = [(config, compute_cost(config.spec)) for config in map(load_config, list_bundled_models())]
     found.sort(key=lambda pair: (pair[0].spec.scale, pair[0].restores, pair[1].params))
     if as_json:
-        print_json([_to_json(config, cost) for config, cost in found])
+        print_json([_model_to_json(config, cost) for config, cost in found])
         return
     rows = [_to_row(config, cost) for config, cost in found]
     print_table(rows, HEADERS, numbers=range(3, 5 + len(TEST_SETS)), foldable=[2, len(HEADERS) - 1])
@@ -49,7 +49,7 @@ def _is_default(config: "ModelConfig") -> bool:
     return config.name in DEFAULT_MODELS.values()
 
 
-def _to_json(config: "ModelConfig", cost: "Cost") -> dict[str, object]:
+def _model_to_json(config: "ModelConfig", cost: "Cost") -> dict[str, object]:
     return {
         "name": config.name,
         "scale": config.spec.scale,
@@ -101,11 +101,11 @@ def push_to_hub(
 
     First log in with `hf auth login`, or set HF_TOKEN. The token must allow writing.
     """
-    from trinas.zoo.bundled import bundled_models, find_model
+    from trinas.zoo.bundled import find_model, list_bundled_models
     from trinas.zoo.folder import push_model
 
     if organisation is not None and model is None:
-        targets = {name: f"{organisation}/{name}" for name in bundled_models()}
+        targets = {name: f"{organisation}/{name}" for name in list_bundled_models()}
     elif organisation is None and model is not None and repository is not None:
         targets = {model: repository}
     else:

@@ -21,9 +21,9 @@ class Precision(str, Enum):
 
 def complete_model(incomplete: str) -> list[str]:
     """Return the bundled models whose names begin with `incomplete`, for the shell."""
-    from trinas.zoo.bundled import bundled_models
+    from trinas.zoo.bundled import list_bundled_models
 
-    return [name for name in bundled_models() if name.startswith(incomplete)]
+    return [name for name in list_bundled_models() if name.startswith(incomplete)]
 
 
 TEACHER_COST = (

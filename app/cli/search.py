@@ -153,7 +153,7 @@ def run_search(
     """
     check_resume_options(ctx, resume)
     if resume is not None:
-        _resume(resume, data)
+        _resume_search(resume, data)
         return
     if max_params is None and max_macs is None and max_ms_per_mp is None:
         raise typer.BadParameter("give a budget: --max-params, --max-macs or --max-ms-per-mp")
@@ -192,7 +192,7 @@ def rerun_search(
     run_dir = output or Path(f"{report.resolve().parent.name}-again")
     check_new_run(run_dir, allowed_files=(EVENTS_FILE,))
     stop = stop_on_signals()
-    reporter = _Reporter()
+    reporter = _SearchReporter()
     with reporter.line:
         result = repeat_search(found, _load_images(data), run_dir, on_event=reporter, stop=stop)
     _end_search(result, run_dir, data)
@@ -217,13 +217,13 @@ def _search(
     space = _choose_space(name, scale, config, sizes)
     images = _load_images(data)
     announce_teacher(config.teacher, "fine-tuning")
-    reporter = _Reporter()
+    reporter = _SearchReporter()
     with reporter.line:
         result = search_network(space, images, config, run_dir, on_event=reporter, stop=stop)
     _end_search(result, run_dir, data)
 
 
-def _resume(run_dir: Path, data: list[Path] | None) -> None:
+def _resume_search(run_dir: Path, data: list[Path] | None) -> None:
     """Continue a stopped search."""
     from trinas.search.loop import resume_search
     from trinas.search.run import check_search_resumable
@@ -232,7 +232,7 @@ def _resume(run_dir: Path, data: list[Path] | None) -> None:
     check_search_resumable(run_dir, generated=not data)
     say(f"Resuming {run_dir}")
     images = _load_images(data)
-    reporter = _Reporter()
+    reporter = _SearchReporter()
     with reporter.line:
         result = resume_search(run_dir, images, on_event=reporter, stop=stop)
     _end_search(result, run_dir, data)
@@ -279,7 +279,7 @@ def _load_images(folders: list[Path] | None) -> "list[TrainingImage]":
     return generate_default_images()
 
 
-class _Reporter:
+class _SearchReporter:
     """Shows what happens, in words; progress as a line that is renewed on a terminal, elsewhere one per validation.
 
     Attributes:
@@ -292,14 +292,14 @@ class _Reporter:
         self.line = ProgressLine()
 
     def __call__(self, event: "Event") -> None:
-        from trinas.networks.cost import spec_cost
+        from trinas.networks.cost import compute_cost
         from trinas.search.record import ArchitectureChosen, SearchProgress, StageStarted
 
         match event:
             case StageStarted():
                 self.line.say(f"{event.stage}: {event.steps:,} steps")
             case ArchitectureChosen():
-                cost = spec_cost(event.spec)
+                cost = compute_cost(event.spec)
                 self.line.say(f"Chosen: {cost.params:,} parameters, {cost.macs / 1e9:.2f} G multiply-adds")
             case SearchProgress():
                 title = f"{event.stage} {event.step:,}/{event.steps:,}"

@@ -99,7 +99,7 @@ def run_training(
     _check_origin(arch, start, resume, scale)
     check_resume_options(ctx, resume)
     if resume is not None:
-        _resume(resume, data)
+        _resume_training(resume, data)
         return
     if output is None or (steps is None) == (minutes is None):
         raise typer.BadParameter("a new run needs --output, and exactly one of --steps and --minutes")
@@ -140,14 +140,14 @@ def _load_start(start: str | None, arch: str | None, scale: int | None) -> "tupl
         arch: JSON file or name of the architecture, where no model is given.
         scale: with a model: scale of the network, if another than the model's.
     """
-    from trinas.networks.space import PAPER_NETWORKS, ArchSpec, named_spec
+    from trinas.networks.space import PAPER_NETWORKS, ArchSpec, find_named_spec
     from trinas.zoo.folder import load_model
 
     if start is not None:
         model = load_model(start)
         return model, replace(model.config.spec, scale=scale or model.scale)
     assert arch is not None
-    return None, named_spec(arch) if arch in PAPER_NETWORKS else ArchSpec.from_json(_read_text(Path(arch)))
+    return None, find_named_spec(arch) if arch in PAPER_NETWORKS else ArchSpec.from_json(_read_text(Path(arch)))
 
 
 def _read_text(path: Path) -> str:
@@ -167,13 +167,13 @@ def _train(spec: "ArchSpec", start: "Model | None", config: TrainConfig, run_dir
     check_new_run(run_dir)
     images = load_photographs(data)
     announce_teacher(config.teacher, "the first step")
-    reporter = _Reporter(run_dir)
+    reporter = _TrainingReporter(run_dir)
     with reporter.line:
         result = train_network(spec, images, config, run_dir, start=start, on_progress=reporter, stop=stop)
     _end_training(result.finished, run_dir, data)
 
 
-def _resume(run_dir: Path, data: list[Path]) -> None:
+def _resume_training(run_dir: Path, data: list[Path]) -> None:
     """Continue a stopped run."""
     from trinas.training.data import load_photographs
     from trinas.training.loop import resume_training
@@ -182,13 +182,13 @@ def _resume(run_dir: Path, data: list[Path]) -> None:
     stop = stop_on_signals()
     check_training_resumable(run_dir)  # before images are loaded, which takes long
     images = load_photographs(data)
-    reporter = _Reporter(run_dir)
+    reporter = _TrainingReporter(run_dir)
     with reporter.line:
         result = resume_training(run_dir, images, on_progress=reporter, stop=stop)
     _end_training(result.finished, run_dir, data)
 
 
-class _Reporter:
+class _TrainingReporter:
     """Shows progress and draws the curve: a line that is renewed on a terminal, elsewhere a line per validation.
 
     Attributes:

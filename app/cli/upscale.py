@@ -176,7 +176,7 @@ def upscale_images(
         options = UpscaleOptions(strength, tta, tile)
     if model and not any((scale, width, height, long_side)):
         size = replace(size, scale=_read_scale(model))
-    upscaler = _load_upscaler(model, device, precision)
+    upscaler = _load_cascade(model, device, precision)
     batch = Batch(_plan(inputs, output, size, save, recursive), upscaler, size, save, options, output, overwrite)
     quiet = quiet or as_json
     if not quiet:
@@ -195,7 +195,7 @@ def _plan(inputs: Sequence[Path], output: Path, size: SizeConfig, save: SaveConf
     return plan_jobs(inputs, output, size, save, recursive=recursive)
 
 
-def _load_upscaler(model: str | None, device: str, precision: Precision) -> "CascadeUpscaler":
+def _load_cascade(model: str | None, device: str, precision: Precision) -> "CascadeUpscaler":
     from trinas.inference.cascade import CascadeUpscaler
 
     return CascadeUpscaler(model, device, precision.value)

@@ -11,9 +11,9 @@ from trinas.errors import ModelError
 from trinas.images.image import Image
 from trinas.inference.cascade import CascadeUpscaler
 from trinas.inference.tiled import TiledUpscaler
-from trinas.networks.cost import Cost, spec_cost
+from trinas.networks.cost import Cost, compute_cost
 from trinas.timer import Timer
-from trinas.zoo.bundled import bundled_models
+from trinas.zoo.bundled import list_bundled_models
 from trinas.zoo.folder import UNSPECIFIED, ModelConfig, load_config, load_model
 
 from .uploads import number_names
@@ -39,7 +39,7 @@ class Offer:
     @property
     def cost(self) -> Cost:
         """The cost of its architecture."""
-        return spec_cost(self.config.spec)
+        return compute_cost(self.config.spec)
 
     @property
     def licence(self) -> str:
@@ -74,13 +74,13 @@ class Catalogue:
 
     def offers(self) -> dict[str, Offer]:
         """Return all models on offer by name, sorted by scale, purpose and size."""
-        found = {name: Offer(load_config(name), "bundled") for name in bundled_models()}
+        found = {name: Offer(load_config(name), "bundled") for name in list_bundled_models()}
         for name, (where, source) in list(self._added.items()):
             with suppress(ModelError):  # its folder was deleted meanwhile
                 found[name] = Offer(load_config(where), source)
         return dict(sorted(found.items(), key=lambda item: item[1].sort_key))
 
-    def names_of_scale(self, scale: int) -> list[str]:
+    def list_names(self, scale: int) -> list[str]:
         """Return the names of the models of one scale."""
         return [name for name, offer in self.offers().items() if offer.config.spec.scale == scale]
 
@@ -95,7 +95,7 @@ class Catalogue:
             ModelError: there is no model, or its files are damaged.
         """
         model = load_model(where)
-        taken = {*bundled_models(), *self._added}
+        taken = {*list_bundled_models(), *self._added}
         known = next((name for name, (other, _) in self._added.items() if other == where), None)
         if known is None:
             known = next(free for free in number_names(name or model.config.name) if free not in taken)
@@ -104,7 +104,7 @@ class Catalogue:
         self._speeds.pop(known, None)
         return known
 
-    def name_of(self, where: str) -> str:
+    def find_name(self, where: str) -> str:
         """Return the name of an added model's folder; a bundled model's name is returned as it is."""
         return next((name for name, (other, _) in self._added.items() if other == where), where)
 
@@ -116,7 +116,7 @@ class Catalogue:
         """
         if name in self._added:
             return self._added[name][0]
-        if name in bundled_models():
+        if name in list_bundled_models():
             return name
         raise ModelError(f"{name}: no such model; there are {', '.join(self.offers())}")
 

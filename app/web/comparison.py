@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trinas.errors import ImageError
-from trinas.images.image import Image, flatten, in_srgb, rgb_of, to_levels
+from trinas.images.image import Image, flatten, to_levels, to_rgb, to_srgb
 from trinas.images.read import read_image, read_rgb8
 from trinas.inference.compare import upscale_place
 from trinas.inference.tensors import resize
@@ -22,7 +22,7 @@ from trinas.training.metrics import psnr_y, ssim_y, upscale_bicubic
 from ..words import format_duration, format_pixels
 from .catalogue import Catalogue
 from .limits import Limits
-from .previews import data_url
+from .previews import encode_data_url
 
 BICUBIC = "bicubic"
 FEWEST_PX = 16
@@ -46,7 +46,7 @@ class Column:
 def read_displayed(path: Path, max_px: int) -> Image:
     """Read an image as RGB in sRGB, on white where it is transparent, as all columns show it."""
     image = read_image(path, max_px)
-    return Image(rgb_of(flatten(in_srgb(image) or image, "white").pixels))
+    return Image(to_rgb(flatten(to_srgb(image) or image, "white").pixels))
 
 
 def compare_place(
@@ -87,7 +87,7 @@ def _upscale_part(upscaler: TiledUpscaler, part: Tensor) -> Tensor:
 def render_columns(columns: list[Column]) -> str:
     """Return the columns as HTML."""
     figures = "".join(
-        f'<figure><img src="{data_url(column.crop)}" alt="{html.escape(column.name)}">'
+        f'<figure><img src="{encode_data_url(column.crop)}" alt="{html.escape(column.name)}">'
         f"<figcaption><b>{html.escape(column.name)}</b>{''.join(f'<br>{html.escape(line)}' for line in column.details)}"
         "</figcaption></figure>"
         for column in columns

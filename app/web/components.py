@@ -63,7 +63,7 @@ class Picker:
 
     def add_dropdown_of_scale(self, scale: gr.Radio, most: int) -> gr.Dropdown:
         """Add a dropdown of the models of a scale. Up to `most` can be chosen; at first these are the first ones."""
-        names = self._catalogue.names_of_scale(scale.value)
+        names = self._catalogue.list_names(scale.value)
         dropdown = gr.Dropdown(
             names, value=names[:most], multiselect=True, max_choices=most, label=f"Models, up to {most}"
         )
@@ -78,7 +78,7 @@ class Picker:
 
     def _refreshed(self, *scales: int) -> Any:
         updates = [gr.update(choices=self._all()) for _ in self._singles]
-        return [*updates, *(gr.update(choices=self._catalogue.names_of_scale(scale)) for scale in scales)]
+        return [*updates, *(gr.update(choices=self._catalogue.list_names(scale)) for scale in scales)]
 
     def _all(self) -> list[tuple[str, str]]:
         automatic = ("Automatic: by size and compression", AUTOMATIC)
@@ -194,7 +194,7 @@ class JobButtons:
 
         def begin(request: gr.Request) -> tuple[Any, ...]:
             self._sessions.get(request.session_hash).stop_request(self._job).clear()
-            return *button_states(running=True), *cleared.values()
+            return *update_buttons(running=True), *cleared.values()
 
         def stop(request: gr.Request) -> None:
             self._sessions.get(request.session_hash).stop_request(self._job).set()
@@ -202,10 +202,10 @@ class JobButtons:
         running = self.start.click(begin, None, [*buttons, *cleared], queue=False, **QUIET)
         running = running.then(run, inputs, outputs, show_progress_on=said, **NETWORKS, **PRIVATE)
         self.stop.click(stop, None, None, queue=False, **QUIET)
-        return running.then(lambda: button_states(running=False), None, buttons, queue=False, **QUIET)
+        return running.then(lambda: update_buttons(running=False), None, buttons, queue=False, **QUIET)
 
 
-def button_states(running: bool) -> tuple[Any, Any]:
+def update_buttons(running: bool) -> tuple[Any, Any]:
     """Return updates of a start button and a stop button, for while something runs or not."""
     return gr.update(interactive=not running), gr.update(visible=running)
 

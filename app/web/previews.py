@@ -11,7 +11,7 @@ import torch
 from PIL import Image as PillowImage
 from torch import Tensor
 
-from trinas.images.image import Image, in_srgb, rgb_of, to_levels
+from trinas.images.image import Image, to_levels, to_rgb, to_srgb
 from trinas.images.read import read_image
 from trinas.images.write import write_image
 from trinas.inference.cascade import resize_image
@@ -74,7 +74,7 @@ def _write_detail(low: Image, high: Image, folder: Path) -> Pair:
     """Write the most detailed piece; bicubic sees only the pixels of the piece."""
     factor = high.size[0] / low.size[0]
     side = max(1, min(round(DETAIL_PX / factor), *low.size))
-    y, x = find_detailed_places(rgb_of(low.pixels), side)[0]
+    y, x = find_detailed_places(to_rgb(low.pixels), side)[0]
     low_piece = replace(low, pixels=low.pixels[:, y : y + side, x : x + side])
     top, left, extent = round(y * factor), round(x * factor), round(side * factor)
     high_piece = replace(high, pixels=high.pixels[:, top : top + extent, left : left + extent])
@@ -82,7 +82,7 @@ def _write_detail(low: Image, high: Image, folder: Path) -> Pair:
     return Pair(_write_shown(bicubic, folder, "bicubic-detail"), _write_shown(high_piece, folder, "upscaled-detail"))
 
 
-def data_url(pixels: Tensor) -> str:
+def encode_data_url(pixels: Tensor) -> str:
     """Return (3, H, W) in [0, 1] as the data URL of a PNG."""
     buffer = io.BytesIO()
     PillowImage.fromarray(to_levels(pixels, 8)).save(buffer, "PNG", compress_level=1)
@@ -105,7 +105,7 @@ def mark_place(image: Image, place: tuple[int, int], side: int) -> Tensor:
         (3, H, W) in [0, 1].
     """
     copy = _resize(image, fit_size(image.size, OVERVIEW_PX))
-    pixels = rgb_of(copy.pixels).clone()
+    pixels = to_rgb(copy.pixels).clone()
     factor = copy.size[0] / image.size[0]
     top, left = (int(start * factor) for start in place)
     bottom, right = (
@@ -148,7 +148,7 @@ def _write_shown(image: Image, folder: Path, name: str) -> Path:
         image: a copy or a piece: converting a whole image takes more memory than upscaling it.
     """
     path = folder / f"{name}.png"
-    write_image(path, _lay_on_squares(Image((in_srgb(image) or image).pixels)))
+    write_image(path, _lay_on_squares(Image((to_srgb(image) or image).pixels)))
     return path
 
 

@@ -89,7 +89,7 @@ class Runner:
         if estimate.work is None:
             raise ImageError(hide_paths(estimate.problem, path.parent))
         work = estimate.work
-        models = list(map(self._catalogue.name_of, work.models))
+        models = list(map(self._catalogue.find_name, work.models))
         return Preview((work.header.width, work.header.height), work.size, models, work.why, estimate.seconds)
 
     def upscale(

@@ -17,7 +17,7 @@ from trinas.config import Budgets
 from trinas.errors import RunError
 from trinas.files import translate_os_errors
 from trinas.reports.pages import PAGE_FILE
-from trinas.search.record import EVENTS_FILE, STAGES, Event, Finished, SearchProgress, read_events, stage_steps
+from trinas.search.record import EVENTS_FILE, STAGES, Event, Finished, SearchProgress, count_stage_steps, read_events
 from trinas.search.run import SEARCH_STATE_FILE
 from trinas.zoo.folder import CONFIG_FILE
 
@@ -44,7 +44,7 @@ class SearchStatus:
     @property
     def line(self) -> str:
         """Where it stands, in one line for visitors."""
-        steps = stage_steps(self.events)
+        steps = count_stage_steps(self.events)
         match self.state:
             case "failed":
                 return f"It failed: {self.complaint}"
@@ -96,7 +96,7 @@ class Searches:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 run_dir = self._find_free("-".join(words))
                 if photographs:
-                    _copy(photographs, _data_dir(run_dir))
+                    _copy_images(photographs, _locate_data(run_dir))
             options = [
                 "-s", str(scale), "--minutes", str(minutes), "--device", self.device, "--output", str(run_dir)
             ]  # fmt: skip
@@ -162,13 +162,13 @@ class Searches:
         assert self._run_dir is not None
         if self._asked_to_stop:
             return "it was stopped before it had begun; start it anew"
-        log = _log_file(self._run_dir)
+        log = _locate_log(self._run_dir)
         lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
         written = [line.strip() for line in lines if line.strip()]
         return written[-1].removeprefix("error: ") if written else "it ended without a message"
 
     def _run(self, run_dir: Path, options: list[str]) -> None:
-        data = _data_dir(run_dir)
+        data = _locate_data(run_dir)
         command = [sys.executable, "-m", (__package__ or "app").partition(".")[0], "search", *options]
         if data.is_dir():
             command += ["--data", str(data)]
@@ -177,7 +177,7 @@ class Searches:
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         environment = os.environ | {"OMP_NUM_THREADS": threads, "PYTHONPATH": path}
-        with _log_file(run_dir).open("ab") as log:
+        with _locate_log(run_dir).open("ab") as log:
             log.write(f"{shlex.join(command)}\n".encode())
             log.flush()
             self._process = subprocess.Popen(
@@ -193,7 +193,7 @@ class Searches:
         """Return a run folder that does not exist and never did."""
         numbers = range(1, 1_000_000)
         paths = (self.folder / (name if number == 1 else f"{name}-{number}") for number in numbers)
-        return next(path for path in paths if not path.exists() and not _log_file(path).exists())
+        return next(path for path in paths if not path.exists() and not _locate_log(path).exists())
 
     def _latest(self) -> Path | None:
         """Return the run folder with the newest event."""
@@ -201,12 +201,12 @@ class Searches:
         return files[-1].parent if files else None
 
 
-def _data_dir(run_dir: Path) -> Path:
+def _locate_data(run_dir: Path) -> Path:
     """Return the folder of the photographs that were uploaded for a search."""
     return run_dir.with_name(f"{run_dir.name}.photos")
 
 
-def _copy(photographs: Sequence[Path], data: Path) -> None:
+def _copy_images(photographs: Sequence[Path], data: Path) -> None:
     """Copy photographs into a new folder, all or none."""
     data.mkdir()
     try:
@@ -217,6 +217,6 @@ def _copy(photographs: Sequence[Path], data: Path) -> None:
         raise
 
 
-def _log_file(run_dir: Path) -> Path:
+def _locate_log(run_dir: Path) -> Path:
     """Return the file of what the process wrote. It is beside the run folder, which the process makes itself."""
     return run_dir.with_name(f"{run_dir.name}.log")

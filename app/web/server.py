@@ -17,7 +17,7 @@ import PIL.Image
 import typer
 
 from trinas.errors import TrinasError
-from trinas.reports.pages import drawing_style
+from trinas.reports.pages import render_drawing_style
 
 from .api import Api
 from .backend import Backend
@@ -134,7 +134,7 @@ def _launch(page: gr.Blocks, config: WebConfig) -> str:
             server_port=config.port,
             auth=config.auth,
             theme=build_theme(),
-            css=STYLE + drawing_style(),
+            css=STYLE + render_drawing_style(),
             max_file_size=round(config.limits.upload_mb * 2**20),
             run_history=False,
             enable_monitoring=False,

@@ -43,7 +43,7 @@ class BatchTable:
 
     def add(self, outcome: Outcome) -> None:
         """Fill the next row."""
-        self._rows[len(self._states)][1:] = describe_outcome(outcome, self._folder, self._results)
+        self._rows[len(self._states)][1:] = describe_row(outcome, self._folder, self._results)
         self._states.append(outcome.state)
 
     def leave_rest(self) -> None:
@@ -134,7 +134,7 @@ class BatchTab:
         yield rows.html(), note(escape(words), "" if counts["failed"] or ended else "good"), archive
 
 
-def describe_outcome(outcome: Outcome, folder: Path, results: Path) -> list[str]:
+def describe_row(outcome: Outcome, folder: Path, results: Path) -> list[str]:
     """Return state and details of a row.
 
     Args:

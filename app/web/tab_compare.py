@@ -98,7 +98,7 @@ class CompareTab:
         self._buttons.connect(self._measure, measured, [self._metrics, self._said], self._said).then(**drawing)
 
     def _offer_models(self, scale: int) -> Any:
-        names = self._catalogue.names_of_scale(scale)
+        names = self._catalogue.list_names(scale)
         return gr.update(choices=names, value=names[:MOST_MODELS])
 
     def _enable_measuring(self, original: str | None) -> Any:

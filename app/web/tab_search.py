@@ -14,13 +14,13 @@ from trinas.errors import ModelError, TrinasError
 from trinas.images.read import read_header
 from trinas.networks.latency import measure_spec_ms_per_mp
 from trinas.networks.space import ArchSpec
-from trinas.reports.pages import BUDGET_WORDS, PAGE_FILE, live_drawings
-from trinas.search.budgets import possible_costs
+from trinas.reports.pages import BUDGET_WORDS, PAGE_FILE, render_live_drawings
+from trinas.search.budgets import find_possible_costs
 from trinas.zoo.folder import push_model
 from trinas.zoo.hub import is_hub_id
 
 from .backend import Backend
-from .components import PRIVATE, QUIET, SCALES, Picker, button_states, note
+from .components import PRIVATE, QUIET, SCALES, Picker, note, update_buttons
 from .limits import Limits
 from .messages import escape, hide_paths
 from .searches import Searches, SearchStatus
@@ -142,7 +142,7 @@ class SearchTab:
 
     def _show_ranges(self, scale: int) -> list[Any]:
         """Show under each field what is possible at a scale."""
-        found = possible_costs(scale)
+        found = find_possible_costs(scale)
         known = [
             gr.update(info=f"possible: {_format_amount(low * factor)} to {_format_amount(high * factor)}")
             for (low, high), factor in ((found["params"], 1e-3), (found["macs"], 1e-9))
@@ -158,7 +158,7 @@ class SearchTab:
     def _measure_ms_range(self, scale: int) -> Any:
         """Measure the range of milliseconds if need be, which is slow for the largest network, and show it."""
         if scale not in self._ms_ranges:
-            costs = possible_costs(scale, _ms_per_mp_on(self._searches.device))
+            costs = find_possible_costs(scale, _make_timer(self._searches.device))
             self._ms_ranges[scale] = costs["ms_per_mp"]
         return self._show_ms_range(scale)
 
@@ -197,7 +197,7 @@ class SearchTab:
         """
         status = self._searches.status()
         if status is None:
-            return note(EMPTY), *button_states(running=False), *(gr.update(visible=False),) * 5, "", ""
+            return note(EMPTY), *update_buttons(running=False), *(gr.update(visible=False),) * 5, "", ""
         is_running, is_finished = status.state in ("running", "stopping"), status.state == "finished"
         version = f"{status.run_dir} {status.state} {len(status.events)}"
         is_new = version != known
@@ -213,7 +213,7 @@ class SearchTab:
             gr.update(visible=is_finished),
             *offered,
             gr.update(visible=self._is_loopback and is_finished),
-            (live_drawings(status.events) if status.events else "") if is_new else gr.skip(),
+            (render_live_drawings(status.events) if status.events else "") if is_new else gr.skip(),
             version,
         )
 
@@ -251,7 +251,7 @@ def check_budgets(budgets: Budgets, scale: int) -> None:
     Raises:
         TrinasError: says which, and what the smallest network has.
     """
-    smallest = {name: low for name, (low, _) in possible_costs(scale).items()}
+    smallest = {name: low for name, (low, _) in find_possible_costs(scale).items()}
     for name, budget in budgets.given().items():
         words, factor = BUDGET_WORDS[name]
         if budget < smallest.get(name, 0):
@@ -290,7 +290,7 @@ def _format_amount(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _ms_per_mp_on(device_name: str) -> Callable[[ArchSpec], float]:
+def _make_timer(device_name: str) -> Callable[[ArchSpec], float]:
     """Return a function that measures an architecture on a device."""
     device = pick_device(device_name)
 

@@ -153,7 +153,7 @@ class UpscaleTab:
             gr.update(visible=bool(paths)),
             gr.update(visible="detail" in paths, value=DETAIL if first == "detail" else WHOLE),
             paths,
-            note(describe_outcome(outcome, notes), "good"),
+            note(describe_result(outcome, notes), "good"),
             gr.update(value=str(outcome.job.result), visible=True, label=f"Download {outcome.job.result.name}"),
         )
 
@@ -180,7 +180,7 @@ def describe_models(preview: Preview, is_named: bool) -> str:
     return f"{', then '.join(names)} ({'your choice' if is_named else 'the one for this size'})"
 
 
-def describe_outcome(outcome: Outcome, notes: list[str]) -> str:
+def describe_result(outcome: Outcome, notes: list[str]) -> str:
     """Return as HTML what became of an image: file, size, time, and notes."""
     result = outcome.job.result
     seconds = outcome.read_seconds + outcome.upscale_seconds + outcome.write_seconds

@@ -116,13 +116,13 @@ def _unpack_into(folder: Path, uploads: Sequence[Path], limits: Limits) -> None:
                 if files > limits.files:
                     raise ImageError(f"{upload.name}: too many files; the limit is {limits.files} at once")
                 target = next(path for path in map(folder.joinpath, number_names(name)) if not path.exists())
-                free_bytes -= _copy(source, target, free_bytes)
+                free_bytes -= _copy_limited(source, target, free_bytes)
                 if free_bytes < 0:
                     most = f"{limits.unpacked_mb:g} MB"
                     raise ImageError(f"{upload.name}: more than {most} of files are too much at once")
 
 
-def _copy(source: IO[bytes], target: Path, max_bytes: float) -> int:
+def _copy_limited(source: IO[bytes], target: Path, max_bytes: float) -> int:
     """Copy a file and return its size; end beyond `max_bytes`, since the sizes that an archive states may be false."""
     count = 0
     target.parent.mkdir(parents=True, exist_ok=True)

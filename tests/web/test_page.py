@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from support.images import generated_photograph
 from support.web_server import PATIENCE_MS, Server, download, fill, open_tab, upload
-from trinas.zoo.bundled import models_of_scale
+from trinas.zoo.bundled import list_models_of_scale
 
 CARD = "document.querySelector('#trade-off .chart')"
 TABS = ("Upscale", "Batch", "Compare", "Models", "Search")
@@ -142,7 +142,7 @@ def test_models_are_compared_with_bicubic_on_one_place_and_measured(page, tmp_pa
     open_tab(page, "Compare")
     upload(page, "#compared", reduced)
     figures = page.locator("#sheet figure")
-    expect(figures).to_have_count(1 + min(MOST_MODELS, len(models_of_scale(4))))
+    expect(figures).to_have_count(1 + min(MOST_MODELS, len(list_models_of_scale(4))))
     expect(figures.nth(0)).to_contain_text("bicubic")
     network = figures.filter(has_text="trinas-xs-x4")
     expect(network).to_contain_text("s per megapixel")

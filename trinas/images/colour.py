@@ -14,13 +14,13 @@ _BLACK_POINT_COMPENSATION = ImageCms.Flags.BLACKPOINTCOMPENSATION
 
 
 @cache
-def srgb_profile() -> bytes:
+def make_srgb_profile() -> bytes:
     """Return the ICC profile of sRGB. Files without a profile are taken for sRGB."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return profile[: _DATE.start] + bytes(len(_DATE)) + profile[_DATE.stop :]
 
 
-def profile_space(profile: bytes | None) -> str | None:
+def read_profile_space(profile: bytes | None) -> str | None:
     """Return the colour space of a profile, from its header: RGB, GRAY, CMYK, Lab, ...; None without a profile."""
     return profile[16:20].decode("ascii", "replace").strip() if profile else None
 
@@ -31,7 +31,7 @@ def convert_to_srgb(image: PillowImage.Image, profile: bytes) -> PillowImage.Ima
     Returns:
         An RGB image, or None where the profile is damaged or describes another kind of image.
     """
-    if image.mode == "L" and profile_space(profile) == "RGB":  # a gray image with a colour profile
+    if image.mode == "L" and read_profile_space(profile) == "RGB":  # a gray image with a colour profile
         image = image.convert("RGB")
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -57,7 +57,7 @@ def convert_from_srgb(colour: Sequence[int], profile: bytes) -> tuple[int, ...]:
         Three values, or one for a gray profile, 0 to 255; the colour as it is where the profile is damaged or of
         another colour space.
     """
-    mode = {"RGB": "RGB", "GRAY": "L"}.get(profile_space(profile) or "")
+    mode = {"RGB": "RGB", "GRAY": "L"}.get(read_profile_space(profile) or "")
     if mode is None:
         return tuple(colour)
     patch = PillowImage.new("RGB", (1, 1), tuple(colour))

@@ -94,7 +94,7 @@ def parse_exif(content: bytes | None) -> Exif | None:
         return None
     reader = _Reader(content)
     try:
-        tags = reader.first_directory()
+        tags = reader.read_first_directory()
     except struct.error:
         return None
     return Exif(reader.order, tags, reader.is_whole) if tags else None
@@ -135,23 +135,23 @@ class _Reader:
         self.is_whole = True
         self.left_bytes = 2 * len(content)  # to read: a hostile file may refer to all of itself time and again
 
-    def first_directory(self) -> Directory:
+    def read_first_directory(self) -> Directory:
         """Return the first directory, with those within it. Raises struct.error where it is beyond the end."""
-        return self._directory(self._integer(8, 8) if self.is_big else self._integer(4, 4), None)
+        return self._read_directory(self._read_integer(8, 8) if self.is_big else self._read_integer(4, 4), None)
 
-    def _directory(self, start: int, name: int | None) -> Directory:
+    def _read_directory(self, start: int, name: int | None) -> Directory:
         """Return the sound part of the directory at a position. Raises struct.error for a position beyond the end."""
         counter, room = (8, 8) if self.is_big else (2, 4)
         entry_bytes = 4 + 2 * room
         tags: Directory = {}
-        for number in range(self._integer(start, counter)):
+        for number in range(self._read_integer(start, counter)):
             position = start + counter + number * entry_bytes
             self.left_bytes -= entry_bytes
             if position + entry_bytes > len(self.content) or self.left_bytes < 0:
                 self.is_whole = False
                 break
             try:
-                tag, value = self._entry(position, room, name)
+                tag, value = self._read_entry(position, room, name)
             except struct.error:
                 self.is_whole = False
                 continue
@@ -159,24 +159,28 @@ class _Reader:
                 tags[tag] = value
         return tags
 
-    def _entry(self, position: int, room: int, name: int | None) -> tuple[int, "Value | Directory"]:
+    def _read_entry(self, position: int, room: int, name: int | None) -> tuple[int, "Value | Directory"]:
         """Return a tag and its value. Raises struct.error where it is damaged, or of an unknown type."""
-        tag, kind, count = self._integer(position, 2), self._integer(position + 2, 2), self._integer(position + 4, room)
+        tag, kind, count = (
+            self._read_integer(position, 2),
+            self._read_integer(position + 2, 2),
+            self._read_integer(position + 4, room),
+        )
         size = count * _UNIT_BYTES.get(kind, 0)
         where = position + 4 + room
         if size > room:
-            where = self._integer(where, room)
+            where = self._read_integer(where, room)
             self.left_bytes -= size
         content = self.content[where : where + size]
         if len(content) < size or self.left_bytes < 0 or kind not in _UNIT_BYTES:
             raise struct.error
         if tag in _INNER.get(name, ()):
-            return tag, self._directory(self._integer(where, min(size, 8)), tag)
+            return tag, self._read_directory(self._read_integer(where, min(size, 8)), tag)
         if kind >= _LONG8:
             raise struct.error
         return tag, Value(kind, content)
 
-    def _integer(self, position: int, size: int) -> int:
+    def _read_integer(self, position: int, size: int) -> int:
         """Return an unsigned integer. Raises struct.error beyond the end."""
         code = {2: "H", 4: "I"}.get(size, "Q")
         return int(struct.unpack(self.order + code, self.content[position : position + size])[0])

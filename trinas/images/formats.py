@@ -49,7 +49,7 @@ FORMAT_NAMES = f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]}"
 """For messages."""
 
 
-def format_of_suffix(path: Path) -> Format:
+def find_format(path: Path) -> Format:
     """Return the format that a file of this name is written in.
 
     Raises:
@@ -65,12 +65,12 @@ def sniff_format(path: Path) -> Format | None:
     """Return the format by a file's first bytes; None for all other files, missing ones included."""
     try:
         with path.open("rb") as file:
-            return format_of_bytes(file.read(SNIFFED_BYTES))
+            return sniff_bytes(file.read(SNIFFED_BYTES))
     except OSError:
         return None
 
 
-def format_of_bytes(start: bytes) -> Format | None:
+def sniff_bytes(start: bytes) -> Format | None:
     """Return the format of a file that starts with these `SNIFFED_BYTES` bytes; None for all other files."""
     name = _sniff_name(start)
     return FORMATS[name] if name else None
@@ -95,7 +95,7 @@ def is_hidden(path: Path) -> bool:
     return path.name.startswith(".")
 
 
-def image_files(folder: Path) -> list[Path]:
+def list_image_files(folder: Path) -> list[Path]:
     """Return the image files of a folder by their suffix, sorted; hidden ones and sub-folders are left out."""
     return [path for path in sorted(folder.iterdir()) if is_image_file(path)]
 

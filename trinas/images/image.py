@@ -12,7 +12,7 @@ from PIL import ImageColor
 from torch import Tensor
 
 from trinas.errors import ImageError
-from trinas.images.colour import convert_from_srgb, convert_to_srgb, profile_space, srgb_profile
+from trinas.images.colour import convert_from_srgb, convert_to_srgb, make_srgb_profile, read_profile_space
 from trinas.images.metadata import Metadata
 
 _BAND_ROWS = 256
@@ -73,12 +73,12 @@ def to_pillow(levels: NDArray[np.uint8]) -> PillowImage.Image:
     return PillowImage.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
 
 
-def rgb_of(pixels: Tensor) -> Tensor:
+def to_rgb(pixels: Tensor) -> Tensor:
     """Return (3, H, W) of (C, H, W): gray repeated, alpha left out."""
     return pixels[:3] if pixels.shape[0] >= 3 else pixels[:1].expand(3, -1, -1)
 
 
-def in_srgb(image: Image) -> Image | None:
+def to_srgb(image: Image) -> Image | None:
     """Convert an image's colours from its profile to sRGB, as 8-bit RGB with its alpha.
 
     Returns:
@@ -91,7 +91,7 @@ def in_srgb(image: Image) -> Image | None:
     if converted is None:
         return None
     pixels = torch.from_numpy(np.array(converted)).permute(2, 0, 1).float() / 255
-    return replace(image, pixels=torch.cat([pixels, image.pixels[colour.shape[0] :]]), icc_profile=srgb_profile())
+    return replace(image, pixels=torch.cat([pixels, image.pixels[colour.shape[0] :]]), icc_profile=make_srgb_profile())
 
 
 def flatten(image: Image, background: str) -> Image:
@@ -109,8 +109,8 @@ def flatten(image: Image, background: str) -> Image:
         return image
     background_rgb = parse_colour(background)
     if image.pixels.shape[0] == 2 and len(set(background_rgb)) > 1:
-        image = (in_srgb(image) if profile_space(image.icc_profile) == "GRAY" else None) or image
-        image = replace(image, pixels=torch.cat([rgb_of(image.pixels), image.pixels[-1:]]))
+        image = (to_srgb(image) if read_profile_space(image.icc_profile) == "GRAY" else None) or image
+        image = replace(image, pixels=torch.cat([to_rgb(image.pixels), image.pixels[-1:]]))
     values: Sequence[int] = background_rgb
     if image.icc_profile:
         values = convert_from_srgb(background_rgb, image.icc_profile)

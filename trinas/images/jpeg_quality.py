@@ -16,7 +16,7 @@ STANDARD_TABLE = (
 """For brightness, at quality 50 (ITU-T T.81, table K.1)."""
 
 
-def standard_table(quality: int) -> tuple[int, ...]:
+def make_standard_table(quality: int) -> tuple[int, ...]:
     """Return the table for brightness at a quality of 1 to 100, as libjpeg and most other libraries make it."""
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
     return tuple(min(255, max(1, (step * percent + 50) // 100)) for step in STANDARD_TABLE)
@@ -35,12 +35,12 @@ def estimate_quality(table: Sequence[int]) -> int | None:
     """
     if len(table) != len(STANDARD_TABLE) or min(table) < 1:
         return None
-    coarseness = _coarseness(table)
+    coarseness = _measure_coarseness(table)
     return min(_COARSENESS, key=lambda quality: abs(_COARSENESS[quality] - coarseness))
 
 
-def _coarseness(table: Sequence[int]) -> float:
+def _measure_coarseness(table: Sequence[int]) -> float:
     return sum(map(log, table))
 
 
-_COARSENESS = {quality: _coarseness(standard_table(quality)) for quality in range(1, 101)}
+_COARSENESS = {quality: _measure_coarseness(make_standard_table(quality)) for quality in range(1, 101)}

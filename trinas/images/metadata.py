@@ -42,7 +42,7 @@ class Metadata:
         return [name for name, value in named.items() if value]
 
 
-def plausible_dpi(values: Any) -> tuple[float, float] | None:
+def parse_dpi(values: Any) -> tuple[float, float] | None:
     """Return pixels per inch in both directions, from whatever a file has in their place; None for nonsense."""
     try:
         horizontal, vertical = (float(value) for value in values)
@@ -51,21 +51,21 @@ def plausible_dpi(values: Any) -> tuple[float, float] | None:
     return (horizontal, vertical) if 1 <= min(horizontal, vertical) <= max(horizontal, vertical) < 65_536 else None
 
 
-def exif_dpi(exif: bytes | None) -> tuple[float, float] | None:
+def read_exif_dpi(exif: bytes | None) -> tuple[float, float] | None:
     """Return pixels per inch in both directions as EXIF says it; None where it says nothing, or nonsense."""
     parsed = parse_exif(exif)
     if parsed is None:
         return None
     unit = parsed.integer(Base.ResolutionUnit) if Base.ResolutionUnit in parsed.tags else _INCHES
     factor = {_INCHES: 1, _CENTIMETRES: 2.54}.get(unit or 0)
-    dpi = plausible_dpi([parsed.ratio(tag) for tag in _RESOLUTION_TAGS])
+    dpi = parse_dpi([parsed.ratio(tag) for tag in _RESOLUTION_TAGS])
     return (dpi[0] * factor, dpi[1] * factor) if dpi and factor else None
 
 
-def exif_orientation(exif: bytes | None) -> int:
+def read_exif_orientation(exif: bytes | None) -> int:
     """Return how the image is turned, 1 (upright) to 8; 1 where nothing, or nothing sensible, is said."""
     parsed = parse_exif(exif)
-    return _orientation(parsed) if parsed else 1
+    return _get_orientation(parsed) if parsed else 1
 
 
 def turn_resolution(metadata: Metadata) -> Metadata:
@@ -105,7 +105,7 @@ def add_resolution(metadata: Metadata) -> bytes | None:
     if metadata.dpi is None:
         return metadata.exif
     exif = parse_exif(metadata.exif) or Exif("<", {})
-    exif.tags |= resolution_tags(exif, metadata.dpi)
+    exif.tags |= make_resolution_tags(exif, metadata.dpi)
     return exif.tobytes()
 
 
@@ -118,32 +118,32 @@ def remove_orientation(exif: bytes | None) -> bytes | None:
     return parsed.tobytes() if parsed.tags else None
 
 
-def resolution_tags(exif: Exif, dpi: tuple[float, float]) -> Directory:
+def make_resolution_tags(exif: Exif, dpi: tuple[float, float]) -> Directory:
     """Return the tags that say the resolution, in the byte order of `exif`."""
     horizontally, vertically = (exif.rational(value) for value in dpi)
     unit = exif.integers(SHORT, _INCHES)
     return {Base.XResolution: horizontally, Base.YResolution: vertically, Base.ResolutionUnit: unit}
 
 
-def descriptive_exif(tiff: bytes) -> bytes | None:
+def keep_descriptive_exif(tiff: bytes) -> bytes | None:
     """Return the EXIF of a TIFF file, without the tags that say how its pixels are stored."""
     exif = parse_exif(tiff)
-    kept = descriptive_tags(exif) if exif else None
+    kept = keep_descriptive_tags(exif) if exif else None
     return Exif(exif.order, kept).tobytes() if exif and kept else None
 
 
-def descriptive_tags(exif: Exif) -> Directory:
+def keep_descriptive_tags(exif: Exif) -> Directory:
     """Return the tags that are about the image, not about its pixels."""
     return {tag: value for tag, value in exif.tags.items() if tag in _DESCRIPTIVE_TAGS}
 
 
-def _orientation(exif: Exif) -> int:
+def _get_orientation(exif: Exif) -> int:
     orientation = exif.integer(Base.Orientation) or 1
     return orientation if orientation <= 8 else 1
 
 
 def _fit_exif(exif: Exif, width: int, height: int) -> bytes:
-    if _orientation(exif) >= 5 and all(tag in exif.tags for tag in _RESOLUTION_TAGS):
+    if _get_orientation(exif) >= 5 and all(tag in exif.tags for tag in _RESOLUTION_TAGS):
         horizontally, vertically = (exif.tags[tag] for tag in _RESOLUTION_TAGS)
         exif.tags |= {Base.XResolution: vertically, Base.YResolution: horizontally}
     if Base.Orientation in exif.tags:

@@ -23,7 +23,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from trinas.images.formats import FORMAT_NAMES
 from trinas.images.jpeg_quality import estimate_quality
-from trinas.images.metadata import Metadata, exif_dpi, exif_orientation, plausible_dpi
+from trinas.images.metadata import Metadata, parse_dpi, read_exif_dpi, read_exif_orientation
 from trinas.images.png import decode_png16, has_16_bits, split_png
 from trinas.images.stored import DecodeError, StoredHeader, StoredImage
 
@@ -91,8 +91,10 @@ class PillowFile:
         opened = self._open()
         self._opened: PillowImage.Image | None = opened
         is_gray = opened.mode in ("1", "L", "LA") or opened.mode.startswith("I")
-        orientation = exif_orientation(self._exif(opened))
-        self.header = StoredHeader(*opened.size, _is_transparent(opened), is_gray, orientation, _jpeg_quality(opened))
+        orientation = read_exif_orientation(self._read_exif(opened))
+        self.header = StoredHeader(
+            *opened.size, _is_transparent(opened), is_gray, orientation, _estimate_jpeg_quality(opened)
+        )
 
     def decode(self) -> StoredImage:
         """Decode the pixels.
@@ -106,9 +108,9 @@ class PillowFile:
                 self._decode_levels(opened),
                 opened.mode == "CMYK",
                 self._png.icc_profile if self._png else opened.info.get("icc_profile"),
-                self._metadata(opened),
-                self._name == "WEBP" and b"VP8L" in _webp_chunks(self._content()),
-                tuple(self._notes(opened)),
+                self._read_metadata(opened),
+                self._name == "WEBP" and b"VP8L" in _list_webp_chunks(self._read_content()),
+                tuple(self._find_notes(opened)),
             )
 
     def _open(self) -> PillowImage.Image:
@@ -122,7 +124,7 @@ class PillowFile:
             raise DecodeError("animated; only still images can be upscaled")
         return opened
 
-    def _content(self) -> bytes:
+    def _read_content(self) -> bytes:
         self._file.seek(0)
         return self._file.read()
 
@@ -131,43 +133,43 @@ class PillowFile:
         if self._png and has_16_bits(self._png.bare):
             return decode_png16(self._png.bare, opened.info.get("transparency"))
         _stretch_transparency(opened)
-        mode = _mode_to_decode(opened)
+        mode = _choose_mode(opened)
         pixels = np.asarray(opened if opened.mode == mode else opened.convert(mode))
         return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
-    def _exif(self, opened: PillowImage.Image) -> bytes | None:
+    def _read_exif(self, opened: PillowImage.Image) -> bytes | None:
         return self._png.exif if self._png else opened.info.get("exif")
 
-    def _metadata(self, opened: PillowImage.Image) -> Metadata:
+    def _read_metadata(self, opened: PillowImage.Image) -> Metadata:
         """Return what the file says, before any turn; what is damaged is left out."""
-        exif = self._exif(opened)
+        exif = self._read_exif(opened)
         xmp = self._png.xmp if self._png else opened.info.get("xmp")
         dpi = opened.info.get("dpi")
         if self._name == "JPEG" and opened.info.get("jfif_unit") not in (1, 2):
             dpi = None  # Pillow then gives half of what EXIF says, or 72 where EXIF says nothing
-        dpi = plausible_dpi(dpi) or exif_dpi(exif)  # WebP and AVIF have no other place for it
+        dpi = parse_dpi(dpi) or read_exif_dpi(exif)  # WebP and AVIF have no other place for it
         return Metadata(exif or None, xmp.encode() if isinstance(xmp, str) else xmp or None, dpi)
 
-    def _notes(self, opened: PillowImage.Image) -> Iterator[str]:
+    def _find_notes(self, opened: PillowImage.Image) -> Iterator[str]:
         if _has_extended_xmp(opened):
             yield "its XMP beyond 64 KB is left out"
-        primaries, transfer = self._colour_codes(opened)
+        primaries, transfer = self._read_colour_codes(opened)
         if primaries not in _SRGB_PRIMARIES or transfer not in _SRGB_TRANSFERS:
             yield f"its colours are told by a code ({primaries}/{transfer}) and no profile, and are taken for sRGB"
 
-    def _colour_codes(self, opened: PillowImage.Image) -> tuple[int, int]:
+    def _read_colour_codes(self, opened: PillowImage.Image) -> tuple[int, int]:
         """Return primaries and transfer function, where AVIF or PNG say them and have no profile."""
         unspecified = (_UNSPECIFIED, _UNSPECIFIED)
         if self._png:
             return unspecified if self._png.icc_profile else self._png.colour_codes or unspecified
         if self._name != "AVIF" or "icc_profile" in opened.info:
             return unspecified
-        content = self._content()
+        content = self._read_content()
         start = content.find(b"colrnclx")
         return struct.unpack(">HH", content[start + 8 : start + 12]) if start >= 0 else unspecified
 
 
-def _mode_to_decode(opened: PillowImage.Image) -> str:
+def _choose_mode(opened: PillowImage.Image) -> str:
     """Return the mode of Pillow that the image is converted to."""
     if opened.mode == "CMYK":
         return "CMYK"
@@ -188,7 +190,7 @@ def _stretch_transparency(opened: PillowImage.Image) -> None:
         opened.info["transparency"] *= {"L;2": 85, "L;4": 17}.get(str(opened.tile[0].args), 1)
 
 
-def _jpeg_quality(opened: PillowImage.Image) -> int | None:
+def _estimate_jpeg_quality(opened: PillowImage.Image) -> int | None:
     """Return 1 to 100; None for all files but JPEG."""
     tables: dict[int, list[int]] = getattr(opened, "quantization", {})
     return estimate_quality(tables[min(tables)]) if tables else None  # brightness comes first
@@ -200,7 +202,7 @@ def _has_extended_xmp(opened: PillowImage.Image) -> bool:
     return any(content.startswith(b"http://ns.adobe.com/xmp/extension/\0") for _, content in segments)
 
 
-def _webp_chunks(content: bytes) -> Iterator[bytes]:
+def _list_webp_chunks(content: bytes) -> Iterator[bytes]:
     """Yield the names of the chunks. Lossless pixels are in a VP8L chunk, lossy ones in a VP8 chunk."""
     position = 12
     while position + 8 <= len(content):

@@ -49,12 +49,12 @@ def split_png(content: bytes) -> PngParts:
     """
     kept = [memoryview(content)[:_SIGNATURE_BYTES]]
     found: dict[bytes, memoryview] = {}  # the last one of a kind, so that no more than one is decompressed
-    for kind, chunk in png_chunks(content):
+    for kind, chunk in split_chunks(content):
         if kind not in _READ_HERE:
             kept.append(chunk)
         if kind != b"iTXt" or bytes(chunk[8 : 8 + len(_XMP_KEYWORD)]) == _XMP_KEYWORD:
             found[kind] = chunk
-    bodies = {kind: _checked_body(found[kind]) for kind in (b"iCCP", b"iTXt", b"eXIf", b"cICP") if kind in found}
+    bodies = {kind: _check_body(found[kind]) for kind in (b"iCCP", b"iTXt", b"eXIf", b"cICP") if kind in found}
     codes = bodies.get(b"cICP", b"")
     return PngParts(
         b"".join(kept),
@@ -65,7 +65,7 @@ def split_png(content: bytes) -> PngParts:
     )
 
 
-def png_chunks(content: bytes) -> Iterator[tuple[bytes, memoryview]]:
+def split_chunks(content: bytes) -> Iterator[tuple[bytes, memoryview]]:
     """Yield each chunk's kind, and all its bytes; the last chunk of a file that is cut short is cut too."""
     view, position = memoryview(content), _SIGNATURE_BYTES
     while position < len(content):
@@ -117,11 +117,11 @@ def encode_png16(levels: NDArray[np.uint16], compression: int, template: bytes) 
         template: another PNG file, whose profile and metadata are taken, since the codec writes none.
     """
     content = bytes(imagecodecs.png_encode(levels[:, :, 0] if levels.shape[2] == 1 else levels, level=compression))
-    extra = [chunk for kind, chunk in png_chunks(template) if kind not in (b"IHDR", b"IDAT", b"IEND")]
+    extra = [chunk for kind, chunk in split_chunks(template) if kind not in (b"IHDR", b"IDAT", b"IEND")]
     return b"".join([content[:_HEADER_END], *extra, content[_HEADER_END:]])
 
 
-def _checked_body(chunk: memoryview) -> bytes:
+def _check_body(chunk: memoryview) -> bytes:
     """Return what a chunk holds. Raises DecodeError where it is damaged or cut short."""
     body, checksum = bytes(chunk[8:-4]), int.from_bytes(chunk[-4:], "big")
     if len(chunk) < 12 or zlib.crc32(chunk[4:-4]) != checksum:

@@ -15,9 +15,9 @@ from PIL import Image as PillowImage
 from trinas.config import MAX_INPUT_PX
 from trinas.errors import ImageError
 from trinas.files import translate_os_errors
-from trinas.images.colour import convert_to_srgb, profile_space, srgb_profile
-from trinas.images.formats import FORMAT_NAMES, FORMATS, SNIFFED_BYTES, Format, format_of_bytes
-from trinas.images.image import Image, rgb_of, to_levels
+from trinas.images.colour import convert_to_srgb, make_srgb_profile, read_profile_space
+from trinas.images.formats import FORMAT_NAMES, FORMATS, SNIFFED_BYTES, Format, sniff_bytes
+from trinas.images.image import Image, to_levels, to_rgb
 from trinas.images.metadata import turn_resolution
 from trinas.images.pillow import PillowFile
 from trinas.images.png import read_png_beginning
@@ -93,7 +93,7 @@ class ImageFile:
             levels = self._set_upright(_convert_cmyk(self._decoder.decode()).levels)
             if levels.dtype == np.uint16:
                 values = torch.from_numpy(levels.astype(np.float32)).permute(2, 0, 1).div_(2**16 - 1)
-                return np.ascontiguousarray(to_levels(rgb_of(values), 8))
+                return np.ascontiguousarray(to_levels(to_rgb(values), 8))
             rgb = levels[:, :, :3] if levels.shape[2] >= 3 else levels[:, :, :1].repeat(3, axis=2)
             return np.require(rgb, requirements=["C", "W"])  # torch takes writable arrays only
 
@@ -164,7 +164,7 @@ def _sniff(path: Path, file: IO[bytes]) -> Format:
     """Return the format of an opened file, which is at its beginning afterwards."""
     start = file.read(SNIFFED_BYTES)
     file.seek(0)
-    known = format_of_bytes(start)
+    known = sniff_bytes(start)
     if known is None:
         problem = f"not a {FORMAT_NAMES} image, or damaged at its start" if start else "the file is empty"
         raise ImageError(f"{path}: {problem}")
@@ -208,8 +208,8 @@ def _convert_cmyk(stored: StoredImage) -> StoredImage:
     levels = levels if levels.dtype == np.uint8 else (levels >> 8).astype(np.uint8)  # LittleCMS gets 8 bits
     inks = PillowImage.fromarray(np.ascontiguousarray(levels[..., :4]), "CMYK")
     profile = stored.icc_profile
-    converted = convert_to_srgb(inks, profile) if profile and profile_space(profile) == "CMYK" else None
+    converted = convert_to_srgb(inks, profile) if profile and read_profile_space(profile) == "CMYK" else None
     how = "through its profile" if converted else "without a profile, so that colours may differ from print"
     rgb = np.concatenate([np.asarray(converted or inks.convert("RGB")), levels[..., 4:]], axis=2)
     notes = (*stored.notes, f"CMYK was converted to sRGB {how}")
-    return replace(stored, levels=rgb, is_cmyk=False, icc_profile=srgb_profile(), notes=notes)
+    return replace(stored, levels=rgb, is_cmyk=False, icc_profile=make_srgb_profile(), notes=notes)

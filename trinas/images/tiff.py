@@ -17,7 +17,13 @@ from PIL.ExifTags import Base
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
 from trinas.images.exif import BYTE, LONG, SHORT, UNDEFINED, Directory, Exif, Value, parse_exif, serialise
-from trinas.images.metadata import Metadata, descriptive_exif, descriptive_tags, plausible_dpi, resolution_tags
+from trinas.images.metadata import (
+    Metadata,
+    keep_descriptive_exif,
+    keep_descriptive_tags,
+    make_resolution_tags,
+    parse_dpi,
+)
 from trinas.images.stored import DecodeError, StoredHeader, StoredImage
 
 Levels = NDArray[Any]
@@ -69,11 +75,11 @@ class TiffFile:
         """
         self._file = file
         with _name_damage():
-            self._page = page = _image_page(tifffile.TiffFile(file))
+            self._page = page = _find_image_page(tifffile.TiffFile(file))
             has_alpha = any(kind in _ALPHA_KINDS for kind in page.extrasamples)
             is_gray = page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
             width, height = int(page.imagewidth), int(page.imagelength)
-            self.header = StoredHeader(width, height, has_alpha, is_gray, _orientation(page))
+            self.header = StoredHeader(width, height, has_alpha, is_gray, _read_orientation(page))
 
     def decode(self) -> StoredImage:
         """Decode the pixels.
@@ -84,15 +90,15 @@ class TiffFile:
         page = self._page
         with _name_damage():
             has_resolution = Base.XResolution in page.tags and page.resolutionunit != tifffile.RESUNIT.NONE
-            dpi = plausible_dpi(page.get_resolution(tifffile.RESUNIT.INCH)) if has_resolution else None
+            dpi = parse_dpi(page.get_resolution(tifffile.RESUNIT.INCH)) if has_resolution else None
             note = "its extra channels are no transparency and are left out"
             self._file.seek(0)
-            exif = descriptive_exif(self._file.read())
+            exif = keep_descriptive_exif(self._file.read())
             return StoredImage(
-                _levels(page),
+                _read_levels(page),
                 page.photometric == PHOTOMETRIC.SEPARATED,
-                _bytes(page.tags.valueof(Base.InterColorProfile)),
-                Metadata(exif, _bytes(page.tags.valueof(Base.XMLPacket)), dpi),
+                _to_bytes(page.tags.valueof(Base.InterColorProfile)),
+                Metadata(exif, _to_bytes(page.tags.valueof(Base.XMLPacket)), dpi),
                 notes=(note,) if _has_strange_channels(page) else (),
             )
 
@@ -112,7 +118,7 @@ def encode_tiff(levels: Levels, icc_profile: bytes | None, metadata: Metadata) -
     sizes = [len(strip) for strip in strips]
     if sum(sizes) + (1 << 20) > _MAX_FILE_BYTES:
         raise ValueError("the result is larger than the 4 GB that a TIFF file can have")
-    exif.tags = _description_tags(exif, icc_profile, metadata) | {
+    exif.tags = _make_description_tags(exif, icc_profile, metadata) | {
         Base.ImageWidth: exif.integers(LONG, width),
         Base.ImageLength: exif.integers(LONG, height),
         Base.BitsPerSample: exif.integers(SHORT, *(levels.itemsize * 8,) * channels),
@@ -132,7 +138,7 @@ def encode_tiff(levels: Levels, icc_profile: bytes | None, metadata: Metadata) -
     return b"".join([exif.tiff_header(), serialise(exif.tags, exif.order, _HEADER_BYTES), *strips])
 
 
-def _image_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
+def _find_image_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
     """Return the one page with the image; smaller versions of it do not count."""
     if any(_is_raw(page.aspage()) for page in tiff.pages):
         raise DecodeError("raw files are not supported; export it as TIFF first")
@@ -156,12 +162,12 @@ def _is_raw(page: tifffile.TiffPage) -> bool:
     return _DNG_VERSION in page.tags or any(inner.photometric == PHOTOMETRIC.CFA for inner in (page, *behind))
 
 
-def _orientation(page: tifffile.TiffPage) -> int:
+def _read_orientation(page: tifffile.TiffPage) -> int:
     orientation = page.tags.valueof(Base.Orientation, 1)
     return orientation if orientation in range(1, 9) else 1
 
 
-def _bytes(value: object) -> bytes | None:
+def _to_bytes(value: object) -> bytes | None:
     """Return a tag's value as bytes, since files disagree on its type; None for anything but text or bytes."""
     if isinstance(value, str):
         return value.encode()
@@ -172,7 +178,7 @@ def _has_strange_channels(page: tifffile.TiffPage) -> bool:
     return any(kind not in _ALPHA_KINDS for kind in page.extrasamples)
 
 
-def _levels(page: tifffile.TiffPage) -> Levels:
+def _read_levels(page: tifffile.TiffPage) -> Levels:
     colours = _COLOUR_CHANNELS.get(PHOTOMETRIC(page.photometric))
     if colours is None or (page.photometric == PHOTOMETRIC.YCBCR and page.compression != COMPRESSION.JPEG):
         name = getattr(page.photometric, "name", page.photometric)
@@ -231,11 +237,11 @@ def _pack(strip: Levels, order: Literal["<", ">"]) -> bytes:
     return zlib.compress(differences.astype(differences.dtype.newbyteorder(order), copy=False).tobytes(), 6)
 
 
-def _description_tags(exif: Exif, icc_profile: bytes | None, metadata: Metadata) -> Directory:
+def _make_description_tags(exif: Exif, icc_profile: bytes | None, metadata: Metadata) -> Directory:
     """Return the tags that are about the image, not about its pixels."""
-    tags = descriptive_tags(exif)
+    tags = keep_descriptive_tags(exif)
     if icc_profile:
         tags[Base.InterColorProfile] = Value(UNDEFINED, icc_profile)
     if metadata.xmp:
         tags[Base.XMLPacket] = Value(BYTE, metadata.xmp)
-    return tags | resolution_tags(exif, metadata.dpi) if metadata.dpi else tags
+    return tags | make_resolution_tags(exif, metadata.dpi) if metadata.dpi else tags

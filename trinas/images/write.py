@@ -10,9 +10,9 @@ from PIL import PngImagePlugin
 from trinas.config import DEFAULT_QUALITY, SaveConfig
 from trinas.errors import ImageError
 from trinas.files import translate_os_errors, write_atomically
-from trinas.images.colour import profile_space, srgb_profile
-from trinas.images.formats import FORMATS, Format, format_of_suffix
-from trinas.images.image import Image, in_srgb, to_levels, to_pillow
+from trinas.images.colour import make_srgb_profile, read_profile_space
+from trinas.images.formats import FORMATS, Format, find_format
+from trinas.images.image import Image, to_levels, to_pillow, to_srgb
 from trinas.images.metadata import Metadata, add_resolution, fit_metadata, remove_orientation
 from trinas.images.pillow import mute_pillow
 from trinas.images.png import encode_png16
@@ -58,7 +58,7 @@ def check_fits(path: Path, width: int, height: int, has_alpha: bool) -> None:
     Raises:
         ImageError: the format cannot hold the image.
     """
-    known = format_of_suffix(path)
+    known = find_format(path)
     if max(width, height) > known.max_side_px:
         raise ImageError(
             f"{path}: a result of {width}x{height} is too large for {known.name}, "
@@ -71,7 +71,7 @@ def check_fits(path: Path, width: int, height: int, has_alpha: bool) -> None:
 
 
 def _encode(path: Path, image: Image, config: SaveConfig) -> tuple[bytes, list[str]]:
-    known = format_of_suffix(path)
+    known = find_format(path)
     image, notes = _adapt(image, known, config)
     try:
         if known.name == "TIFF":
@@ -120,17 +120,17 @@ def _fit_profile(image: Image, known: Format) -> tuple[Image, list[str]]:
     if image.icc_profile is None:
         return image, []
     becomes_colour = image.pixels.shape[0] <= 2 and not known.has_gray
-    if known.has_metadata and not (becomes_colour and profile_space(image.icc_profile) == "GRAY"):
+    if known.has_metadata and not (becomes_colour and read_profile_space(image.icc_profile) == "GRAY"):
         return image, []
-    converted = in_srgb(image)
+    converted = to_srgb(image)
     if converted is None:
         return replace(image, icc_profile=None), ["its colour profile is damaged and is left out"]
-    is_srgb = image.icc_profile == srgb_profile()
+    is_srgb = image.icc_profile == make_srgb_profile()
     notes = [] if is_srgb else [f"{known.name} cannot hold its colour profile: colours were converted to sRGB"]
     pixels = converted.pixels
     if image.pixels.shape[0] == 1 and known.has_gray:
         pixels = pixels[1:2]
-    return replace(converted, pixels=pixels, icc_profile=srgb_profile() if known.has_metadata else None), notes
+    return replace(converted, pixels=pixels, icc_profile=make_srgb_profile() if known.has_metadata else None), notes
 
 
 def _encode_with_pillow(image: Image, known: Format, config: SaveConfig) -> bytes:
@@ -139,11 +139,11 @@ def _encode_with_pillow(image: Image, known: Format, config: SaveConfig) -> byte
         encoded = encoded.convert("RGBA" if image.has_alpha else "RGB")
     buffer = io.BytesIO()
     with mute_pillow():
-        encoded.save(buffer, known.name, **_pillow_options(image, known, config))
+        encoded.save(buffer, known.name, **_make_pillow_options(image, known, config))
     return buffer.getvalue()
 
 
-def _pillow_options(image: Image, known: Format, config: SaveConfig) -> dict[str, Any]:
+def _make_pillow_options(image: Image, known: Format, config: SaveConfig) -> dict[str, Any]:
     """Return the arguments for Pillow's `save`."""
     metadata = image.metadata
     options: dict[str, Any] = {"dpi": metadata.dpi} if metadata.dpi else {}
@@ -154,7 +154,7 @@ def _pillow_options(image: Image, known: Format, config: SaveConfig) -> dict[str
         exif = remove_orientation(exif)  # otherwise Pillow takes it out and writes all other tags anew
     options |= {"icc_profile": image.icc_profile, "exif": exif or b""}
     if known.name == "PNG":
-        return options | {"compress_level": PNG_COMPRESSION, "pnginfo": _png_text(metadata)}
+        return options | {"compress_level": PNG_COMPRESSION, "pnginfo": _make_png_text(metadata)}
     options["xmp"] = metadata.xmp or b""
     if known.name == "WEBP" and (config.lossless or (image.is_lossless_webp and config.quality is None)):
         return options | {"lossless": True, "exact": True}
@@ -166,7 +166,7 @@ def _pillow_options(image: Image, known: Format, config: SaveConfig) -> dict[str
     return options | {"subsampling": "4:4:4"}
 
 
-def _png_text(metadata: Metadata) -> PngImagePlugin.PngInfo:
+def _make_png_text(metadata: Metadata) -> PngImagePlugin.PngInfo:
     text = PngImagePlugin.PngInfo()
     if metadata.xmp:
         text.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))

@@ -96,7 +96,7 @@ def run_jobs(
             is_large = isinstance(current, _Stage) and prod(current.work.size) > LARGE_PX
             if is_large:
                 yield from _collect(writing, leave=0)
-            current = _upscale(current, upscaler, options, partial(_report, on_tile, number))
+            current = _upscale(current, upscaler, options, partial(_report_share, on_tile, number))
             writing.append(_submit(current, save, writers))
             del current
             yield from _collect(writing, leave=0 if is_large else WRITERS)
@@ -168,5 +168,5 @@ def _collect(writing: deque[Future[Outcome]], leave: int) -> Iterator[Outcome]:
         yield writing.popleft().result()
 
 
-def _report(on_tile: Callable[[int, float], None], number: int, done: int, total: int) -> None:
+def _report_share(on_tile: Callable[[int, float], None], number: int, done: int, total: int) -> None:
     on_tile(number, done / total)

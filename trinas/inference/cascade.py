@@ -152,7 +152,7 @@ class CascadeUpscaler:
             count_tiles(height * factor, width * factor, options.tile_px) for factor in compute_growth(passes)[:-1]
         ]
         for number, step in enumerate(passes):
-            report = partial(_report, on_tile, sum(tiles[:number]), sum(tiles))
+            report = partial(_report_tiles, on_tile, sum(tiles[:number]), sum(tiles))
             image = self.load_upscaler(step.model)(image, options, report)
         return image if image.size == size else resize_image(image, size)
 
@@ -180,5 +180,5 @@ def _resize_pixels(image: Image, width: int, height: int) -> Tensor:
     return torch.cat([(resized[:-1] / visible).clamp_(0, 1), resized[-1:]])
 
 
-def _report(on_tile: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:
+def _report_tiles(on_tile: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:
     on_tile(before + done, total)

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trinas.config import DEFAULT_DEVICE, DEFAULT_PRECISION
-from trinas.images.image import Image, flatten, in_srgb, rgb_of, to_levels
+from trinas.images.image import Image, flatten, to_levels, to_rgb, to_srgb
 from trinas.inference.tensors import resize
 from trinas.inference.tiled import TiledUpscaler
-from trinas.networks.cost import spec_cost
+from trinas.networks.cost import compute_cost
 from trinas.networks.space import ArchSpec
 from trinas.timer import Timer
 from trinas.zoo.folder import Model
@@ -54,7 +54,7 @@ def compare_models(
     Raises:
         UpscaleError: a network's result does not match its input, or memory is too small.
     """
-    colour = rgb_of(flatten(in_srgb(image) or image, "white").pixels)
+    colour = to_rgb(flatten(to_srgb(image) or image, "white").pixels)
     places, scale = sorted(find_detailed_places(colour)), models[0].scale
     crops = [colour[:, y : y + CROP_PX, x : x + CROP_PX] for y, x in places]
     bicubic = [resize(crop, crop.shape[1] * scale, crop.shape[2] * scale) for crop in crops]
@@ -105,7 +105,7 @@ def upscale_place(
     Returns:
         (3, scale * side_px, scale * side_px), smaller at the image's border.
     """
-    (y, x), scale, radius = place, spec.scale, spec_cost(spec).radius_px
+    (y, x), scale, radius = place, spec.scale, compute_cost(spec).radius_px
     top, left = max(0, y - radius), max(0, x - radius)
     high = upscale(pixels[:, top : y + side_px + radius, left : x + side_px + radius])
     return high[:, (y - top) * scale :, (x - left) * scale :][:, : side_px * scale, : side_px * scale]
@@ -126,7 +126,7 @@ def _upscale_places(
         return high
 
     crops = [upscale_place(upscale, colour, place, CROP_PX, spec) for place in places]
-    details = f"x{model.scale}, {spec_cost(spec).params:,} parameters, {fastest * 1e6:.2f} s per output megapixel"
+    details = f"x{model.scale}, {compute_cost(spec).params:,} parameters, {fastest * 1e6:.2f} s per output megapixel"
     return _Column(model.config.name, details, crops)
 
 

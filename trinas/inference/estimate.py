@@ -85,9 +85,9 @@ def estimate_jobs(
         yield Estimate(job, work, "", seconds_per_px[kind] * prod(work.size), _estimate_memory_bytes(work))
 
 
-def batch_memory_bytes(estimates: Iterable[Estimate]) -> int:
+def estimate_batch_memory_bytes(estimates: Iterable[Estimate]) -> int:
     """Return the peak memory of a whole batch: large images are alone in memory, small ones several at once."""
-    program = peak_memory_bytes()
+    program = measure_peak_memory_bytes()
     highest = program
     for estimate in estimates:
         if estimate.work is not None:
@@ -96,7 +96,7 @@ def batch_memory_bytes(estimates: Iterable[Estimate]) -> int:
     return highest
 
 
-def peak_memory_bytes() -> int:
+def measure_peak_memory_bytes() -> int:
     """Return the peak memory of this process so far; 0 where the system does not tell it (Windows)."""
     if resource is None:
         return 0
@@ -137,4 +137,4 @@ def _estimate_memory_bytes(work: Work) -> int:
         grown.append(prod(work.size))
     floats = max((sum(pair) for pair in pairwise(grown)), default=pixels)
     encoded = 2 * prod(work.size)  # the values as integers, and the file that is made of them
-    return peak_memory_bytes() + work.header.channels * (4 * floats + encoded)
+    return measure_peak_memory_bytes() + work.header.channels * (4 * floats + encoded)

@@ -6,13 +6,13 @@ from math import prod
 
 from trinas.config import SaveConfig, SizeConfig
 from trinas.errors import ImageError, TrinasError
-from trinas.images.formats import format_of_suffix
+from trinas.images.formats import find_format
 from trinas.images.image import Image, flatten
 from trinas.images.read import Header, ImageFile, open_image
 from trinas.images.write import check_fits
 from trinas.inference.cascade import CascadeUpscaler, Pass, compute_growth
 from trinas.inference.plan import Job
-from trinas.inference.sizes import target_size
+from trinas.inference.sizes import compute_target_size
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class OpenJob:
         self._file: ImageFile = open_image(job.source, size.max_input_px)
         self._image: Image | None = None
         _check_folder(job)
-        self._format = format_of_suffix(job.result)
+        self._format = find_format(job.result)
         if save.lossless and self._format.has_quality and not self._format.has_lossless:
             raise ImageError(f"{job.result}: {self._format.name} is written with losses; choose --format png or webp")
         self.work = self._plan_work(self._file.header)
@@ -96,7 +96,7 @@ class OpenJob:
         return has_alpha
 
     def _plan_work(self, header: Header) -> Work:
-        size = target_size(self._size, header.width, header.height)
+        size = compute_target_size(self._size, header.width, header.height)
         return Work(header, size, self._upscaler.choose_passes(header.width, header.height, size, header.jpeg_quality))
 
     def _check_size(self) -> None:

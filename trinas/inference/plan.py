@@ -61,7 +61,7 @@ def plan_jobs(
         for source, problem in _find_sources(path, output_dir, recursive, left_out):
             key = source.resolve()
             folder = output_dir / source.parent.relative_to(path) if source != path else output_dir
-            result = folder / f"{source.stem}{_size_suffix(size)}{save.suffix or _own_suffix(source)}"
+            result = folder / f"{source.stem}{_name_size(size)}{save.suffix or _choose_suffix(source)}"
             jobs.setdefault(key, Job(source, result, problem))
             if source != path:
                 in_folders.add(key)
@@ -106,12 +106,12 @@ def _walk(folder: Path, output_dir: Path, recursive: bool, unreadable: list[OSEr
         yield from (Path(parent, name) for name in sorted(names) if not is_hidden(Path(name)))
 
 
-def _own_suffix(source: Path) -> str:
+def _choose_suffix(source: Path) -> str:
     known = sniff_format(source)
     return source.suffix if known is None or source.suffix.lower() in known.suffixes else known.suffixes[0]
 
 
-def _size_suffix(size: SizeConfig) -> str:
+def _name_size(size: SizeConfig) -> str:
     """Return the part of a result's name that tells its size, such as _x4, _x1.5, _w1920 or _long4000."""
     if size.long_side is not None:
         return f"_long{size.long_side}"

@@ -10,7 +10,7 @@ from trinas.errors import UpscaleError
 _MOST_PASSES = 4  # 2 to the fourth is MAX_SCALE
 
 
-def target_size(config: SizeConfig, width: int, height: int) -> tuple[int, int]:
+def compute_target_size(config: SizeConfig, width: int, height: int) -> tuple[int, int]:
     """Return width and height of the result for an image of `width` x `height` pixels; the aspect is kept.
 
     Raises:

@@ -40,7 +40,7 @@ def upscale_alpha(alpha: Tensor, scale: int) -> Tensor:
     Returns:
         (1, scale * H, scale * W), values in [0, 1].
     """
-    bounds = torch.stack(neighbourhood_range(alpha))
+    bounds = torch.stack(find_neighbourhood_range(alpha))
     lowest, highest = F.interpolate(bounds, scale_factor=scale, mode="nearest")
     return resize(alpha, alpha.shape[1] * scale, alpha.shape[2] * scale).clamp(lowest, highest)
 
@@ -60,7 +60,7 @@ def clamp_to_neighbourhood(high: Tensor, low: Tensor) -> Tensor:
     """
     channels, height, width = low.shape
     scale = high.shape[1] // height
-    lowest, highest = neighbourhood_range(low)
+    lowest, highest = find_neighbourhood_range(low)
     margin = highest - lowest + CLAMP_MARGIN
     # Bounds are repeated along the width only, and rows compared with them: the fastest way found.
     floor = (lowest - margin).clamp_(min=0).repeat_interleave(scale, dim=2)[:, :, None]
@@ -69,7 +69,7 @@ def clamp_to_neighbourhood(high: Tensor, low: Tensor) -> Tensor:
     return torch.clamp(rows, floor, ceiling, out=rows).view_as(high)
 
 
-def neighbourhood_range(low: Tensor) -> tuple[Tensor, Tensor]:
+def find_neighbourhood_range(low: Tensor) -> tuple[Tensor, Tensor]:
     """Return the smallest and the largest value of each pixel's 3x3 neighbourhood.
 
     Args:

@@ -21,7 +21,7 @@ from trinas.inference.tensors import (
     upscale_alpha,
 )
 from trinas.inference.tiles import Tile, tile_grid
-from trinas.networks.cost import spec_cost
+from trinas.networks.cost import compute_cost
 from trinas.zoo.folder import Model
 
 DEFAULT_OPTIONS = UpscaleOptions()
@@ -64,7 +64,7 @@ class TiledUpscaler:
         self.device = pick_device(device)
         self._network = copy.deepcopy(model.network).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._compared_px = RESTORATION_COMPARED_PX if model.config.restores else 1
-        self._radius_px = spec_cost(model.config.spec).radius_px
+        self._radius_px = compute_cost(model.config.spec).radius_px
         self.precision = precision
         if precision == "auto":
             self.precision = pick_precision(self.device, model.config.spec.trunk_width)

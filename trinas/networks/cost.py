@@ -22,16 +22,16 @@ class Cost:
     """Receptive radius: an output pixel depends on no input pixel further away than this."""
 
 
-def spec_cost(spec: ArchSpec) -> Cost:
+def compute_cost(spec: ArchSpec) -> Cost:
     """Return the exact cost of the network that `spec` describes."""
-    convs = _placed_convs(spec)
+    convs = _list_convs(spec)
     params = sum(conv.params for conv, _ in convs)
     # After upsampling by `factor`, a convolution runs at `factor` squared positions per input pixel.
     macs_per_low_px = sum(conv.macs * factor**2 for conv, factor in convs)
-    return Cost(params, macs_per_low_px * QUOTED_OUTPUT_PX / spec.scale**2, _radius_px(convs))
+    return Cost(params, macs_per_low_px * QUOTED_OUTPUT_PX / spec.scale**2, _compute_radius_px(convs))
 
 
-def _placed_convs(spec: ArchSpec) -> list[tuple[ConvShape, int]]:
+def _list_convs(spec: ArchSpec) -> list[tuple[ConvShape, int]]:
     """Return every convolution in order, with the upsampling factor at its place."""
     bias, width, factor = spec.family == "edge", spec.trunk_width, 1
     convs = [(ConvShape(3, width, 3, bias=bias), factor)]
@@ -50,7 +50,7 @@ def _placed_convs(spec: ArchSpec) -> list[tuple[ConvShape, int]]:
     return [*convs, (ConvShape(width, c_out, 3, bias=bias), factor)]
 
 
-def _radius_px(convs: list[tuple[ConvShape, int]]) -> int:
+def _compute_radius_px(convs: list[tuple[ConvShape, int]]) -> int:
     """Return the receptive radius, adding up kernels from the output back to the input.
 
     Convolutions beside the longest path of a primitive are all 1x1. They add nothing, so summing over all is exact.

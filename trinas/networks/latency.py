@@ -47,7 +47,7 @@ class LatencyKey(BaseModel):
     def path(self) -> Path:
         """Return where the times for this key are stored."""
         digest = hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
-        return cache_dir() / f"latency-{digest[:16]}.json"
+        return find_cache_dir() / f"latency-{digest[:16]}.json"
 
 
 class StoredTimes(BaseModel):
@@ -72,7 +72,7 @@ def measure_slot_times(space: SearchSpace, device: torch.device, precision: str)
         primitives=space.primitives,
         widths=space.widths,
         device=str(device),
-        hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else _read_cpu_name(),
         threads=torch.get_num_threads(),
         precision=precision,
         side_px=SIDE_PX,
@@ -95,7 +95,7 @@ def measure_ms_per_mp(network: Network, device: torch.device, precision: str) ->
     """Measure a whole network, in milliseconds per megapixel of output."""
     placed = _place(network, device)
     low = torch.rand(1, 3, SIDE_PX, SIDE_PX, device=device)
-    return _fastest_ms(lambda: placed(low), device, precision) * 1e6 / (SIDE_PX * network.spec.scale) ** 2
+    return _measure_ms(lambda: placed(low), device, precision) * 1e6 / (SIDE_PX * network.spec.scale) ** 2
 
 
 def measure_spec_ms_per_mp(spec: ArchSpec, device: torch.device, precision: str) -> float:
@@ -103,7 +103,7 @@ def measure_spec_ms_per_mp(spec: ArchSpec, device: torch.device, precision: str)
     return measure_ms_per_mp(Network(spec), device, precision)
 
 
-def cache_dir() -> Path:
+def find_cache_dir() -> Path:
     """Return the folder of stored times."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trinas-upscale"
 
@@ -122,7 +122,7 @@ def _measure_primitives(space: SearchSpace, device: torch.device, precision: str
     def measure(name: str, w_in: int, w_out: int) -> float:
         module = _place(build_primitive(space.family, name, w_in, w_out), device)
         features = torch.rand(1, w_in, SIDE_PX, SIDE_PX, device=device).to(memory_format=torch.channels_last)
-        return _fastest_ms(lambda: module(features), device, precision)
+        return _measure_ms(lambda: module(features), device, precision)
 
     widths = space.widths
     times = [[[measure(name, w_in, w_out) for w_out in widths] for w_in in widths] for name in space.primitives]
@@ -134,7 +134,7 @@ def _place(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 @torch.inference_mode()
-def _fastest_ms(function: Callable[[], object], device: torch.device, precision: str) -> float:
+def _measure_ms(function: Callable[[], object], device: torch.device, precision: str) -> float:
     def run() -> None:
         function()
         synchronize(device)
@@ -144,7 +144,7 @@ def _fastest_ms(function: Callable[[], object], device: torch.device, precision:
         return time_fastest(run, REPEATS) * 1e3
 
 
-def _cpu_name() -> str:
+def _read_cpu_name() -> str:
     """Return the model name of the processor, or its instruction set where the system has no name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -82,7 +82,7 @@ class UpsamplingStep(nn.Module):
     def __init__(self, width: int, factor: int) -> None:
         super().__init__()
         self.factor = factor
-        self.conv = colour_keeping_conv(width)
+        self.conv = build_colour_keeping_conv(width)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, width, H, W) to (N, width, factor * H, factor * W)."""
@@ -90,7 +90,7 @@ class UpsamplingStep(nn.Module):
         return F.leaky_relu(self.conv(upsampled), STEP_SLOPE)
 
 
-def shared_prefix(features: Tensor, width: int) -> Tensor:
+def take_prefix(features: Tensor, width: int) -> Tensor:
     """Return the first `width` channels of (N, C, H, W), filled up with zeros where there are fewer.
 
     This is the identity of the edge family between slots of different width.
@@ -143,7 +143,7 @@ def start_with_colours(conv: Conv, mixing: Tensor) -> None:
         conv.weight[rows, :, centre, centre] = mixing[rows]
 
 
-def colour_keeping_conv(width: int) -> Conv:
+def build_colour_keeping_conv(width: int) -> Conv:
     """Build a 3x3 convolution that passes the first six channels on at the start.
 
     These hold red, green, blue and their negatives, so a rectified activation loses nothing of an image.

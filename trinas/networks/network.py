@@ -8,7 +8,7 @@ from trinas.networks.layers import (
     STEP_SLOPE,
     Conv,
     UpsamplingStep,
-    colour_keeping_conv,
+    build_colour_keeping_conv,
     start_at_zero,
     start_with_colours,
 )
@@ -176,4 +176,4 @@ def _build_trunk(spec: ArchSpec) -> list[nn.Module]:
         UpsamplingStep(width, stage) if isinstance(stage, int) else Cell(spec.family, width, stage)
         for stage in spec.path()
     ]
-    return [*path, *(colour_keeping_conv(width) for _ in range(spec.plain_convs))]
+    return [*path, *(build_colour_keeping_conv(width) for _ in range(spec.plain_convs))]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trinas.networks.layers import Conv, PReLU, shared_prefix, start_at_zero, start_near_identity, start_small
+from trinas.networks.layers import Conv, PReLU, start_at_zero, start_near_identity, start_small, take_prefix
 
 
 class EdgeSkip(nn.Module):
@@ -24,7 +24,7 @@ class EdgeSkip(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, c_in, H, W) to (N, c_out, H, W)."""
-        return shared_prefix(features, self.c_out)
+        return take_prefix(features, self.c_out)
 
 
 class EdgeConv3x3(nn.Module):
@@ -54,7 +54,7 @@ class EdgeResidual(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, c_in, H, W) to (N, c_out, H, W)."""
         branch = self.conv2(self.act(self.conv1(features)))
-        return shared_prefix(features, branch.shape[1]) + branch
+        return take_prefix(features, branch.shape[1]) + branch
 
 
 class EdgeGated(nn.Module):
@@ -85,7 +85,7 @@ class EdgeMixer(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, c_in, H, W) to (N, c_out, H, W)."""
         branch = self.project(self.act(self.expand(self.depthwise(features))))
-        return shared_prefix(features, branch.shape[1]) + branch
+        return take_prefix(features, branch.shape[1]) + branch
 
 
 class EdgeBlock4(nn.Module):
@@ -104,7 +104,7 @@ class EdgeBlock4(nn.Module):
         branch = self.act1(self.conv1(features))
         branch = self.act2(self.conv2(branch))
         branch = self.conv4(self.act3(self.conv3(branch)))
-        return shared_prefix(features, branch.shape[1]) + branch
+        return take_prefix(features, branch.shape[1]) + branch
 
 
 class PaperIdentity(nn.Module):
@@ -229,7 +229,7 @@ CYAN = Colours("#0c8599", "#22b8cf")
 YELLOW = Colours("#a17100", "#ffd43b")
 
 
-def _mixer(kernel: int, colours: Colours) -> Primitive:
+def _make_mixer_row(kernel: int, colours: Colours) -> Primitive:
     """Build the row of a mixer; the mixers differ in the kernel of their depthwise convolution alone."""
     return Primitive(
         module=lambda c_in, c_out, _: EdgeMixer(c_in, c_out, kernel),
@@ -245,7 +245,7 @@ def _mixer(kernel: int, colours: Colours) -> Primitive:
     )
 
 
-def _projection(c_in: int, c_out: int) -> tuple[ConvShape, ...]:
+def _list_projection(c_in: int, c_out: int) -> tuple[ConvShape, ...]:
     """Return the convolution of a `PaperIdentity`, if it has one."""
     return () if c_in == c_out else (ConvShape(c_in, c_out, 1),)
 
@@ -284,8 +284,8 @@ PRIMITIVES: dict[str, dict[str, Primitive]] = {
             words="a 3 by 3 convolution whose output is dimmed place by place",
             colours=ORANGE,
         ),
-        "mixer5": _mixer(5, PURPLE),
-        "mixer7": _mixer(7, PINK),
+        "mixer5": _make_mixer_row(5, PURPLE),
+        "mixer7": _make_mixer_row(7, PINK),
         "block4": Primitive(
             module=lambda c_in, c_out, _: EdgeBlock4(c_in, c_out),
             convs=lambda c_in, c_out: (
@@ -320,7 +320,7 @@ PRIMITIVES: dict[str, dict[str, Primitive]] = {
             convs=lambda c_in, c_out: (
                 ConvShape(c_in, c_out, 3),
                 ConvShape(c_out, c_out, 3),
-                *_projection(c_in, c_out),
+                *_list_projection(c_in, c_out),
             ),
             formula="relu(identity(x) + W3' relu(W3 x))",
             words="adds a correction made by two 3 by 3 convolutions",
@@ -333,7 +333,7 @@ PRIMITIVES: dict[str, dict[str, Primitive]] = {
                 ConvShape(c_in, 4 * c_in, 1),
                 ConvShape(4 * c_in, 4 * c_in, 3, groups=4 * c_in),
                 ConvShape(4 * c_in, c_out, 1),
-                *_projection(c_in, c_out),
+                *_list_projection(c_in, c_out),
             ),
             formula="relu(identity(x) + W1' relu(DW3 relu(W1 x)))",
             words="spreads its input over four times as many channels, looks at 3 by 3 neighbours in each, "

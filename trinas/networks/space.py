@@ -58,7 +58,7 @@ class ArchSpec:
     long_skip: bool = False  # whether the tail reads the sum of head and trunk instead of the trunk alone
 
     def __post_init__(self) -> None:
-        complaints = _complaints(self)
+        complaints = _find_faults(self)
         if complaints:
             raise SpecError(f"not a valid architecture: {'; '.join(complaints)}")
 
@@ -134,7 +134,7 @@ class ArchSpec:
         return ArchSpec(**plain | {"cells": cells, "upsample_after": upsample_after})
 
 
-def _complaints(spec: ArchSpec) -> list[str]:
+def _find_faults(spec: ArchSpec) -> list[str]:
     """Return everything that is wrong with a spec; an empty list means that it can be built."""
     if not isinstance(spec.family, str) or spec.family not in PRIMITIVES:
         return [f"family {spec.family!r} is none of {', '.join(PRIMITIVES)}"]
@@ -160,10 +160,10 @@ def _complaints(spec: ArchSpec) -> list[str]:
                 complaints.append(f"cell {number}: {slot.primitive!r} is no primitive of {spec.family}")
             if not _is_count(slot.width, at_least=1):
                 complaints.append(f"cell {number}: width {slot.width!r} is not a positive whole number")
-    return complaints or _path_complaints(spec)
+    return complaints or _find_path_faults(spec)
 
 
-def _path_complaints(spec: ArchSpec) -> list[str]:
+def _find_path_faults(spec: ArchSpec) -> list[str]:
     """Return what is wrong with the upsampling steps, plain convolutions and long skip of an otherwise valid spec."""
     steps = spec.upsample_after
     complaints = []
@@ -250,7 +250,7 @@ class SearchSpace:
     @cached_property
     def widths(self) -> tuple[int, ...]:
         """The candidates for a slot's width, ascending. The last is the trunk width."""
-        return candidate_widths(self.family, self.trunk_width)
+        return list_candidate_widths(self.family, self.trunk_width)
 
     @cached_property
     def nodes(self) -> tuple[PathNode, ...]:
@@ -346,7 +346,7 @@ SPACES = {
 }
 
 
-def candidate_widths(family: str, trunk_width: int) -> tuple[int, ...]:
+def list_candidate_widths(family: str, trunk_width: int) -> tuple[int, ...]:
     """Return the widths that a slot may have, ascending. The trunk width is always among them.
 
     - Edge: all multiples of 8 from half the trunk width on; multiples of 4 for trunk widths below 32. Narrower slots
@@ -364,7 +364,7 @@ def candidate_widths(family: str, trunk_width: int) -> tuple[int, ...]:
     return tuple(sorted(widths))
 
 
-def _paper_network(path: str, primitives: str, widths: str, plain_convs: int = 0) -> ArchSpec:
+def _build_paper_spec(path: str, primitives: str, widths: str, plain_convs: int = 0) -> ArchSpec:
     """Return a network in the notation of the paper.
 
     Args:
@@ -372,7 +372,7 @@ def _paper_network(path: str, primitives: str, widths: str, plain_convs: int = 0
         primitives: for each cell a word, with the index of each slot's primitive.
         widths: the same for the widths, except that the last slot of a cell has the trunk width.
     """
-    names, candidates = tuple(PRIMITIVES["paper"]), candidate_widths("paper", 64)
+    names, candidates = tuple(PRIMITIVES["paper"]), list_candidate_widths("paper", 64)
     cells = []
     for chosen, kept in zip(primitives.split(), widths.split(), strict=True):
         slots = zip(chosen, [*(candidates[int(index)] for index in kept), 64], strict=True)
@@ -382,16 +382,16 @@ def _paper_network(path: str, primitives: str, widths: str, plain_convs: int = 0
 
 
 PAPER_NETWORKS = {
-    "paper-a1": _paper_network("000101", "01001 33312 00103 11011", "4000 1140 4421 0411"),
-    "paper-a2": _paper_network("0000011", "33333 01313 33323 33322 13332", "3042 4440 1122 2242 2000"),
-    "paper-b1": _paper_network("000", "30333 30131 20000", "1102 0300 4000"),
-    "paper-b2": _paper_network("00000", "00330 32311 10103 33113 31111", "1040 1232 4401 4300 1440", plain_convs=1),
-    "paper-b3": _paper_network("00", "00020 33110", "2033 4310", plain_convs=2),
+    "paper-a1": _build_paper_spec("000101", "01001 33312 00103 11011", "4000 1140 4421 0411"),
+    "paper-a2": _build_paper_spec("0000011", "33333 01313 33323 33322 13332", "3042 4440 1122 2242 2000"),
+    "paper-b1": _build_paper_spec("000", "30333 30131 20000", "1102 0300 4000"),
+    "paper-b2": _build_paper_spec("00000", "00330 32311 10103 33113 31111", "1040 1232 4401 4300 1440", plain_convs=1),
+    "paper-b3": _build_paper_spec("00", "00020 33110", "2033 4310", plain_convs=2),
 }
 """The x4 networks of Wu et al. 2021. `train --arch` takes these names."""
 
 
-def named_spec(name: str) -> ArchSpec:
+def find_named_spec(name: str) -> ArchSpec:
     """Return one of `PAPER_NETWORKS`.
 
     Raises:

@@ -23,9 +23,9 @@ from trinas.search.record import (
     SearchProgress,
     SearchRecord,
     SearchStarted,
+    count_stage_steps,
     read_events,
     read_search_record,
-    stage_steps,
 )
 from trinas.training.data import GENERATED_FOLDER
 
@@ -126,15 +126,15 @@ def render(name: str, record: SearchRecord, events: Sequence[Event], samples: Se
                 for key, limit in record.budgets.items()
             ],
             stages=draw_stages(record, events),
-            charts=draw_charts(stage_steps(events), record.budgets, events),
+            charts=draw_charts(count_stage_steps(events), record.budgets, events),
             generated=GENERATED_FOLDER,
             settings=_list_settings(record),
         )
     )
 
 
-def live_drawings(events: Sequence[Event]) -> str:
-    """Return a search on its way as HTML, for a page that contains `drawing_style`.
+def render_live_drawings(events: Sequence[Event]) -> str:
+    """Return a search on its way as HTML, for a page that contains `render_drawing_style`.
 
     Args:
         events: all so far; the first one is SearchStarted.
@@ -153,13 +153,13 @@ def live_drawings(events: Sequence[Event]) -> str:
             mixture=draw_mixture(begin.space, last.step, last.mixtures) if last and last.mixtures else None,
             kinds=begin.space.primitives,
             words=_words(begin.space.family),
-            charts=draw_charts(stage_steps(events), begin.budgets, events) if last else [],
+            charts=draw_charts(count_stage_steps(events), begin.budgets, events) if last else [],
         )
     )
 
 
-def drawing_style() -> str:
-    """Return the style sheet for what `live_drawings` returns."""
+def render_drawing_style() -> str:
+    """Return the style sheet for what `render_live_drawings` returns."""
     return _templates().get_template("drawings.css").render()
 
 
@@ -221,7 +221,7 @@ def draw_charts(steps: dict[str, int], budgets: dict[str, float], events: Sequen
         return 100 * max(event.costs[key] / limit for key, limit in budgets.items())
 
     def survivors(level: str) -> Callable[[SearchProgress], float]:
-        return lambda event: mean_survivors(getattr(event.mixtures, level)) if event.mixtures else math.nan
+        return lambda event: count_mean_survivors(getattr(event.mixtures, level)) if event.mixtures else math.nan
 
     before, after = STAGES[:2], STAGES[2:]
     lines = {
@@ -237,9 +237,9 @@ def draw_charts(steps: dict[str, int], budgets: dict[str, float], events: Sequen
     return [line_chart(*CHART_WORDS[chart], shown, marks, end) for chart, shown in lines.items()]
 
 
-def mean_survivors(level: Sequence[Any]) -> float:
+def count_mean_survivors(level: Sequence[Any]) -> float:
     """Return the mean number of shares above 0 over the decisions of nested lists; NaN where there is no decision."""
     if not level or not isinstance(level[0], list):
         return float(sum(share > 0 for share in level)) if level else math.nan
-    means = [mean for row in level if not math.isnan(mean := mean_survivors(row))]
+    means = [mean for row in level if not math.isnan(mean := count_mean_survivors(row))]
     return sum(means) / len(means) if means else math.nan

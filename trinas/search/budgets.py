@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trinas.config import Budgets
 from trinas.errors import BudgetError
-from trinas.networks.cost import QUOTED_OUTPUT_PX, spec_cost
+from trinas.networks.cost import QUOTED_OUTPUT_PX, compute_cost
 from trinas.networks.primitives import find_primitive
 from trinas.networks.space import SPACES, ArchSpec, Choice, SearchSpace
 from trinas.search.sparse import survival
@@ -42,7 +42,7 @@ class CostModel:
             base_ms: ms per output megapixel of the network without cells.
         """
         self.space, self.slot_ms, self.base_ms = space, slot_ms, base_ms
-        bare = spec_cost(space.bare_spec)
+        bare = compute_cost(space.bare_spec)
         per_output_px = 1 / space.scale**2
         self.tables = {
             "params": self._tabulate(lambda conv: conv.params),
@@ -142,7 +142,7 @@ def space_for(
         if largest is not None and any(empty[key] > limit for key, limit in limits.items()):
             break
         largest = space
-        full = _costs(space.spec(largest_choice(space)), budgets, ms_per_mp)
+        full = _costs(space.spec(find_largest_choice(space)), budgets, ms_per_mp)
         if any(full[key] >= ROOM * limit for key, limit in limits.items()):
             shares = ((limit - empty[key]) / max(full[key] - empty[key], 1e-9) for key, limit in limits.items())
             share = max(0.0, min(1.0, *shares))
@@ -160,7 +160,9 @@ def space_for(
     return next(space for space, _, params in deep if params >= LEAST_SHARE * most)
 
 
-def possible_costs(scale: int, ms_per_mp: Callable[[ArchSpec], float] | None = None) -> dict[str, tuple[float, float]]:
+def find_possible_costs(
+    scale: int, ms_per_mp: Callable[[ArchSpec], float] | None = None
+) -> dict[str, tuple[float, float]]:
     """Return the costs of the smallest and the largest network of all edge spaces, by name.
 
     Args:
@@ -170,10 +172,10 @@ def possible_costs(scale: int, ms_per_mp: Callable[[ArchSpec], float] | None = N
         SearchSpace("edge", scale, width, cells, EDGE_SLOTS, cells - 1)
         for width, cells in (EDGE_SIZES[0], EDGE_SIZES[-1])
     )
-    ends = smallest.spec(smallest_choice(smallest)), largest.spec(largest_choice(largest))
+    ends = smallest.spec(find_smallest_choice(smallest)), largest.spec(find_largest_choice(largest))
     costs = {
-        "params": [float(spec_cost(spec).params) for spec in ends],
-        "macs": [spec_cost(spec).macs for spec in ends],
+        "params": [float(compute_cost(spec).params) for spec in ends],
+        "macs": [compute_cost(spec).macs for spec in ends],
     }
     if ms_per_mp is not None:
         costs["ms_per_mp"] = [ms_per_mp(spec) for spec in ends]
@@ -181,7 +183,7 @@ def possible_costs(scale: int, ms_per_mp: Callable[[ArchSpec], float] | None = N
 
 
 def _costs(spec: ArchSpec, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], float] | None) -> dict[str, float]:
-    cost = spec_cost(spec)
+    cost = compute_cost(spec)
     costs = {"params": float(cost.params), "macs": cost.macs}
     if budgets.ms_per_mp is not None:
         assert ms_per_mp is not None
@@ -189,26 +191,26 @@ def _costs(spec: ArchSpec, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], flo
     return costs
 
 
-def smallest_choice(space: SearchSpace) -> Choice:
+def find_smallest_choice(space: SearchSpace) -> Choice:
     """Return the shortest path, each slot with the first primitive (`skip`) and the narrowest width."""
     node = min(space.candidates, key=lambda index: space.nodes[index].cells)
-    return _same_everywhere(space, node, 0, 0)
+    return _repeat_choice(space, node, 0, 0)
 
 
-def largest_choice(space: SearchSpace) -> Choice:
+def find_largest_choice(space: SearchSpace) -> Choice:
     """Return the longest path, each slot with the primitive that has the most parameters and the widest width."""
     node = max(space.candidates, key=lambda index: space.nodes[index].cells)
     full = len(space.widths) - 1
     params = CostModel(space).tables["params"][:, full, full]
-    return _same_everywhere(space, node, int(params.argmax()), full)
+    return _repeat_choice(space, node, int(params.argmax()), full)
 
 
-def _same_everywhere(space: SearchSpace, node: int, primitive: int, width: int) -> Choice:
+def _repeat_choice(space: SearchSpace, node: int, primitive: int, width: int) -> Choice:
     cells = len(space.cell_nodes)
     return Choice(node, ((primitive,) * space.slots,) * cells, ((width,) * (space.slots - 1),) * cells)
 
 
-def cheapest_choice(model: CostModel, name: str) -> Choice:
+def find_cheapest_choice(model: CostModel, name: str) -> Choice:
     """Return the choice with the lowest cost of one kind.
 
     For measured time this need not be the smallest network: padding a narrow slot's channels takes time as well.
@@ -240,7 +242,7 @@ def check_possible(model: CostModel, budgets: Budgets) -> None:
     for name, limit in budgets.given().items():
         if name not in model.tables:
             continue
-        least = model.exact(cheapest_choice(model, name))[name]
+        least = model.exact(find_cheapest_choice(model, name))[name]
         if least > limit:
             raise BudgetError(
                 f"no network of the space {model.space.name} at x{model.space.scale} and trunk width "
@@ -287,8 +289,8 @@ class BudgetController:
             chosen: costs of the candidates that lead at present. The nearer anneal is to 1, the fewer decisions can
                 still move, and the more these costs count.
         """
-        tightest = tightest_excess(costs, self.budgets)
-        leading = tightest_excess(chosen, self.budgets)
+        tightest = measure_tightest_excess(costs, self.budgets)
+        leading = measure_tightest_excess(chosen, self.budgets)
         excess = float(torch.lerp(tightest, leading, anneal).detach()) - self.target(anneal)
         self.multiplier += self.step_size * excess
         return (self.multiplier + self.damping * excess) * tightest
@@ -299,6 +301,6 @@ class BudgetController:
         return (1 - done) * self.start + done * math.log(AIM)
 
 
-def tightest_excess(costs: dict[str, Tensor], budgets: Budgets) -> Tensor:
+def measure_tightest_excess(costs: dict[str, Tensor], budgets: Budgets) -> Tensor:
     """Return the largest log(cost / budget) of all budgets: scalar, differentiable in the costs."""
     return torch.stack([(costs[name] / limit).log() for name, limit in budgets.given().items()]).max()

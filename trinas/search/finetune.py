@@ -13,7 +13,7 @@ import torch
 from trinas.config import TrainConfig
 from trinas.networks.latency import measure_ms_per_mp
 from trinas.networks.network import Network
-from trinas.search.pace import arch_rate, given_steps, tuning_rate, weight_rate
+from trinas.search.pace import choose_arch_rate, choose_tuning_rate, choose_weight_rate, find_given_steps
 from trinas.search.record import (
     STAGES,
     BatchSize,
@@ -57,7 +57,7 @@ def finetune(session: SearchSession) -> Network | None:
     if (session.run_dir / TRAINING_STATE_FILE).exists():
         result = resume_training(session.run_dir, session.photographs, on_progress=relay, stop=session.stop)
     else:
-        start, config = _starting_model(session), _tuning_config(session)
+        start, config = _build_start(session), _make_tuning_config(session)
         result = begin_training(
             start.config.spec, session.photographs, config, session.run_dir, start, relay, session.stop
         )
@@ -104,7 +104,7 @@ class _ProgressRelay:
             session.save()
 
 
-def _starting_model(session: SearchSession) -> Model:
+def _build_start(session: SearchSession) -> Model:
     """Return the network of the supernet's choice as a model, with a record of its search."""
     run = session.run
     network = run.learner.supernet.derive(run.learner.supernet.choice())
@@ -122,16 +122,16 @@ def _starting_model(session: SearchSession) -> Model:
     return Model(ModelConfig("the supernet", network.spec, UNSPECIFIED, TrainingRecord(**training)), network)
 
 
-def _tuning_config(session: SearchSession) -> TrainConfig:
+def _make_tuning_config(session: SearchSession) -> TrainConfig:
     run, config = session.run, session.run.config
     minutes: float | None = None
     if config.minutes is not None:
         minutes = max(SAFE_SHARE * (config.minutes - session.seconds / 60), 0.05 * config.minutes)
     return TrainConfig(
-        steps=given_steps(run, FINE_TUNE),
+        steps=find_given_steps(run, FINE_TUNE),
         minutes=minutes,
         batch_size=TUNING_BATCH,
-        learning_rate=tuning_rate(run.space.trunk_width),
+        learning_rate=choose_tuning_rate(run.space.trunk_width),
         l2_share=L2_SHARE,
         teacher=config.teacher,
         shortened=config.shortened,
@@ -159,9 +159,9 @@ def record_search(session: SearchSession, network: Network, costs: dict[str, flo
         started_from=run.started_from,
         taught_by=_read_teacher(run_dir),
         rates={
-            "weights": weight_rate(run),
-            "architecture parameters": arch_rate(run),
-            "fine-tuning": tuning_rate(run.space.trunk_width),
+            "weights": choose_weight_rate(run),
+            "architecture parameters": choose_arch_rate(run),
+            "fine-tuning": choose_tuning_rate(run.space.trunk_width),
         },
         fine_tuning=BatchSize(batch_size=TUNING_BATCH, patch_px=TrainConfig.patch_px),
         steps=dict(zip(STAGES, run.counts, strict=True)),
@@ -171,17 +171,17 @@ def record_search(session: SearchSession, network: Network, costs: dict[str, flo
         spec=network.spec,
         weights_sha256=hashlib.sha256((run_dir / WEIGHTS_FILE).read_bytes()).hexdigest(),
         validation_psnr=run.psnr,
-        bicubic_psnr=bicubic_psnr(held_out, run.space.scale),
+        bicubic_psnr=measure_bicubic_psnr(held_out, run.space.scale),
         ms_per_mp=NetworkTime(expected=costs.get("ms_per_mp"), measured=measured),
         times=run.times,
         step_seconds=tuple(run.step_times),
         seconds=round(session.seconds),
-        data=_learnt_images(session),
+        data=_describe_images(session),
         device=str(run.learner.device),
         precision=Precisions(training=run.learner.precision, running=run.running_precision),
         threads=torch.get_num_threads(),
         versions={
-            "trinas-upscale": _own_version(),
+            "trinas-upscale": _read_own_version(),
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
@@ -195,7 +195,7 @@ def _read_teacher(run_dir: Path) -> ModelOrigin | None:
     return ModelOrigin(**teacher.model_dump()) if teacher else None
 
 
-def _learnt_images(session: SearchSession) -> LearntImages:
+def _describe_images(session: SearchSession) -> LearntImages:
     return LearntImages(
         folders=sorted({Path(folder).name for folder in session.run.folders}),
         images=len(session.photographs),
@@ -203,12 +203,12 @@ def _learnt_images(session: SearchSession) -> LearntImages:
     )
 
 
-def bicubic_psnr(pairs: list[Pair], scale: int) -> float:
+def measure_bicubic_psnr(pairs: list[Pair], scale: int) -> float:
     """Return the mean PSNR on Y of bicubic upscaling, in dB, counted as `validation_psnr` counts."""
     return fmean(min(psnr_y(upscale_bicubic(low, scale), high, scale), EXACT_PSNR) for low, high in pairs)
 
 
-def _own_version() -> str:
+def _read_own_version() -> str:
     try:
         return version("trinas-upscale")
     except PackageNotFoundError:

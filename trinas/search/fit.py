@@ -9,7 +9,7 @@ from trinas.config import Budgets
 from trinas.errors import BudgetError
 from trinas.networks.latency import measure_spec_ms_per_mp
 from trinas.networks.space import Choice, SearchSpace
-from trinas.search.budgets import CostModel, cheapest_choice, format_cost, smallest_choice
+from trinas.search.budgets import CostModel, find_cheapest_choice, find_smallest_choice, format_cost
 from trinas.search.run import SearchRun, SearchSession
 from trinas.training.data import Patches
 
@@ -100,10 +100,10 @@ def _shrink(choice: Choice, loss: Loss, model: CostModel, budgets: Budgets, allo
         return sum(max(0.0, math.log(costs[name] / limit)) for name, limit in budgets.given().items())
 
     while (over := excess(choice)) > 0:
-        savings = [(over - excess(change), change) for change in _changes(choice, model.space, allows)]
+        savings = [(over - excess(change), change) for change in _list_allowed_changes(choice, model.space, allows)]
         now, useful = loss(choice), [(saved, change) for saved, change in savings if saved > 0]
         if not useful:
-            return _last_resort(model, budgets)
+            return _find_last_resort(model, budgets)
         choice = min(useful, key=lambda entry: (loss(entry[1]) - now) / entry[0])[1]
     return choice
 
@@ -117,7 +117,7 @@ def _grow(choice: Choice, loss: Loss, model: CostModel, budgets: Budgets, allows
 
     while True:
         full, now = fullness(choice), loss(choice)
-        growths = [(fullness(change) / full, change) for change in _changes(choice, model.space, allows)]
+        growths = [(fullness(change) / full, change) for change in _list_allowed_changes(choice, model.space, allows)]
         # First what costs nothing: the next channels of a `skip` are free.
         free = [change for growth, change in growths if growth == 1 and loss(change) < now]
         if free:
@@ -129,21 +129,21 @@ def _grow(choice: Choice, loss: Loss, model: CostModel, budgets: Budgets, allows
         choice = min(fitting, key=lambda entry: (loss(entry[1]) - now) / entry[0])[1]
 
 
-def _last_resort(model: CostModel, budgets: Budgets) -> Choice:
+def _find_last_resort(model: CostModel, budgets: Budgets) -> Choice:
     """Return one of the space's extremes: measured times need not fall with width, so no single change may help."""
     limits = budgets.given()
-    for choice in (smallest_choice(model.space), *(cheapest_choice(model, name) for name in limits)):
+    for choice in (find_smallest_choice(model.space), *(find_cheapest_choice(model, name) for name in limits)):
         if all(model.exact(choice)[name] <= limit for name, limit in limits.items()):
             return choice
     listed = ", ".join(format_cost(name, limit) for name, limit in limits.items())
     raise BudgetError(f"no network of the space {model.space.name} was found that has at most {listed}")
 
 
-def _changes(choice: Choice, space: SearchSpace, allows: Allows) -> Iterator[Choice]:
-    return (change for change in _all_changes(choice, space) if allows(choice, change))
+def _list_allowed_changes(choice: Choice, space: SearchSpace, allows: Allows) -> Iterator[Choice]:
+    return (change for change in _list_changes(choice, space) if allows(choice, change))
 
 
-def _all_changes(choice: Choice, space: SearchSpace) -> Iterator[Choice]:
+def _list_changes(choice: Choice, space: SearchSpace) -> Iterator[Choice]:
     """Yield every choice that differs in one decision on its path; a width changes by one candidate."""
     for node in space.candidates:
         if node != choice.node:
@@ -153,13 +153,13 @@ def _all_changes(choice: Choice, space: SearchSpace) -> Iterator[Choice]:
         for slot, current in enumerate(choice.primitives[row]):
             for candidate in range(len(space.primitives)):
                 if candidate != current:
-                    yield replace(choice, primitives=_with(choice.primitives, row, slot, candidate))
+                    yield replace(choice, primitives=_replace_entry(choice.primitives, row, slot, candidate))
         for slot, current in enumerate(choice.widths[row]):
             for candidate in (current - 1, current + 1):
                 if 0 <= candidate < len(space.widths):
-                    yield replace(choice, widths=_with(choice.widths, row, slot, candidate))
+                    yield replace(choice, widths=_replace_entry(choice.widths, row, slot, candidate))
 
 
-def _with(rows: tuple[tuple[int, ...], ...], row: int, slot: int, value: int) -> tuple[tuple[int, ...], ...]:
+def _replace_entry(rows: tuple[tuple[int, ...], ...], row: int, slot: int, value: int) -> tuple[tuple[int, ...], ...]:
     changed = (*rows[row][:slot], value, *rows[row][slot + 1 :])
     return (*rows[:row], changed, *rows[row + 1 :])

@@ -19,7 +19,7 @@ from trinas.networks.space import SearchSpace
 from trinas.search.budgets import CostModel, check_possible
 from trinas.search.finetune import finetune
 from trinas.search.fit import choose_within_budgets
-from trinas.search.pace import VALIDATIONS, arch_rate, count_steps, seconds_left, weight_rate
+from trinas.search.pace import VALIDATIONS, choose_arch_rate, choose_weight_rate, count_steps, estimate_seconds_left
 from trinas.search.record import (
     EVENTS_FILE,
     SEARCH_RECORD_FILE,
@@ -50,10 +50,10 @@ from trinas.search.run import (
     restore_run,
 )
 from trinas.search.step import Learner
-from trinas.search.warmstart import bundled_supernet, start_from
+from trinas.search.warmstart import find_bundled_supernet, start_from
 from trinas.timer import Timer
 from trinas.training.data import Pair, Patches, TrainingImage, check_sizes, crop_centres, fingerprint, make_pairs, split
-from trinas.training.metrics import validation_psnr
+from trinas.training.metrics import measure_validation_psnr
 from trinas.training.state import check_new_run, run_lock
 from trinas.training.teacher import describe_teacher, load_teacher
 
@@ -146,7 +146,7 @@ def repeat_search(
     )
     with torch_threads(record.threads):
         check_data(photographs, record.space, config)
-        taught_by = _teacher_origin(config.teacher, record.space.scale)
+        taught_by = _find_teacher_origin(config.teacher, record.space.scale)
         run = _new_run(record.space, config, record.times, record.precision.training, photographs, Learner)
         run.repeats = True
         if record.started_from != run.started_from:
@@ -205,7 +205,7 @@ def _new_run(
     photographs: Sequence[TrainingImage],
     kind: type[Learner],
 ) -> SearchRun:
-    pretrained = bundled_supernet(space) if config.warm_start else None
+    pretrained = find_bundled_supernet(space) if config.warm_start else None
     learner = build_learner(kind, space, config, times, precision, pick_device(config.device))
     if pretrained:
         start_from(learner.supernet, pretrained)
@@ -214,7 +214,7 @@ def _new_run(
     return SearchRun(space, config, learner, times, folders, pretrained.origin() if pretrained else None)
 
 
-def _teacher_origin(name: str | None, scale: int) -> ModelOrigin | None:
+def _find_teacher_origin(name: str | None, scale: int) -> ModelOrigin | None:
     teacher = load_teacher(name, scale)
     return ModelOrigin(**describe_teacher(teacher).model_dump()) if teacher else None
 
@@ -324,7 +324,7 @@ def _run_stage(session: SearchSession, images: SearchImages) -> bool:
         if validating:
             with torch.no_grad():
                 mixtures = supernet.mixtures(anneal)
-            run.psnr = validation_psnr(supernet, images.validation, mixtures)
+            run.psnr = measure_validation_psnr(supernet, images.validation, mixtures)
             if run.stage == SEARCH:
                 run.step_times.append(StepTime(anneal=anneal, seconds=step_seconds))
             timer = Timer()
@@ -342,7 +342,7 @@ def _run_stage(session: SearchSession, images: SearchImages) -> bool:
                 costs=costs,
                 budgets=run.config.budgets.given(),
                 steps_per_second=1 / step_seconds,
-                seconds_left=seconds_left(session, (steps - run.step) * step_seconds),
+                seconds_left=estimate_seconds_left(session, (steps - run.step) * step_seconds),
                 mixtures=None if mixtures is None else mixtures.rounded(),
             )
             session.tell(progress)
@@ -361,7 +361,7 @@ def _begin_stage(session: SearchSession, images: SearchImages) -> None:
 
     @torch.no_grad()
     def validate() -> float:
-        return validation_psnr(supernet, images.validation, supernet.mixtures(0))
+        return measure_validation_psnr(supernet, images.validation, supernet.mixtures(0))
 
     run.counts.append(count_steps(session, lambda trial: take_step(trial, images), validate))
     session.tell(StageStarted(stage=STAGES[run.stage], steps=run.counts[run.stage]))
@@ -374,7 +374,7 @@ def take_step(run: SearchRun, images: SearchImages) -> tuple[Tensor, dict[str, f
     number = sum(run.counts[: run.stage]) + run.step
     for_weights = images.weights.batch(config.seed, number, config.batch_size)
     if run.stage == WARM_UP:
-        rising = weight_rate(run) * (run.step + 1) / run.counts[WARM_UP]
+        rising = choose_weight_rate(run) * (run.step + 1) / run.counts[WARM_UP]
         return learner.warm_up(for_weights, run.step, rising), learner.start_costs
     for_architecture = images.architecture.batch(config.seed, number, config.batch_size)
-    return learner.search(for_weights, for_architecture, run.anneal, weight_rate(run), arch_rate(run))
+    return learner.search(for_weights, for_architecture, run.anneal, choose_weight_rate(run), choose_arch_rate(run))

@@ -37,7 +37,7 @@ def count_steps(
         validate: validates once; the time for `VALIDATIONS` of them is left.
     """
     run = session.run
-    if (given := given_steps(run, run.stage)) is not None:
+    if (given := find_given_steps(run, run.stage)) is not None:
         return given
     assert run.config.minutes is not None
     trial = copy.deepcopy(run)
@@ -54,7 +54,7 @@ def count_steps(
     return max(1, int(left / timer.seconds_per_lap))
 
 
-def given_steps(run: SearchRun, stage: int) -> int | None:
+def find_given_steps(run: SearchRun, stage: int) -> int | None:
     """Return the steps of a stage where they are given, or its share of all; None where time is given."""
     steps = run.config.steps
     if steps is None or isinstance(steps, tuple):
@@ -62,22 +62,22 @@ def given_steps(run: SearchRun, stage: int) -> int | None:
     return max(1, round(SHARES[stage] * steps))
 
 
-def seconds_left(session: SearchSession, of_stage: float) -> float:
+def estimate_seconds_left(session: SearchSession, of_stage: float) -> float:
     """Return the seconds left of the whole run where it was given time, but never less than this stage needs."""
     minutes = session.run.config.minutes
     return of_stage if minutes is None else max(of_stage, 60 * minutes - session.seconds)
 
 
-def weight_rate(run: SearchRun) -> float:
+def choose_weight_rate(run: SearchRun) -> float:
     """Return the rate for the weights in the search; in warm-up it rises to this."""
     return run.config.weight_rate or WEIGHT_RATE / run.space.trunk_width
 
 
-def arch_rate(run: SearchRun) -> float:
+def choose_arch_rate(run: SearchRun) -> float:
     """Return Adam's rate for the architecture parameters."""
     return run.config.arch_rate or max(ARCH_RATE, ARCH_TRAVEL / run.counts[SEARCH])
 
 
-def tuning_rate(trunk_width: int) -> float:
+def choose_tuning_rate(trunk_width: int) -> float:
     """Return the peak rate for fine-tuning, and for training a network of this width for comparison."""
     return min(MOST_TUNING_RATE, TUNING_RATE / trunk_width)

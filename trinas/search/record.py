@@ -39,7 +39,7 @@ SAMPLE_FILES = {
 OTHER_VERSION = "or of another version of trinas-upscale"
 
 
-def settings_from_dict(stored: Mapping[str, Any]) -> SearchConfig:
+def read_settings(stored: Mapping[str, Any]) -> SearchConfig:
     """Return the settings that `dataclasses.asdict` turned into plain values, of this version or an earlier one.
 
     Raises:
@@ -76,7 +76,7 @@ def _reader(kind: type[T], build: Callable[[Any], T]) -> PlainValidator:
     return PlainValidator(read)
 
 
-def _space_from_dict(stored: Mapping[str, Any]) -> SearchSpace:
+def _read_space(stored: Mapping[str, Any]) -> SearchSpace:
     return SearchSpace(**stored)
 
 
@@ -84,8 +84,8 @@ def _finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-SpaceField = Annotated[SearchSpace, _reader(SearchSpace, _space_from_dict), PlainSerializer(asdict)]
-SettingsField = Annotated[SearchConfig, _reader(SearchConfig, settings_from_dict), PlainSerializer(asdict)]
+SpaceField = Annotated[SearchSpace, _reader(SearchSpace, _read_space), PlainSerializer(asdict)]
+SettingsField = Annotated[SearchConfig, _reader(SearchConfig, read_settings), PlainSerializer(asdict)]
 SpecField = Annotated[ArchSpec, _reader(ArchSpec, ArchSpec.from_dict), PlainSerializer(ArchSpec.to_dict)]
 MaybeNumber = Annotated[
     float,
@@ -199,7 +199,7 @@ def read_events(run_dir: Path) -> list[Event]:
         raise RunError(f"{path}: does not hold the events of a search, {OTHER_VERSION}") from None
 
 
-def stage_steps(events: Iterable[Event]) -> dict[str, int]:
+def count_stage_steps(events: Iterable[Event]) -> dict[str, int]:
     """Return the steps of each stage that has begun; a fine-tuning may have been given fewer on the way."""
     return {event.stage: event.steps for event in events if isinstance(event, StageStarted | SearchProgress)}
 
@@ -374,9 +374,9 @@ def read_search_record(path: Path) -> SearchRecord:
     except ValidationError as error:
         problems = error.errors()
     if all(problem["type"] == "missing" for problem in problems):
-        raise RunError(f"{path}: the report lacks {', '.join(_places(problems))}")
+        raise RunError(f"{path}: the report lacks {', '.join(_list_places(problems))}")
     raise RunError(f"{path}: is not the report of a search, {OTHER_VERSION}")
 
 
-def _places(problems: Sequence[Any]) -> list[str]:
+def _list_places(problems: Sequence[Any]) -> list[str]:
     return sorted({".".join(map(str, problem["loc"])) for problem in problems})

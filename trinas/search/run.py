@@ -16,8 +16,8 @@ from trinas.errors import RunError
 from trinas.files import translate_os_errors
 from trinas.networks.latency import measure_slot_times, measure_spec_ms_per_mp
 from trinas.networks.space import SearchSpace
-from trinas.search.budgets import CostModel, largest_choice
-from trinas.search.record import EventLog, MeasuredTimes, ModelOrigin, StepTime, settings_from_dict
+from trinas.search.budgets import CostModel, find_largest_choice
+from trinas.search.record import EventLog, MeasuredTimes, ModelOrigin, StepTime, read_settings
 from trinas.search.step import Learner
 from trinas.training.data import GENERATED_FOLDER, TrainingImage, fingerprint
 from trinas.training.state import load_state, save_state
@@ -153,7 +153,7 @@ def load_search_state(run_dir: Path) -> dict[str, Any]:
     """
     if not (run_dir / SEARCH_STATE_FILE).is_file():
         raise RunError(f"{run_dir}: no search was stopped here; nothing to resume")
-    return _with_present_names(load_state(run_dir / SEARCH_STATE_FILE))
+    return _rename_old_keys(load_state(run_dir / SEARCH_STATE_FILE))
 
 
 def restore_run(run_dir: Path, state: dict[str, Any], photographs: Sequence[TrainingImage]) -> SearchRun:
@@ -164,7 +164,7 @@ def restore_run(run_dir: Path, state: dict[str, Any], photographs: Sequence[Trai
     """
     if state["data"] != fingerprint(photographs):
         raise RunError(f"{run_dir}: was started with other training images; name the same folders to resume")
-    config, space = settings_from_dict(state["config"]), SearchSpace(**state["space"])
+    config, space = read_settings(state["config"]), SearchSpace(**state["space"])
     times = MeasuredTimes(**state["times"])
     learner = build_learner(Learner, space, config, times, state["precision"], pick_device(config.device))
     learner.load(state["learner"])
@@ -178,7 +178,7 @@ def restore_run(run_dir: Path, state: dict[str, Any], photographs: Sequence[Trai
     return run
 
 
-def _with_present_names(state: dict[str, Any]) -> dict[str, Any]:
+def _rename_old_keys(state: dict[str, Any]) -> dict[str, Any]:
     """Rename what earlier versions called differently: architecture parameters were scores, anneal was t."""
     if "told" not in state:
         return state
@@ -201,10 +201,10 @@ def build_learner(
     """Return a learner whose supernet has the fresh weights of the config's seed."""
     torch.manual_seed(config.seed)
     supernet = kind.build_supernet(space).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return kind(supernet, config, _cost_model(space, times), precision)
+    return kind(supernet, config, _build_cost_model(space, times), precision)
 
 
-def _cost_model(space: SearchSpace, times: MeasuredTimes) -> CostModel:
+def _build_cost_model(space: SearchSpace, times: MeasuredTimes) -> CostModel:
     slot_ms = None if times.slot_ms is None else torch.tensor(times.slot_ms, dtype=torch.float64)
     return CostModel(space, slot_ms, times.base_ms)
 
@@ -215,7 +215,7 @@ def measure_times(space: SearchSpace, config: SearchConfig, device: torch.device
     slot_ms = measure_slot_times(space, device, precision)
     base_ms = measure_spec_ms_per_mp(space.bare_spec, device, precision)
     unscaled = CostModel(space, slot_ms, base_ms)
-    largest = largest_choice(space)
+    largest = find_largest_choice(space)
     expected = unscaled.exact(largest)["ms_per_mp"]
     costs = unscaled.rescaled(measure_spec_ms_per_mp(space.spec(largest), device, precision) / expected)
     assert costs.slot_ms is not None

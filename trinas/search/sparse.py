@@ -19,7 +19,7 @@ def sparsemax(parameters: Tensor, dim: int = -1) -> Tensor:
     Source: Martins & Astudillo, ICML 2016, arXiv:1602.02068.
     """
     ordered = parameters.sort(dim=dim, descending=True).values
-    counts = _counts(ordered, dim)
+    counts = _count_along(ordered, dim)
     sums = ordered.cumsum(dim)
     survivors = (1 + counts * ordered > sums).sum(dim, keepdim=True)
     threshold = (sums.gather(dim, survivors - 1) - 1) / survivors
@@ -29,7 +29,7 @@ def sparsemax(parameters: Tensor, dim: int = -1) -> Tensor:
 def sparsestmax(parameters: Tensor, radius: float, dim: int = -1) -> Tensor:
     """Mix K candidates, keeping the mixture at least `radius` away from uniform.
 
-    At radius 0 this is sparsemax; at `largest_radius(K)` it is one-hot. Growing the radius during a search
+    At radius 0 this is sparsemax; at `find_largest_radius(K)` it is one-hot. Growing the radius during a search
     therefore turns a mixture into a choice, with no temperature to tune. It is sparsemax(a * parameters) with the
     smallest a >= 1 that is far enough out, found in closed form.
 
@@ -38,7 +38,7 @@ def sparsestmax(parameters: Tensor, radius: float, dim: int = -1) -> Tensor:
         radius: Euclidean distance from (1/K, ..., 1/K), at least 0.
         dim: the candidate axis.
     Returns:
-        A mixture shaped like `parameters`: non-negative, summing to 1 along `dim`. From `largest_radius(K)` on it
+        A mixture shaped like `parameters`: non-negative, summing to 1 along `dim`. From `find_largest_radius(K)` on it
         is exactly one-hot. Where parameters are equal, the lower index wins.
     Raises:
         ValueError: `radius` is negative.
@@ -50,20 +50,20 @@ def sparsestmax(parameters: Tensor, radius: float, dim: int = -1) -> Tensor:
         raise ValueError(f"radius must not be negative, got {radius:g}")
     parameters = parameters.movedim(dim, -1)
     count = parameters.shape[-1]
-    if radius >= largest_radius(count):
+    if radius >= find_largest_radius(count):
         mixture = F.one_hot(parameters.argmax(-1), count).to(parameters.dtype) + 0 * parameters
     elif radius == 0:
         mixture = sparsemax(parameters)
     else:
         nearest = sparsemax(parameters)
         norm = radius**2 + 1 / count  # what |mixture|^2 must reach
-        pushed, order = _pushed_out(parameters, norm)
+        pushed, order = _push_out(parameters, norm)
         pushed = torch.zeros_like(pushed).scatter(-1, order, pushed)
         mixture = torch.where(nearest.square().sum(-1, keepdim=True) >= norm, nearest, pushed)
     return mixture.movedim(-1, dim)
 
 
-def largest_radius(count: int) -> float:
+def find_largest_radius(count: int) -> float:
     """The distance from uniform at which only one of `count` candidates is left."""
     return math.sqrt(1 - 1 / count)
 
@@ -83,10 +83,10 @@ def survival(mixture: Tensor, below: Tensor) -> Tensor:
     return (below * mixture).sum(-1)  # no matrix product: autocast would round it
 
 
-def _pushed_out(parameters: Tensor, norm: float) -> tuple[Tensor, Tensor]:
+def _push_out(parameters: Tensor, norm: float) -> tuple[Tensor, Tensor]:
     """Mixtures with exactly this squared norm, in descending order, and the order itself; K along the last axis."""
     ordered, order = parameters.sort(dim=-1, descending=True, stable=True)
-    counts = _counts(ordered, -1)
+    counts = _count_along(ordered, -1)
     # Candidates as good as the best one cannot be told apart by any factor: among them, rank decides.
     tied = ordered == ordered[..., :1]
     hopeless = norm > 1 / tied.sum(-1, keepdim=True)
@@ -107,7 +107,7 @@ def _pushed_out(parameters: Tensor, norm: float) -> tuple[Tensor, Tensor]:
     return torch.where(counts <= survivors, mixture, 0).clamp(min=0), order
 
 
-def _counts(ordered: Tensor, dim: int) -> Tensor:
+def _count_along(ordered: Tensor, dim: int) -> Tensor:
     """1, 2, ..., K along `dim`, to be broadcast against `ordered`."""
     shape = [1] * ordered.ndim
     shape[dim] = -1

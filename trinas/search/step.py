@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from trinas.config import SearchConfig
 from trinas.device import autocast
 from trinas.networks.space import Choice, SearchSpace
-from trinas.search.budgets import BudgetController, CostModel, tightest_excess
-from trinas.search.sparse import largest_radius
+from trinas.search.budgets import BudgetController, CostModel, measure_tightest_excess
+from trinas.search.sparse import find_largest_radius
 from trinas.search.supernet import Mixtures, Supernet
 from trinas.training.muon import Muon
 
@@ -39,7 +39,7 @@ class Learner:
         with torch.no_grad():
             expected = costs.expected(supernet.mixtures(0))
         self.start_costs = {name: float(cost) for name, cost in expected.items()}
-        self.controller = BudgetController(config.budgets, float(tightest_excess(expected, config.budgets)))
+        self.controller = BudgetController(config.budgets, float(measure_tightest_excess(expected, config.budgets)))
 
     @classmethod
     def build_supernet(cls, space: SearchSpace) -> Supernet:
@@ -74,7 +74,7 @@ class Learner:
     @torch.no_grad()
     def choice_loss(self, batch: tuple[Tensor, Tensor], choice: Choice) -> float:
         """Return the mean absolute error of the supernet at a choice."""
-        return float(self._loss(batch, self.supernet.mixtures_of(choice)))
+        return float(self._loss(batch, self.supernet.make_one_hot_mixtures(choice)))
 
     def learn_weights(self, batch: tuple[Tensor, Tensor], mixtures: Mixtures, rate: float) -> Tensor:
         """Move the weights by one step at these mixtures; return the loss, still on the device."""
@@ -87,8 +87,8 @@ class Learner:
         return loss.detach()
 
     def find_frozen(self, mixture: Tensor, gradient: Tensor, anneal: float) -> Tensor:
-        """Return which decisions must not move at present: `frozen_decisions`."""
-        return frozen_decisions(mixture, gradient, anneal)
+        """Return which decisions must not move at present: `find_frozen_decisions`."""
+        return find_frozen_decisions(mixture, gradient, anneal)
 
     def adjust_gradients(self, gradients: tuple[Tensor, ...], anneal: float) -> tuple[Tensor, ...]:
         """Return the gradients of the architecture parameters as they are applied: here, as they are."""
@@ -175,7 +175,7 @@ def _one_hot(chosen: NDArray[np.int64], like: Tensor) -> Tensor:
     return F.one_hot(torch.from_numpy(chosen), like.shape[-1]).to(like)
 
 
-def frozen_decisions(mixture: Tensor, gradient: Tensor, anneal: float) -> Tensor:
+def find_frozen_decisions(mixture: Tensor, gradient: Tensor, anneal: float) -> Tensor:
     """Return which decisions have nothing to learn at present, so that Adam must not move them.
 
     Where the radius holds two survivors apart, it alone fixes their shares. Their gradient is rounding error, which
@@ -187,7 +187,7 @@ def frozen_decisions(mixture: Tensor, gradient: Tensor, anneal: float) -> Tensor
         (..., 1) bool.
     """
     count = mixture.shape[-1]
-    norm = (anneal * largest_radius(count)) ** 2 + 1 / count
+    norm = (anneal * find_largest_radius(count)) ** 2 + 1 / count
     pair = (mixture > 0).sum(-1, keepdim=True) == 2
     held = mixture.square().sum(-1, keepdim=True) < norm * (1 + 1e-5)
     if anneal == 0:  # nothing is held apart yet: two equal candidates are merely undecided

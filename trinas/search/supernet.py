@@ -21,7 +21,7 @@ from trinas.networks.network import PAPER_RESIDUAL_SCALE, Frame, Network
 from trinas.networks.primitives import build_primitive, find_primitive
 from trinas.networks.space import Choice, SearchSpace
 from trinas.search.record import MixtureShares
-from trinas.search.sparse import largest_radius, sparsestmax, survival
+from trinas.search.sparse import find_largest_radius, sparsestmax, survival
 
 Projection = Callable[[Tensor, float], Tensor]
 """Architecture parameters (..., K) and a radius to mixtures of the same shape."""
@@ -86,7 +86,7 @@ class Supernet(Frame):
             anneal: from 0, sparsemax, to 1, where every decision is one-hot.
         """
         path, primitives, widths = (
-            self._project(parameters, anneal * largest_radius(parameters.shape[-1]))
+            self._project(parameters, anneal * find_largest_radius(parameters.shape[-1]))
             for parameters in self.arch_parameters()
         )
         return Mixtures(path, primitives, widths)
@@ -97,7 +97,7 @@ class Supernet(Frame):
         primitives, widths = (level.argmax(-1).tolist() for level in (self.arch_primitives, self.arch_widths))
         return Choice(self.space.candidates[path], tuple(map(tuple, primitives)), tuple(map(tuple, widths)))
 
-    def mixtures_of(self, choice: Choice) -> Mixtures:
+    def make_one_hot_mixtures(self, choice: Choice) -> Mixtures:
         """Return mixtures in which this choice has all shares."""
         path = self.space.candidates.index(choice.node)
         chosen = (path, choice.primitives, choice.widths)
@@ -200,7 +200,7 @@ class PathTree(nn.Module):
         for derived, slot, primitive in zip(place, module.slots, primitives, strict=True):
             shapes = {name: tensor.shape for name, tensor in derived.state_dict().items()}
             assert isinstance(slot, nn.ModuleList)
-            derived.load_state_dict(first_channels(dict(slot[primitive].named_parameters()), shapes))
+            derived.load_state_dict(take_first_channels(dict(slot[primitive].named_parameters()), shapes))
 
 
 @dataclass(frozen=True)
@@ -241,10 +241,10 @@ class Cells(nn.Module):
         chain = features
         for slot, mixture, w_in, w_out in zip(self.slots, primitives, [full, *between], [*between, full], strict=True):
             assert isinstance(slot, nn.ModuleList)
-            chain = self._mixed(slot, chain, mixture, w_in, w_out)
+            chain = self._mix(slot, chain, mixture, w_in, w_out)
         return features + PAPER_RESIDUAL_SCALE * chain if self.space.family == "paper" else chain
 
-    def _mixed(self, slot: nn.ModuleList, features: Tensor, mixture: Tensor, w_in: Width, w_out: Width) -> Tensor:
+    def _mix(self, slot: nn.ModuleList, features: Tensor, mixture: Tensor, w_in: Width, w_out: Width) -> Tensor:
         total: Tensor | None = None
         for name, module, share, value in zip(self.space.primitives, slot, mixture, mixture.tolist(), strict=True):
             if value == 0:
@@ -257,10 +257,10 @@ class Cells(nn.Module):
 
     def _run(self, name: str, module: nn.Module, features: Tensor, w_in: Width, w_out: Width) -> Tensor:
         family = self.space.family
-        same = _share_of_equal(w_in, w_out, self.space.widths)
+        same = _find_equal_share(w_in, w_out, self.space.widths)
         projected = not (isinstance(same, float) and same == 1)
-        skeleton, shapes = _skeleton(family, name, w_in.live, w_out.live, projected)
-        weights = first_channels(dict(module.named_parameters()), shapes)
+        skeleton, shapes = _find_skeleton(family, name, w_in.live, w_out.live, projected)
+        weights = take_first_channels(dict(module.named_parameters()), shapes)
         for conv, (side, times) in find_primitive(family, name).hidden.items():
             mask = (w_in if side == "in" else w_out).mask
             if mask is not None:
@@ -271,7 +271,7 @@ class Cells(nn.Module):
         return functional_call(skeleton, weights, (features,))
 
 
-def _share_of_equal(w_in: Width, w_out: Width, widths: tuple[int, ...]) -> Tensor | float:
+def _find_equal_share(w_in: Width, w_out: Width, widths: tuple[int, ...]) -> Tensor | float:
     """How much of the two widths' mixture has both equal; a plain number where both are decided."""
     if w_in.mixture is None and w_out.mixture is None:
         return float(w_in.live == w_out.live)
@@ -296,7 +296,7 @@ class _Skeletons(threading.local):
 _skeletons = _Skeletons()
 
 
-def _skeleton(family: str, name: str, c_in: int, c_out: int, projected: bool) -> Skeleton:
+def _find_skeleton(family: str, name: str, c_in: int, c_out: int, projected: bool) -> Skeleton:
     """A primitive without weights, to be run with given ones, and their shapes."""
     key = family, name, c_in, c_out, projected
     if key not in _skeletons.known:
@@ -306,6 +306,6 @@ def _skeleton(family: str, name: str, c_in: int, c_out: int, projected: bool) ->
     return _skeletons.known[key]
 
 
-def first_channels(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+def take_first_channels(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     """The first entries along every axis of a wider module's weights, as many as a narrower one has."""
     return {name: weights[name][tuple(map(slice, shape))] for name, shape in shapes.items()}

@@ -20,8 +20,8 @@ from trinas.errors import ModelError, SpecError
 from trinas.files import write_atomically
 from trinas.networks.space import SearchSpace
 from trinas.search.record import ModelOrigin
-from trinas.search.supernet import Supernet, first_channels
-from trinas.zoo.bundled import bundle_dir
+from trinas.search.supernet import Supernet, take_first_channels
+from trinas.zoo.bundled import find_bundle_dir
 
 SCHEMA = 1
 """Version of supernet.json; a newer one is refused rather than guessed at."""
@@ -57,13 +57,13 @@ class Pretrained:
         )
 
 
-def bundled_supernet(space: SearchSpace) -> Pretrained | None:
+def find_bundled_supernet(space: SearchSpace) -> Pretrained | None:
     """Return the pretrained supernet that comes with the package for a space, or None.
 
     Raises:
         ModelError: its files are damaged.
     """
-    folder = bundle_dir() / f"trinas-supernet-x{space.scale}"
+    folder = find_bundle_dir() / f"trinas-supernet-x{space.scale}"
     if not (folder / CONFIG_FILE).is_file():
         return None
     pretrained = load_supernet(folder)
@@ -78,11 +78,11 @@ def start_from(supernet: Supernet, pretrained: Pretrained) -> None:
     """
     parameters = dict(supernet.named_parameters())
     shapes = {name: parameter.shape for name, parameter in parameters.items() if name in pretrained.weights}
-    for name, tensor in first_channels(pretrained.weights, shapes).items():
+    for name, tensor in take_first_channels(pretrained.weights, shapes).items():
         parameters[name].copy_(tensor)
 
 
-def supernet_weights(supernet: Supernet) -> dict[str, Tensor]:
+def list_supernet_weights(supernet: Supernet) -> dict[str, Tensor]:
     """Return what is shipped of a supernet: all of it but the architecture parameters."""
     left_out = {id(parameter) for parameter in supernet.arch_parameters()}
     return {name: tensor for name, tensor in supernet.named_parameters() if id(tensor) not in left_out}
@@ -122,7 +122,7 @@ def load_supernet(folder: Path) -> Pretrained:
     except (KeyError, TypeError, SpecError, SafetensorError) as error:
         raise ModelError(f"{path}: damaged, or not a supernet ({error})") from None
     with torch.device("meta"):
-        wanted = {name: tensor.shape for name, tensor in supernet_weights(Supernet(space)).items()}
+        wanted = {name: tensor.shape for name, tensor in list_supernet_weights(Supernet(space)).items()}
     if {name: tensor.shape for name, tensor in halves.items()} != wanted:
         raise ModelError(f"{folder / WEIGHTS_FILE}: weights do not fit {CONFIG_FILE}")
     weights = {key: tensor.float() for key, tensor in halves.items()}

@@ -103,7 +103,7 @@ def crop_to_multiple(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
 def _resize_rows(image: NDArray[np.uint8], rows_out: int) -> NDArray[np.uint8]:
     if image.shape[0] == rows_out:
         return image
-    indices, weights = _taps(image.shape[0], rows_out)
+    indices, weights = _compute_taps(image.shape[0], rows_out)
     total = np.zeros((rows_out, *image.shape[1:]))
     trailing = (1,) * (image.ndim - 1)
     for tap in range(indices.shape[1]):  # each over the whole image: little memory, and fast enough
@@ -112,7 +112,7 @@ def _resize_rows(image: NDArray[np.uint8], rows_out: int) -> NDArray[np.uint8]:
     return np.floor(total.clip(0, 255) + 0.5).astype(np.uint8)
 
 
-def _taps(size_in: int, size_out: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def _compute_taps(size_in: int, size_out: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Return the input positions that each output position reads, (size_out, taps), and their weights."""
     scale = size_out / size_in
     stretch = min(scale, 1.0)  # below 1 the kernel is widened, which is the antialiasing
@@ -120,7 +120,7 @@ def _taps(size_in: int, size_out: int) -> tuple[NDArray[np.intp], NDArray[np.flo
     centre = (np.arange(size_out) + 0.5) / scale - 0.5
     first = np.floor(centre - support / 2)
     position = first[:, None] + np.arange(int(np.ceil(support)) + 2)
-    weights = stretch * _cubic(stretch * (centre[:, None] - position))
+    weights = stretch * _evaluate_cubic(stretch * (centre[:, None] - position))
     weights /= weights.sum(axis=1, keepdims=True)
     mirrored = np.concatenate([np.arange(size_in), np.arange(size_in)[::-1]])
     indices = mirrored[position.astype(np.intp) % (2 * size_in)]
@@ -128,7 +128,7 @@ def _taps(size_in: int, size_out: int) -> tuple[NDArray[np.intp], NDArray[np.flo
     return indices[:, used], weights[:, used]
 
 
-def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+def _evaluate_cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
     d = np.abs(distance)
     near = 1.5 * d**3 - 2.5 * d**2 + 1
     far = -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2

@@ -15,7 +15,7 @@ from trinas.files import translate_os_errors
 from trinas.networks.space import ArchSpec
 from trinas.timer import Timer
 from trinas.training.data import Pair, Patches, Teacher, TrainingImage, check_sizes, fingerprint, make_pairs, split
-from trinas.training.metrics import validation_psnr
+from trinas.training.metrics import measure_validation_psnr
 from trinas.training.run import (
     TrainingProgress,
     TrainingResult,
@@ -33,7 +33,7 @@ from trinas.training.state import (
     run_lock,
     save_state,
 )
-from trinas.training.step import TrainStep, learning_rate
+from trinas.training.step import TrainStep, compute_learning_rate
 from trinas.training.teacher import describe_teacher, load_teacher, make_teacher
 from trinas.zoo.folder import UNSPECIFIED, Model, ModelConfig, TrainingRecord, save_model
 
@@ -197,7 +197,7 @@ class _Training:
             # 1. Take one step: learning rate, batch, forward and backward, clip, optimiser, running mean.
             squared = run.minimises_squares
             low, high = patches.batch(config.seed, run.step, config.batch_size, from_teacher=not squared)
-            loss = take_step(low, high, learning_rate(config, run.step, run.steps), run.step, squared)
+            loss = take_step(low, high, compute_learning_rate(config, run.step, run.steps), run.step, squared)
             run.loss = loss if run.step == 0 else run.loss.lerp(loss, LOSS_SMOOTHING)
             run.step += 1
             stopping = self.stop.is_set()
@@ -249,7 +249,7 @@ class _Training:
         run = self.run
         if run.step > 0 and not run.loss.isfinite():
             raise RunError(f"step {run.step}: the loss is no longer a number; start again with a lower learning rate")
-        psnr = validation_psnr(run.averaged, validation)
+        psnr = measure_validation_psnr(run.averaged, validation)
         if psnr > run.best_psnr:
             run.best_psnr = psnr
             run.best_weights = copy.deepcopy(run.averaged.state_dict())
@@ -341,6 +341,6 @@ def count_affordable_steps(run: TrainingRun, patches: Patches, validation: Seque
             take_step(low, high, config.learning_rate, step, squared=False)
             synchronize(run.device)
     with validating:
-        validation_psnr(averaged, validation)
+        measure_validation_psnr(averaged, validation)
     seconds = stepping.seconds_per_lap + validating.seconds / config.validate_every
     return max(1, int((config.minutes * 60 - (time.perf_counter() - began)) / seconds))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from trinas.errors import DataError
-from trinas.images.formats import image_files
+from trinas.images.formats import list_image_files
 from trinas.images.read import read_rgb8
 from trinas.networks.network import Frame
 from trinas.training.degrade import crop_to_multiple, downscale, imresize
@@ -66,7 +66,7 @@ def evaluate_model(upscale: Callable[[Pixels], Pixels], source: Path, scale: int
         DataError: the folder holds no image, or one too small to be measured.
         ImageError: an image cannot be read.
     """
-    paths = [source] if source.is_file() else image_files(source)
+    paths = [source] if source.is_file() else list_image_files(source)
     if not paths:
         raise DataError(f"{source}: no images here to measure on")
     images = []
@@ -81,7 +81,7 @@ def evaluate_model(upscale: Callable[[Pixels], Pixels], source: Path, scale: int
 
 
 @torch.inference_mode()
-def validation_psnr(network: Frame, pairs: Sequence[tuple[Pixels, Pixels]], *choices: object) -> float:
+def measure_validation_psnr(network: Frame, pairs: Sequence[tuple[Pixels, Pixels]], *choices: object) -> float:
     """Return the mean PSNR on Y in dB over whole images, in fp32, by the field's protocol.
 
     Args:
@@ -142,7 +142,7 @@ def ssim_y(image: Pixels, reference: Pixels, border: int) -> float:
 
 def _compare_windows(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Return SSIM of each window of two (H, W) planes."""
-    mean = _window_means(torch.stack([first, second, first * first, second * second, first * second]))
+    mean = _average_windows(torch.stack([first, second, first * first, second * second, first * second]))
     mean_1, mean_2, square_1, square_2, product = mean
     variance_1, variance_2 = square_1 - mean_1**2, square_2 - mean_2**2
     covariance = product - mean_1 * mean_2
@@ -151,7 +151,7 @@ def _compare_windows(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return similarity / ((mean_1**2 + mean_2**2 + c1) * (variance_1 + variance_2 + c2))
 
 
-def _window_means(planes: torch.Tensor) -> Sequence[torch.Tensor]:
+def _average_windows(planes: torch.Tensor) -> Sequence[torch.Tensor]:
     """Return the Gaussian means of (P, H, W) in each window of the valid region."""
     distance = torch.arange(SSIM_WINDOW_PX, dtype=torch.float64) - SSIM_WINDOW_PX // 2
     window = torch.exp(-(distance**2) / (2 * SSIM_SIGMA_PX**2))

@@ -154,7 +154,7 @@ def _compute_squared_loss(error: Tensor, luma_weights: Tensor) -> tuple[Tensor, 
     return loss, weighted.flatten(1, 2) / (loss.clamp(min=1e-6) * error.numel())
 
 
-def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
+def compute_learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     """Return the rate of step `step` of `steps`: it rises linearly, then falls along a cosine to zero."""
     warmup_steps = min(config.warmup_steps, steps // 10)
     if step < warmup_steps:

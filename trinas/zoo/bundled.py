@@ -20,7 +20,7 @@ models for clean input, and a higher PSNR except on Set14 at x4 and 80; at 90 th
 docs/LOG.md)."""
 
 
-def bundle_dir() -> Path:
+def find_bundle_dir() -> Path:
     """Return the folder of the bundled models."""
     try:
         return Path(str(importlib.resources.files("trinas_models")))
@@ -28,12 +28,12 @@ def bundle_dir() -> Path:
         return Path(__file__).parents[2] / "models"
 
 
-def bundled_models() -> list[str]:
+def list_bundled_models() -> list[str]:
     """Return the names of the bundled models in alphabetical order."""
-    return sorted(folder.name for folder in bundle_dir().iterdir() if (folder / CONFIG_FILE).is_file())
+    return sorted(folder.name for folder in find_bundle_dir().iterdir() if (folder / CONFIG_FILE).is_file())
 
 
-def default_model(scale: int) -> str:
+def find_default_model(scale: int) -> str:
     """Return the name of the bundled model that is used for a scale.
 
     Raises:
@@ -45,14 +45,14 @@ def default_model(scale: int) -> str:
     return DEFAULT_MODELS[scale]
 
 
-def models_of_scale(scale: int) -> list[str]:
+def list_models_of_scale(scale: int) -> list[str]:
     """Return the names of the bundled models of a scale, at least one.
 
     Raises:
         ModelError: no model of this scale is bundled.
     """
-    names = [name for name in bundled_models() if read_config(bundle_dir() / name).spec.scale == scale]
-    return names or [default_model(scale)]
+    names = [name for name in list_bundled_models() if read_config(find_bundle_dir() / name).spec.scale == scale]
+    return names or [find_default_model(scale)]
 
 
 def find_model(name: str) -> Path:
@@ -63,8 +63,8 @@ def find_model(name: str) -> Path:
     Raises:
         ModelError: there is no such model.
     """
-    if name in bundled_models():
-        return bundle_dir() / name
+    if name in list_bundled_models():
+        return find_bundle_dir() / name
     folder = Path(name)
     with translate_os_errors(ModelError, folder, "read"):
         if (folder / CONFIG_FILE).is_file():
@@ -73,7 +73,7 @@ def find_model(name: str) -> Path:
             raise ModelError(f"{name}: not a model, there is no {CONFIG_FILE} in this folder")
     if is_hub_id(name):
         return find_hub_model(name)
-    known = ", ".join(bundled_models())
+    known = ", ".join(list_bundled_models())
     raise ModelError(f"{name}: no such model; bundled are {known}, or give a model's folder, or user/name of the Hub")
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from trinas.networks.cost import spec_cost
+from trinas.networks.cost import compute_cost
 from trinas.networks.space import ArchSpec
 from trinas.zoo.record import UNSPECIFIED, Metrics, ModelConfig, TrainingRecord
 
 
-def model_card(config: ModelConfig, called: str | None = None, example: str | None = None) -> str:
+def render_card(config: ModelConfig, called: str | None = None, example: str | None = None) -> str:
     """Return Markdown that says what a model is, what it was trained on, how good it is and what it cannot do.
 
     It begins with the Hub's front matter: licence, kind of task and, as `model-index`, the metrics.
@@ -19,10 +19,10 @@ def model_card(config: ModelConfig, called: str | None = None, example: str | No
         example: name of an image beside the card that shows a detail by bicubic, by the network, and the original.
     """
     spec, name, training = config.spec, config.name, config.training
-    cost = spec_cost(spec)
+    cost = compute_cost(spec)
     lines = [
         "---",
-        _front_matter(config),
+        _render_front_matter(config),
         "---",
         "",
         f"# {name}",
@@ -37,7 +37,7 @@ def model_card(config: ModelConfig, called: str | None = None, example: str | No
         "",
         "## Metrics",
         "",
-        *_metrics_table(spec.scale, config.metrics),
+        *_render_metrics(spec.scale, config.metrics),
         "",
         "## Data",
         "",
@@ -67,7 +67,7 @@ def model_card(config: ModelConfig, called: str | None = None, example: str | No
     return "\n".join(lines)
 
 
-def _front_matter(config: ModelConfig) -> str:
+def _render_front_matter(config: ModelConfig) -> str:
     """Return the YAML by which the Hub sorts and shows models."""
     from huggingface_hub import EvalResult, ModelCardData  # takes long to import
 
@@ -114,7 +114,7 @@ def draw_diagram(spec: ArchSpec) -> list[str]:
     return [*lines, f"  tail conv3x3: {3 * spec.scale**2}", f"  pixel shuffle x{spec.scale}: 3", "output: 3"]
 
 
-def _metrics_table(scale: int, metrics: Mapping[str, Metrics]) -> list[str]:
+def _render_metrics(scale: int, metrics: Mapping[str, Metrics]) -> list[str]:
     if not metrics:
         return ["Not measured on the test sets yet; `trinas-upscale evaluate` measures it."]
     return [
@@ -141,10 +141,10 @@ def _describe_purpose(config: ModelConfig) -> str:
 
 def _describe_data(training: TrainingRecord) -> list[str]:
     """Return lines on the training images of all stages, with licences where they are known, and on added notes."""
-    latest, *earlier = _data_of_stages(training) or [[]]
+    latest, *earlier = _list_data(training) or [[]]
     lines = [f"- {entry}" for entry in latest]
     lines += [f"- before that: {'; '.join(data)}" for data in earlier]
-    for teacher, data in _data_of_teachers(training).items():
+    for teacher, data in _list_teacher_data(training).items():
         others = [entry for entry in data if not any(entry in shown for shown in (latest, *earlier))]
         lines += [f"- its teacher {teacher} also from: {'; '.join(others)}"] if others else []
     lines += [f"- {key.replace('_', ' ')}: {value}" for key, value in training.notes.items()]
@@ -158,7 +158,7 @@ def _describe_data(training: TrainingRecord) -> list[str]:
     return lines
 
 
-def _data_of_stages(training: TrainingRecord) -> list[list[str]]:
+def _list_data(training: TrainingRecord) -> list[list[str]]:
     """Return the training images of each stage, the last one first. The same images are listed once."""
     found: list[list[str]] = []
     seen: set[Any] = set()
@@ -171,9 +171,9 @@ def _data_of_stages(training: TrainingRecord) -> list[list[str]]:
     return found
 
 
-def _data_of_teachers(training: TrainingRecord) -> dict[str, list[str]]:
+def _list_teacher_data(training: TrainingRecord) -> dict[str, list[str]]:
     """Return the training images of each teacher by its name, the first teacher first."""
-    return {stage.taught_by.name: stage.taught_by.data for stage in _in_order(training) if stage.taught_by}
+    return {stage.taught_by.name: stage.taught_by.data for stage in _list_stages(training) if stage.taught_by}
 
 
 STAGE_COLUMNS = {
@@ -192,7 +192,7 @@ STAGE_COLUMNS = {
 
 def _describe_recipe(name: str, training: TrainingRecord) -> list[str]:
     """Return a table of the stages in the order they were run, and all settings of the last one."""
-    stages = [stage for stage in _in_order(training) if stage.is_known("config") or stage.is_known("steps")]
+    stages = [stage for stage in _list_stages(training) if stage.is_known("config") or stage.is_known("steps")]
     if not stages:
         return ["Unknown."]
     lines = [f"| stage | {' | '.join(STAGE_COLUMNS.values())} |", f"| --- |{' --- |' * len(STAGE_COLUMNS)}"]
@@ -217,14 +217,14 @@ def _describe_recipe(name: str, training: TrainingRecord) -> list[str]:
     return lines
 
 
-def _in_order(training: TrainingRecord) -> Iterable[TrainingRecord]:
+def _list_stages(training: TrainingRecord) -> Iterable[TrainingRecord]:
     """Return the stages in the order they were run."""
     return reversed(list(training.stages()))
 
 
 def _describe_origin(training: TrainingRecord) -> str:
     """Say where the architecture comes from: the first search in the record, or a note in it."""
-    for stage in _in_order(training):
+    for stage in _list_stages(training):
         if stage.method:
             keys = [key for key in ("space", "budgets", "supernet", "steps") if stage.is_known(key)]
             found = [f"{key} {getattr(stage, key)}" for key in keys]

@@ -15,7 +15,7 @@ from trinas.files import translate_os_errors, write_atomically
 from trinas.networks.network import Network
 from trinas.networks.space import ArchSpec
 from trinas.zoo.bundled import find_hub_model, find_model
-from trinas.zoo.card import model_card
+from trinas.zoo.card import render_card
 from trinas.zoo.hub import upload_files
 from trinas.zoo.record import (
     CARD_FILE,
@@ -43,7 +43,7 @@ __all__ = [
     "ModelConfig",
     "TeacherRecord",
     "TrainingRecord",
-    "collapsed_weights",
+    "collapse_weights",
     "load_config",
     "load_model",
     "pull_model",
@@ -121,7 +121,7 @@ def save_model(folder: Path, network: Network, config: ModelConfig) -> None:
     Raises:
         OSError: the folder cannot be written; each file is either whole or as it was.
     """
-    weights = {name: tensor.contiguous() for name, tensor in collapsed_weights(network).items()}
+    weights = {name: tensor.contiguous() for name, tensor in collapse_weights(network).items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / WEIGHTS_FILE, save_tensors(weights))
     save_config(folder, config)
@@ -139,10 +139,10 @@ def save_config(folder: Path, config: ModelConfig, called: str | None = None) ->
     """
     write_atomically(folder / CONFIG_FILE, (config.to_json() + "\n").encode())
     example = EXAMPLE_FILE if (folder / EXAMPLE_FILE).is_file() else None
-    write_atomically(folder / CARD_FILE, model_card(config, called, example).encode())
+    write_atomically(folder / CARD_FILE, render_card(config, called, example).encode())
 
 
-def collapsed_weights(network: Network) -> dict[str, Tensor]:
+def collapse_weights(network: Network) -> dict[str, Tensor]:
     """Return the weights of `network` with its branches collapsed, on the CPU in fp32; `network` is not changed."""
     weights = {name: tensor.detach().cpu().float() for name, tensor in network.state_dict().items()}
     copy = Network(network.spec)
