@@ -47,7 +47,7 @@ def write(folder, events, count=0):
     heard = []
     log = EventLog(folder / "events.jsonl", heard.append, count)
     for event in events:
-        log(event)
+        log.add(event)
     assert heard == events
     return log
 

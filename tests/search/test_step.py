@@ -186,7 +186,7 @@ def test_the_state_of_a_learner_brings_all_of_it_back():
     batches = [random_batch() for _ in range(4)]
     learner = learner_of(busy_supernet("edge-all", 2, dtype=torch.float32))
     learner.search(batches[0], batches[1], 0.3, 2e-3, 1e-2)
-    state = copy.deepcopy(learner.state())
+    state = copy.deepcopy(learner.to_state())
     restored = learner_of(busy_supernet("edge-all", 2, dtype=torch.float32, seed=1))
     restored.load(state)
     for one in (learner, restored):

@@ -37,42 +37,40 @@ from trinas.training.state import STATE_FILE as TRAINING_STATE_FILE
 from trinas.zoo.folder import UNSPECIFIED, WEIGHTS_FILE, Model, ModelConfig, TrainingRecord, load_config
 
 SAFE_SHARE = 0.95
-"""Share of the time left that fine-tuning plans with: its speed is judged by a few steps."""
+"""Share of the remaining time that fine-tuning plans for. Its speed is judged by a few steps only."""
 
 TUNING_BATCH = 8
-"""Patches per step of the fine-tuning: half of what `train` takes, as in a short time more steps teach more."""
+"""Patches per step of the fine-tuning, half as many as `train` takes. In a short time, more steps are worth more."""
 
 L2_SHARE = 0.15
 """Share of the fine-tuning, at its end, that minimises the squared error."""
 
 
 def finetune(session: SearchSession) -> Network | None:
-    """Train the chosen network, or go on with that; when it is done, record the search.
+    """Train the chosen network, or resume its training. At the end, record the search.
 
     Returns:
-        The trained network, on the CPU; None if it was stopped before.
+        The trained network, on the CPU; None if the training was stopped.
     """
     run = session.run
     relay = _ProgressRelay(session)
     if (session.run_dir / TRAINING_STATE_FILE).exists():
-        result = resume_training(session.run_dir, session.photographs, on_progress=relay, stop=session.stop)
+        result = resume_training(session.run_dir, session.images, on_progress=relay, stop=session.stop)
     else:
         start, config = _build_start(session), _make_tuning_config(session)
-        result = begin_training(
-            start.config.spec, session.photographs, config, session.run_dir, start, relay, session.stop
-        )
+        result = begin_training(start.config.spec, session.images, config, session.run_dir, start, relay, session.stop)
     if not result.finished:
         return None
     if not run.finished:
         record_search(session, result.network, relay.costs)
-        session.tell(Finished(psnr=run.psnr, costs=relay.costs, seconds=session.seconds))
+        session.events.add(Finished(psnr=run.psnr, costs=relay.costs, seconds=session.seconds))
         run.finished = True
         session.save()
     return result.network
 
 
 class _ProgressRelay:
-    """Turns what the training reports into events of the search, and saves the search's state."""
+    """Turns the progress of the training into events of the search, and saves the search's state."""
 
     def __init__(self, session: SearchSession) -> None:
         self.session = session
@@ -82,7 +80,7 @@ class _ProgressRelay:
         session, run = self.session, self.session.run
         if len(run.counts) == FINE_TUNE:
             run.counts.append(progress.steps)
-            session.tell(StageStarted(stage=STAGES[FINE_TUNE], steps=progress.steps))
+            session.events.add(StageStarted(stage=STAGES[FINE_TUNE], steps=progress.steps))
         if progress.steps != (run.shortened[-1][1] if run.shortened else run.counts[FINE_TUNE]):
             run.shortened.append((progress.step, progress.steps))
         event = SearchProgress(
@@ -98,7 +96,7 @@ class _ProgressRelay:
             steps_per_second=progress.steps_per_second,
             seconds_left=progress.seconds_left,
         )
-        session.tell(event)
+        session.events.add(event)
         run.step, run.psnr = progress.step, progress.best_psnr
         if progress.validated or progress.step == 0 or session.stop.is_set():
             session.save()
@@ -142,16 +140,17 @@ def _make_tuning_config(session: SearchSession) -> TrainConfig:
 
 
 def record_search(session: SearchSession, network: Network, costs: dict[str, float]) -> None:
-    """Write report.json and the samples of a search whose network is trained.
+    """Write report.json and the samples of a search.
 
     Args:
-        network: the trained one, on the CPU.
+        session: of the search.
+        network: the trained network, on the CPU.
         costs: of the network, by name.
     Raises:
         RunError: the run folder cannot be written.
     """
     run, run_dir = session.run, session.run_dir
-    held_out = make_pairs(split(session.photographs)[1], run.space.scale)
+    held_out = make_pairs(split(session.images)[1], run.space.scale)
     measured = measure_ms_per_mp(copy.deepcopy(network), run.learner.device, run.running_precision)
     record = SearchRecord(
         space=run.space,
@@ -198,13 +197,13 @@ def _read_teacher(run_dir: Path) -> ModelOrigin | None:
 def _describe_images(session: SearchSession) -> LearntImages:
     return LearntImages(
         folders=sorted({Path(folder).name for folder in session.run.folders}),
-        images=len(session.photographs),
+        images=len(session.images),
         sha256=session.data_sha256,
     )
 
 
 def measure_bicubic_psnr(pairs: list[Pair], scale: int) -> float:
-    """Return the mean PSNR on Y of bicubic upscaling, in dB, counted as `validation_psnr` counts."""
+    """Return the mean PSNR on Y of bicubic upscaling, in dB, computed as in `measure_validation_psnr`."""
     return fmean(min(psnr_y(upscale_bicubic(low, scale), high, scale), EXACT_PSNR) for low, high in pairs)
 
 

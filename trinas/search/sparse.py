@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def sparsemax(parameters: Tensor, dim: int = -1) -> Tensor:
-    """The point of the probability simplex that is nearest to the parameters.
+    """Project parameters onto the nearest point of the probability simplex.
 
     Args:
         parameters: (..., K, ...) unnormalised, K candidates along `dim`.
@@ -29,9 +29,9 @@ def sparsemax(parameters: Tensor, dim: int = -1) -> Tensor:
 def sparsestmax(parameters: Tensor, radius: float, dim: int = -1) -> Tensor:
     """Mix K candidates, keeping the mixture at least `radius` away from uniform.
 
-    At radius 0 this is sparsemax; at `find_largest_radius(K)` it is one-hot. Growing the radius during a search
-    therefore turns a mixture into a choice, with no temperature to tune. It is sparsemax(a * parameters) with the
-    smallest a >= 1 that is far enough out, found in closed form.
+    At radius 0 this is sparsemax; at `find_largest_radius(K)` it is one-hot. So a radius that grows during a search
+    turns a mixture into a choice, with no temperature to tune. The result is sparsemax(a * parameters) with the
+    smallest a >= 1 that reaches the radius; a is found in closed form.
 
     Args:
         parameters: (..., K, ...) unnormalised, K candidates along `dim`.
@@ -64,38 +64,38 @@ def sparsestmax(parameters: Tensor, radius: float, dim: int = -1) -> Tensor:
 
 
 def find_largest_radius(count: int) -> float:
-    """The distance from uniform at which only one of `count` candidates is left."""
+    """Return the distance from uniform at which only one of `count` candidates is left."""
     return math.sqrt(1 - 1 / count)
 
 
 def survival(mixture: Tensor, below: Tensor) -> Tensor:
-    """How much of a mixture over places in a tree needs each node: the mass that lies at or below it.
+    """Return the survival of each node of a tree: the sum of the shares of all candidates at or below it.
 
-    Along every path it never grows, so depth can only be lost from the deep end, and any depth can still win. The
-    mixture of the features is h_0 + sum over nodes of survival * (h_node - h_before), written another way.
+    Survival never grows along a path. So the deepest nodes are lost first, and any depth can still win. In other words,
+    the mixture of the features is h_0 + the sum over all nodes of survival * (h_node - h_before).
 
     Args:
-        mixture: (K,) non-negative, summing to 1: one share per candidate.
-        below: (D, K), 1 where the candidate lies at or below the node, else 0; a chain's is triangular.
+        mixture: (K,) non-negative, summing to 1: one share for each candidate.
+        below: (D, K), 1 if the candidate lies at or below the node, otherwise 0. For a chain it is triangular.
     Returns:
-        (D,) from 1 down; 0 exactly where nothing is left below.
+        (D,) between 0 and 1; exactly 0 for nodes that no candidate needs.
     """
     return (below * mixture).sum(-1)  # no matrix product: autocast would round it
 
 
 def _push_out(parameters: Tensor, norm: float) -> tuple[Tensor, Tensor]:
-    """Mixtures with exactly this squared norm, in descending order, and the order itself; K along the last axis."""
+    """Return mixtures with exactly this squared norm, in descending order, and the order itself. K is the last axis."""
     ordered, order = parameters.sort(dim=-1, descending=True, stable=True)
     counts = _count_along(ordered, -1)
-    # Candidates as good as the best one cannot be told apart by any factor: among them, rank decides.
+    # No factor separates candidates that are as good as the best one. Among them, rank decides.
     tied = ordered == ordered[..., :1]
     hopeless = norm > 1 / tied.sum(-1, keepdim=True)
     offsets = torch.where(hopeless, 1 - counts, ordered - ordered[..., :1])
     means = offsets.cumsum(-1) / counts
-    # Spread of the best k around their mean, one term a candidate, so that nothing cancels.
+    # The spread of the best k around their mean, summed term by term, so that nothing cancels.
     before = F.pad(means, (1, 0))[..., :-1]
     spreads = ((offsets - before).square() * (counts - 1) / counts).cumsum(-1)
-    # The distance that is left on the face of the best k; a spread of 0 can only belong to a face that is too large.
+    # The distance that is left on the face of the best k. A spread of 0 belongs to a face that is too large.
     left = (norm - 1 / counts).clamp(min=0).sqrt()
     factors = left / spreads.masked_fill(spreads == 0, 1).sqrt()
     lowest = 1 / counts + factors * (offsets - means)
@@ -108,7 +108,7 @@ def _push_out(parameters: Tensor, norm: float) -> tuple[Tensor, Tensor]:
 
 
 def _count_along(ordered: Tensor, dim: int) -> Tensor:
-    """1, 2, ..., K along `dim`, to be broadcast against `ordered`."""
+    """Return 1, 2, ..., K along `dim`, in a shape that broadcasts with `ordered`."""
     shape = [1] * ordered.ndim
     shape[dim] = -1
     return torch.arange(1, ordered.shape[dim] + 1, device=ordered.device, dtype=ordered.dtype).view(shape)
