@@ -373,7 +373,7 @@ def test_a_teacher_is_imitated_in_the_fine_tuning(photographs, tmp_path, tiny_mo
         repeat_search(report, photographs, tmp_path / "another")
     space, larger = dataclasses.replace(EDGE, scale=4), generate_images(3, 200, seed=0)
     config = dataclasses.replace(config, budgets=Budgets(params=9000))
-    with pytest.raises(ModelError, match="enlarges 2 times and cannot teach a network that enlarges 4 times"):
+    with pytest.raises(ModelError, match="upscales 2 times and cannot teach a network that upscales 4 times"):
         search_network(space, larger, config, tmp_path / "no")
     assert not (tmp_path / "no").exists()
 
