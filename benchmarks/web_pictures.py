@@ -92,7 +92,7 @@ def upload(page: Page, box: str, *paths: Path) -> None:
 
 def prepare_upscale(page: Page, photographs: list[Path]) -> None:
     """Upscale an image."""
-    upload(page, "#picture", photographs[1])
+    upload(page, "#image-file", photographs[1])
     expect(page.locator("#plan")).to_contain_text("Result")
     page.locator("#start").click()
     expect(page.locator("#said")).to_contain_text("done in")
@@ -103,7 +103,7 @@ def prepare_batch(page: Page, photographs: list[Path]) -> None:
     """Upscale a batch with one bad file."""
     bad = photographs[0].parent.parent / "scanned.png"
     bad.write_bytes(b"no image")
-    upload(page, "#pictures", *photographs, bad)
+    upload(page, "#image-files", *photographs, bad)
     page.locator("#start-batch").click()
     expect(page.locator("#said-batch")).to_contain_text("4 done, 1 failed")
 

@@ -39,7 +39,7 @@ def _estimate_to_json(estimate: "Estimate") -> dict[str, Any]:
     row: dict[str, Any] = {"source": str(estimate.job.source), "result": str(estimate.job.result)}
     if estimate.work is None:
         return {**row, "problem": estimate.problem}
-    row |= {"size": estimate.work.size, "models": estimate.work.models, "why": estimate.work.why}
+    row |= {"size": estimate.work.size, "models": estimate.work.models, "why": estimate.work.reason}
     return {**row, "seconds": estimate.seconds, "memory_mb": round(estimate.memory_bytes / 1e6)}
 
 
@@ -50,8 +50,8 @@ def _print_estimates(estimates: "list[Estimate]", skipped: int, memory_bytes: in
             problems.append(estimate.problem)
         else:
             size = "x".join(map(str, estimate.work.size))
-            why = f" ({estimate.work.why})" if estimate.work.why else ""
-            models = (", ".join(estimate.work.models) or "none") + why
+            reason = f" ({estimate.work.reason})" if estimate.work.reason else ""
+            models = (", ".join(estimate.work.models) or "none") + reason
             memory = format_megabytes(estimate.memory_bytes)
             rows.append([str(estimate.job.result), size, models, f"{estimate.seconds:.1f}", memory])
             seconds += estimate.seconds

@@ -90,7 +90,7 @@ class Runner:
             raise ImageError(hide_paths(estimate.problem, path.parent))
         work = estimate.work
         models = list(map(self._catalogue.find_name, work.models))
-        return Preview((work.header.width, work.header.height), work.size, models, work.why, estimate.seconds)
+        return Preview((work.header.width, work.header.height), work.size, models, work.reason, estimate.seconds)
 
     def upscale(
         self,

@@ -70,7 +70,7 @@ class BatchTab:
             with gr.Column(scale=2, min_width=320):
                 self._uploads = gr.File(
                     label="Images or zip archives", show_label=False, file_count="multiple", height=180,
-                    elem_id="pictures", elem_classes=["drop", "many"],
+                    elem_id="image-files", elem_classes=["drop", "many"],
                 )  # fmt: skip
                 self._controls = Controls(picker)
                 with gr.Row():

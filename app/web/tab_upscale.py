@@ -46,7 +46,7 @@ class UpscaleTab:
 
     def _lay_out_wishes(self, picker: Picker) -> None:
         self._image = gr.File(
-            label="Image", show_label=False, height=130, elem_id="picture", elem_classes=["drop", "one"]
+            label="Image", show_label=False, height=130, elem_id="image-file", elem_classes=["drop", "one"]
         )
         self._controls = Controls(picker)
         self._plan = gr.HTML(note(EMPTY), elem_id="plan")

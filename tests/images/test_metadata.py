@@ -237,10 +237,14 @@ def test_exif_of_very_many_tags_is_rewritten_at_once():
     """Adding to the bytes that there are copies all of them each time: minutes for these."""
     order, value = "<", bytes(range(200)) * 2
     tags = {tag: Value(UNDEFINED, value) for tag in range(65_000) if tag not in POINTERS}
-    exif = Exif(order, tags).tobytes()
+    exif = Exif(order, tags).to_bytes()
     assert len(exif) > 25_000_000
     after, notes = fit_metadata(Metadata(exif=exif), 8, 8)
     assert notes == []
     found = parse_exif(after.exif)
-    rewritten = {0x0100: found.integers(LONG, 8), 0x0101: found.integers(LONG, 8), 0x0112: found.integers(SHORT, 1)}
+    rewritten = {
+        0x0100: found.make_integers(LONG, 8),
+        0x0101: found.make_integers(LONG, 8),
+        0x0112: found.make_integers(SHORT, 1),
+    }
     assert found.tags == tags | rewritten

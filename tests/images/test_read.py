@@ -144,7 +144,7 @@ def test_colours_told_by_a_code_are_said_to_be_taken_for_srgb(tmp_path, encode):
     path.write_bytes(encode(1, 13))
     assert read_image(path).notes == ()
     path.write_bytes(encode(12, 13))
-    assert read_image(path).notes == ("its colours are told by a code (12/13) and no profile, and are taken for sRGB",)
+    assert read_image(path).notes == ("its colours are given by a code (12/13) and no profile, and are taken for sRGB",)
     path.write_bytes(encode(1, 16))
     assert len(read_image(path).notes) == 1
     path.write_bytes(png_with_cicp(12, 13, rgb_profile()))

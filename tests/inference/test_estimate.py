@@ -47,9 +47,9 @@ def test_jpegs_are_timed_with_the_networks_that_they_get(tmp_path, upscaler):
         PillowImage.fromarray(generated_photograph(200, 200)).save(tmp_path / f"{quality}.jpg", quality=quality)
     compressed, good = estimate([tmp_path / "50.jpg", tmp_path / "95.jpg"], tmp_path, upscaler, scale=2)
     assert compressed.work.models == ["trinas-s-photo-x2"]
-    assert compressed.work.why == "JPEG of quality 50"
+    assert compressed.work.reason == "JPEG of quality 50"
     assert good.work.models == ["trinas-xs-x2"]
-    assert good.work.why == ""
+    assert good.work.reason == ""
     assert compressed.seconds > good.seconds, "the restoration model is several times as slow"
 
 

@@ -12,7 +12,7 @@ from trinas.networks.space import PRIMITIVES, SPACES, SearchSpace, find_named_sp
 from trinas.reports.diagrams import draw_mixture, draw_network
 from trinas.reports.pages import (
     count_mean_survivors,
-    render,
+    render_page,
     render_drawing_style,
     render_live_drawings,
     write_search_report,
@@ -124,7 +124,7 @@ def test_every_primitive_has_words_and_a_colour():
 def test_names_are_escaped(run_dir):
     record = read_search_record(run_dir / "report.json")
     data = record.data.model_copy(update={"folders": ["<b>&"]})
-    page = render("<script>alert(1)</script>", record.model_copy(update={"data": data}), [], [])
+    page = render_page("<script>alert(1)</script>", record.model_copy(update={"data": data}), [], [])
     assert "script" not in read(page).tags
     assert "&lt;b&gt;&amp;" in page
 

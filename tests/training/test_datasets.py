@@ -191,7 +191,7 @@ def test_something_else_is_refused_and_removed(server, tmp_path):
 
 def test_a_server_that_stays_away_keeps_what_came(server, tmp_path):
     server.cuts = [70_000, *[0] * datasets.ATTEMPTS]
-    with pytest.raises(DataError, match=r"cannot be downloaded .* 0 MB are kept, the same command goes on"):
+    with pytest.raises(DataError, match=r"cannot be downloaded .* 0 MB are kept, the same command continues"):
         get(server, tmp_path)
     assert (tmp_path / f"{server.name}.part").stat().st_size == 70_000
     get(server, tmp_path)

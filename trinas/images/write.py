@@ -1,4 +1,4 @@
-"""Images to files: what a format cannot hold is left out or converted, and said."""
+"""Write image files. What a format cannot hold is left out or converted, and a note says so."""
 
 import io
 from dataclasses import replace
@@ -19,24 +19,25 @@ from trinas.images.png import encode_png16
 from trinas.images.tiff import encode_tiff
 
 PNG_COMPRESSION = 4
-"""Deflate level: against Pillow's 6 less than half the time for 3 % more bytes (docs/benchmarks.md)."""
+"""Level of Deflate. It takes less than half the time of Pillow's 6, for 3 % more bytes (docs/benchmarks.md)."""
 
 AVIF_SPEED = 8
-"""Of libavif, 0 to 10: against its 6 less than half the time for 5 % more bytes (docs/benchmarks.md)."""
+"""Speed of libavif, 0 to 10. It takes less than half the time of the default 6, for 5 % more bytes
+(docs/benchmarks.md)."""
 
 _JPEG_SEGMENT_BYTES = 65_533
-"""What a segment of a JPEG can hold, its name included."""
+"""How many bytes a segment of a JPEG can hold, with its name."""
 
 
 def write_image(path: Path | str, image: Image, config: SaveConfig | None = None) -> list[str]:
-    """Encode `image` in the format that the suffix of `path` names; the file is whole or absent.
+    """Encode an image in the format of the suffix of `path`, and write it. The file is either whole or absent.
 
     Args:
-        path: the file; one that is there is replaced.
+        path: the file. An existing file is replaced.
         image: from `read_image` or an upscaler, for example.
-        config: quality, and what to leave out; the defaults where it is None.
+        config: quality, and what to leave out. None: the defaults.
     Returns:
-        Notes on what was left out or converted, because the format cannot hold it or it is damaged.
+        Notes on what was left out or converted, because it is damaged or the format cannot hold it.
     Raises:
         ImageError: the suffix is unknown, the format cannot hold the image, or the file cannot be written.
     """
@@ -81,12 +82,12 @@ def _encode(path: Path, image: Image, config: SaveConfig) -> tuple[bytes, list[s
         return _encode_with_pillow(image, known, config), notes
     except MemoryError:
         raise
-    except Exception as error:  # encoders have limits of their own, and raise all kinds
+    except Exception as error:  # encoders have their own limits, and raise many kinds of errors
         raise ImageError(f"{path}: cannot be encoded as {known.name} ({str(error) or type(error).__name__})") from None
 
 
 def _adapt(image: Image, known: Format, config: SaveConfig) -> tuple[Image, list[str]]:
-    """Return the image as the format can hold it, and notes on what had to go."""
+    """Return the image without what the format cannot hold, and notes on what was left out."""
     notes = []
     if image.depth == 16 and not known.has_16_bit:
         image = replace(image, depth=8)
@@ -94,7 +95,7 @@ def _adapt(image: Image, known: Format, config: SaveConfig) -> tuple[Image, list
     metadata = Metadata() if config.strip_metadata else image.metadata
     left_out = []
     if not known.has_metadata:
-        left_out = metadata.kinds()
+        left_out = metadata.list_names()
         metadata = replace(metadata, exif=None, xmp=None)
     metadata, damage = fit_metadata(metadata, *image.size)
     notes += damage
@@ -108,7 +109,7 @@ def _adapt(image: Image, known: Format, config: SaveConfig) -> tuple[Image, list
 
 
 def _fit_segments(metadata: Metadata) -> tuple[Metadata, list[str]]:
-    """Return what fits into the segments of a JPEG, of 64 KB each, and the names of what does not."""
+    """Return the metadata that fits into the segments of a JPEG, 64 KB each, and the names of the rest."""
     long_exif = len(metadata.exif or b"") > _JPEG_SEGMENT_BYTES
     long_xmp = len(metadata.xmp or b"") > _JPEG_SEGMENT_BYTES - len(b"http://ns.adobe.com/xap/1.0/\0")
     kept = replace(metadata, exif=None if long_exif else metadata.exif, xmp=None if long_xmp else metadata.xmp)
@@ -116,7 +117,7 @@ def _fit_segments(metadata: Metadata) -> tuple[Metadata, list[str]]:
 
 
 def _fit_profile(image: Image, known: Format) -> tuple[Image, list[str]]:
-    """Convert to sRGB where the file cannot hold the profile, or not with this image. Return notes too."""
+    """Convert to sRGB if the format cannot hold the profile with this image. Return the image and notes."""
     if image.icc_profile is None:
         return image, []
     becomes_colour = image.pixels.shape[0] <= 2 and not known.has_gray
@@ -151,7 +152,7 @@ def _make_pillow_options(image: Image, known: Format, config: SaveConfig) -> dic
         return options
     exif = add_resolution(metadata) if known.name in ("WEBP", "AVIF") else metadata.exif
     if known.name == "AVIF":
-        exif = remove_orientation(exif)  # otherwise Pillow takes it out and writes all other tags anew
+        exif = remove_orientation(exif)  # otherwise Pillow removes it and rewrites all other tags
     options |= {"icc_profile": image.icc_profile, "exif": exif or b""}
     if known.name == "PNG":
         return options | {"compress_level": PNG_COMPRESSION, "pnginfo": _make_png_text(metadata)}

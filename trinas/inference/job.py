@@ -31,7 +31,7 @@ class Work:
         return [step.model for step in self.passes]
 
     @property
-    def why(self) -> str:
+    def reason(self) -> str:
         """Why the first network is not the usual one for its scale; empty if it is the usual one."""
         restores = any(step.restores for step in self.passes)
         return f"JPEG of quality {self.header.jpeg_quality}" if restores else ""

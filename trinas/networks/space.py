@@ -135,12 +135,10 @@ class ArchSpec:
 
 
 def _find_faults(spec: ArchSpec) -> list[str]:
-    """Return everything that is wrong with a spec; an empty list means that it can be built."""
+    """Return everything that is wrong with a spec; an empty list if it can be built."""
     if not isinstance(spec.family, str) or spec.family not in PRIMITIVES:
         return [f"family {spec.family!r} is none of {', '.join(PRIMITIVES)}"]
-    names = tuple(
-        PRIMITIVES[spec.family]
-    )  # a tuple, since a file may have a list in place of a name: a dict cannot look that up
+    names = tuple(PRIMITIVES[spec.family])  # a dict cannot look up a list, which a file may have in place of a name
     complaints = []
     if not _is_count(spec.scale) or spec.scale not in SCALES:
         complaints.append(f"scale {spec.scale!r} is none of {SCALES}")
@@ -197,7 +195,7 @@ class PathNode:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """All networks that a search chooses from.
+    """All networks that a search can choose.
 
     - `edge`: networks of the edge family, with the primitives `skip` and `conv3x3`. The path is a chain of cells, and
       the search chooses how many of them are kept.
@@ -214,7 +212,7 @@ class SearchSpace:
     trunk_width: int  # channels between cells; no slot is wider
     cells: int  # on the longest path
     slots: int  # per cell
-    searched_cells: int  # at the end of the chain, which a path may leave out; the slots of all cells are searched
+    searched_cells: int  # cells at the end of the chain that a path may leave out; slots are searched in all cells
 
     def __post_init__(self) -> None:
         if self.name not in SPACES:
@@ -254,7 +252,7 @@ class SearchSpace:
 
     @cached_property
     def nodes(self) -> tuple[PathNode, ...]:
-        """The tree of paths, depth first. It begins with the cells that are on every path."""
+        """The tree of all paths, depth first. It begins with the cells that are on every path."""
         steps = UPSAMPLING_STEPS[self.scale] if self.searches_upsampling else ()
         always = self.cells - self.searched_cells
         nodes: list[PathNode] = []
@@ -286,11 +284,15 @@ class SearchSpace:
         return tuple(index for index, node in enumerate(self.nodes) if node.step is None)
 
     def row_of(self, node: int) -> int:
-        """Return the row of a cell's decisions among those of all cells."""
+        """Return the row of a cell in the decisions of all cells.
+
+        Args:
+            node: index of the cell in `nodes`.
+        """
         return self.cell_nodes.index(node)
 
     def path_to(self, node: int) -> tuple[int, ...]:
-        """Return the indices of the nodes on the path from the head to `node`, which is included."""
+        """Return the indices of the nodes on the path from the head to `node`, with `node` itself."""
         path: list[int] = []
         index: int | None = node
         while index is not None:
@@ -330,7 +332,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class SpaceKind:
-    """Everything that search spaces of the same name have in common."""
+    """What all search spaces of the same name have in common."""
 
     family: str
     primitives: tuple[str, ...]  # candidates for a slot's primitive
@@ -349,16 +351,16 @@ SPACES = {
 def list_candidate_widths(family: str, trunk_width: int) -> tuple[int, ...]:
     """Return the widths that a slot may have, ascending. The trunk width is always among them.
 
-    - Edge: all multiples of 8 from half the trunk width on; multiples of 4 for trunk widths below 32. Narrower slots
-      made bottlenecks: a supernet lost nothing by them, the network that was derived from it lost much.
-    - Paper: 1/3, 1/2, 2/3 and 5/6 of the trunk width, rounded half up to a multiple of 8, and all of it.
+    - Edge: all multiples of 8 from half the trunk width on, or multiples of 4 if the trunk width is below 32. Narrower
+      slots were bottlenecks: a supernet lost nothing by them, but the derived network lost much.
+    - Paper: 1/3, 1/2, 2/3 and 5/6 of the trunk width, rounded half up to a multiple of 8, and the trunk width.
     """
     if family == "edge":
         step = 4 if trunk_width < 32 else 8
         widths = {width for width in range(step, trunk_width, step) if 2 * width >= trunk_width} | {trunk_width}
     else:
         shares = ((1, 3), (1, 2), (2, 3), (5, 6))
-        # Half up in whole numbers: round(w / 8) is (w / 4 + 1) // 2.
+        # Rounding half up in whole numbers: round(w / 8) is (w / 4 + 1) // 2.
         rounded = {8 * ((2 * trunk_width * top + 8 * bottom) // (16 * bottom)) for top, bottom in shares}
         widths = {*(min(max(width, 1), trunk_width) for width in rounded if width), trunk_width}
     return tuple(sorted(widths))
@@ -369,8 +371,9 @@ def _build_paper_spec(path: str, primitives: str, widths: str, plain_convs: int 
 
     Args:
         path: 0 for a cell, 1 for an upsampling step.
-        primitives: for each cell a word, with the index of each slot's primitive.
-        widths: the same for the widths, except that the last slot of a cell has the trunk width.
+        primitives: a word for each cell, with the index of each slot's primitive.
+        widths: a word for each cell, with the index of each slot's width. The last slot has the trunk width.
+        plain_convs: 3x3 convolutions behind the last cell.
     """
     names, candidates = tuple(PRIMITIVES["paper"]), list_candidate_widths("paper", 64)
     cells = []

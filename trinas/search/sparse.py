@@ -71,8 +71,8 @@ def find_largest_radius(count: int) -> float:
 def survival(mixture: Tensor, below: Tensor) -> Tensor:
     """Return the survival of each node of a tree: the sum of the shares of all candidates at or below it.
 
-    Survival never grows along a path. So the deepest nodes are lost first, and any depth can still win. In other words,
-    the mixture of the features is h_0 + the sum over all nodes of survival * (h_node - h_before).
+    Survival never grows along a path. So the deepest nodes are lost first, and any depth can still win. The mixture of
+    the features equals h_0 + the sum over all nodes of survival * (h_node - h_before).
 
     Args:
         mixture: (K,) non-negative, summing to 1: one share for each candidate.

@@ -1,4 +1,4 @@
-"""The card of a model: the README.md in its folder, made from config.json alone."""
+"""The card of a model, which is the README.md in its folder. It is made from config.json alone."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,14 +9,14 @@ from trinas.zoo.record import UNSPECIFIED, Metrics, ModelConfig, TrainingRecord
 
 
 def render_card(config: ModelConfig, called: str | None = None, example: str | None = None) -> str:
-    """Return Markdown that says what a model is, what it was trained on, how good it is and what it cannot do.
+    """Return the card as Markdown: what the model is, what it was trained on, how good it is, and its limits.
 
-    It begins with the Hub's front matter: licence, kind of task and, as `model-index`, the metrics.
+    It begins with the front matter of the Hub: licence, kind of task and, as `model-index`, the metrics.
 
     Args:
         config: of the model.
-        called: what `--model` takes; None: the model's name.
-        example: name of an image beside the card that shows a detail by bicubic, by the network, and the original.
+        called: the name for `--model`; None: the model's name.
+        example: name of an image file beside the card. It shows a detail by bicubic, by the network, and the original.
     """
     spec, name, training = config.spec, config.name, config.training
     cost = compute_cost(spec)
@@ -68,8 +68,8 @@ def render_card(config: ModelConfig, called: str | None = None, example: str | N
 
 
 def _render_front_matter(config: ModelConfig) -> str:
-    """Return the YAML by which the Hub sorts and shows models."""
-    from huggingface_hub import EvalResult, ModelCardData  # takes long to import
+    """Return the YAML that the Hub uses to sort and show models."""
+    from huggingface_hub import EvalResult, ModelCardData  # slow to import
 
     scale = config.spec.scale
     results = [
@@ -85,7 +85,7 @@ def _render_front_matter(config: ModelConfig) -> str:
     ]
     licence = config.licence
     data = ModelCardData(
-        license="unknown" if licence == UNSPECIFIED else licence.lower(),  # the Hub's names are SPDX's in lower case
+        license="unknown" if licence == UNSPECIFIED else licence.lower(),  # the Hub has SPDX names in lower case
         library_name="trinas",
         pipeline_tag="image-to-image",
         tags=["super-resolution", f"x{scale}"],
@@ -97,7 +97,7 @@ def _render_front_matter(config: ModelConfig) -> str:
 
 
 def draw_diagram(spec: ArchSpec) -> list[str]:
-    """Return the network from input to output, one line a step, with the channels of its output."""
+    """Return the network from input to output. Each step is a line, with the channels of its output."""
     lines = ["input: 3", f"  head conv3x3: {spec.trunk_width}"]
     number = 0
     for stage in spec.path():
@@ -140,7 +140,7 @@ def _describe_purpose(config: ModelConfig) -> str:
 
 
 def _describe_data(training: TrainingRecord) -> list[str]:
-    """Return lines on the training images of all stages, with licences where they are known, and on added notes."""
+    """Return lines about the training images of all stages, with known licences, and about added notes."""
     latest, *earlier = _list_data(training) or [[]]
     lines = [f"- {entry}" for entry in latest]
     lines += [f"- before that: {'; '.join(data)}" for data in earlier]
@@ -159,7 +159,7 @@ def _describe_data(training: TrainingRecord) -> list[str]:
 
 
 def _list_data(training: TrainingRecord) -> list[list[str]]:
-    """Return the training images of each stage, the last one first. The same images are listed once."""
+    """Return the training images of each stage, the last stage first. The same images are listed only once."""
     found: list[list[str]] = []
     seen: set[Any] = set()
     for stage in training.stages():
@@ -172,7 +172,7 @@ def _list_data(training: TrainingRecord) -> list[list[str]]:
 
 
 def _list_teacher_data(training: TrainingRecord) -> dict[str, list[str]]:
-    """Return the training images of each teacher by its name, the first teacher first."""
+    """Return the training images of each teacher by its name, in the order of the stages."""
     return {stage.taught_by.name: stage.taught_by.data for stage in _list_stages(training) if stage.taught_by}
 
 
@@ -187,11 +187,11 @@ STAGE_COLUMNS = {
     "minutes": "minutes",
     "validation_psnr": "validation, dB",
 }
-"""What the recipe shows of each stage -> the heading of the column."""
+"""Keys of a stage that the recipe shows -> headings of the columns."""
 
 
 def _describe_recipe(name: str, training: TrainingRecord) -> list[str]:
-    """Return a table of the stages in the order they were run, and all settings of the last one."""
+    """Return a table of the stages in the order in which they were run, and all settings of the last one."""
     stages = [stage for stage in _list_stages(training) if stage.is_known("config") or stage.is_known("steps")]
     if not stages:
         return ["Unknown."]
@@ -210,20 +210,20 @@ def _describe_recipe(name: str, training: TrainingRecord) -> list[str]:
     settings = {key: value for key, value in training.config.items() if value not in (None, [])}
     if settings:
         shown = ", ".join(f"{key} {_format(value)}" for key, value in settings.items())
-        told = (
+        sentence = (
             f"Settings of the last stage: {shown}. config.json has those of all." if several else f"Settings: {shown}."
         )
-        lines += ["", told]
+        lines += ["", sentence]
     return lines
 
 
 def _list_stages(training: TrainingRecord) -> Iterable[TrainingRecord]:
-    """Return the stages in the order they were run."""
+    """Return the stages in the order in which they were run."""
     return reversed(list(training.stages()))
 
 
 def _describe_origin(training: TrainingRecord) -> str:
-    """Say where the architecture comes from: the first search in the record, or a note in it."""
+    """Return where the architecture comes from: the first search in the record, or a note in it."""
     for stage in _list_stages(training):
         if stage.method:
             keys = [key for key in ("space", "budgets", "supernet", "steps") if stage.is_known(key)]
