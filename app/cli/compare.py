@@ -13,7 +13,9 @@ from .options import DeviceOption, Precision, PrecisionOption, ScaleOption
 
 ModelsOption = Annotated[
     list[str] | None,
-    typer.Option(help="Names or folders, separated by commas or repeated. [default: all bundled ones of the scale]"),
+    typer.Option(
+        help="Names or folders of models, separated by commas or repeated. [default: all bundled models of the scale]"
+    ),
 ]
 
 
@@ -21,12 +23,12 @@ def write_comparison(
     image: Annotated[Path, typer.Argument(help="An image to upscale.")],
     models: ModelsOption = None,
     scale: ScaleOption = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")] = Path("comparison.png"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace it if it exists.")] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")] = Path("comparison.png"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
     device: DeviceOption = DEFAULT_DEVICE,
     precision: PrecisionOption = Precision.AUTO,
 ) -> None:
-    """Compare bicubic and several models on one image: labelled crops, side by side in one PNG."""
+    """Compare bicubic and several models on one image: labelled crops, side by side in a PNG file."""
     from trinas.files import translate_os_errors, write_atomically
     from trinas.images.read import read_image
     from trinas.inference.compare import compare_models

@@ -1,4 +1,4 @@
-"""`upscale --dry-run`: what a run would do, how long it would take, and what would fail."""
+"""`upscale --dry-run`: print what a run would do, how long it would take, and what would fail."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,13 @@ HEADERS = ["result", "size", "models", "seconds", "memory"]
 
 
 def print_estimates(batch: "Batch", *, as_json: bool) -> None:
-    """Say what a run would do.
+    """Print what a run would do.
 
+    Args:
+        batch: the images and the options.
+        as_json: print JSON instead of a table.
     Raises:
-        typer.Exit: something would fail; with exit code 1.
+        typer.Exit: an image would fail; with exit code 1.
     """
     from trinas.inference.estimate import estimate_batch_memory_bytes, estimate_jobs
 

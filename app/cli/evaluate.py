@@ -1,4 +1,4 @@
-"""`evaluate`: PSNR and SSIM of a model on images of your own."""
+"""`evaluate`: measure PSNR and SSIM of a model on your own images."""
 
 from math import isfinite
 from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from trinas.training.metrics import FolderMetrics, ImageMetrics
 
 ModelOption = Annotated[
-    str | None, typer.Option(help="Bundled name, a model's folder, or bicubic.", autocompletion=complete_model)
+    str | None, typer.Option(help="Bundled name, model folder, or bicubic.", autocompletion=complete_model)
 ]
 
 
@@ -63,7 +63,7 @@ def measure_model(
 def _load_tiled_upscaler(
     model: str | None, scale: int | None, device: str, precision: str
 ) -> "tuple[TiledUpscaler, str]":
-    """Return the upscaler of the model, or of the default one of the scale, and its name."""
+    """Return the upscaler of a model, or of the default model of a scale, and the name of the model."""
     from trinas.inference.tiled import TiledUpscaler
     from trinas.zoo.bundled import find_default_model
     from trinas.zoo.folder import load_model
@@ -76,5 +76,5 @@ def _load_tiled_upscaler(
 
 
 def _metrics_to_json(measured: "FolderMetrics | ImageMetrics") -> dict[str, float | None]:
-    """Return the metrics for JSON, which has no infinity: the PSNR of an exact result is null."""
+    """Return the metrics for JSON. It has no infinity, so the PSNR of an exact result becomes null."""
     return {"psnr": measured.psnr if isfinite(measured.psnr) else None, "ssim": measured.ssim}

@@ -1,4 +1,4 @@
-"""`train`: train a network on your own photographs."""
+"""`train`: train a network on your own images."""
 
 from dataclasses import replace
 from math import isnan
@@ -36,7 +36,7 @@ ArchOption = Annotated[
 StartOption = Annotated[str | None, typer.Option("--from", help="Model to fine-tune.")]
 NewScaleOption = Annotated[
     int | None,
-    typer.Option("--scale", "-s", min=2, max=4, help="With --from: another scale, for which the tail is trained anew."),
+    typer.Option("--scale", "-s", min=2, max=4, help="With --from: train for another scale, with a new tail."),
 ]
 ResumeOption = Annotated[
     Path | None, typer.Option(help="Run folder to resume. Give the same --data again, and no other option.")
@@ -59,7 +59,8 @@ VariantsOption = Annotated[
     int,
     typer.Option(
         min=0,
-        help="Train a restoration model: blur, add noise to and compress each image in this many ways. 0: do not.",
+        help="Train a restoration model: blur, add noise to and compress each image in this many ways. 0: train for "
+        "clean images.",
     ),
 ]
 TeacherOption = Annotated[
@@ -92,9 +93,9 @@ def run_training(
     device: DeviceOption = TrainConfig.device,
     precision: PrecisionOption = Precision.AUTO,
 ) -> None:
-    """Train a network on your photographs. From its first validation on, the run folder is a model folder.
+    """Train a network on your images. After the first validation, the run folder is a model folder.
 
-    Ctrl-C saves the state and ends. `--resume` ends with the same network as a run that was not stopped.
+    Ctrl-C saves the state and ends. With `--resume` the result is the same as if the training had not been stopped.
     """
     _check_origin(arch, start, resume, scale)
     check_resume_options(ctx, resume)
@@ -137,8 +138,8 @@ def _load_start(start: str | None, arch: str | None, scale: int | None) -> "tupl
 
     Args:
         start: name or folder of the model.
-        arch: JSON file or name of the architecture, where no model is given.
-        scale: with a model: scale of the network, if another than the model's.
+        arch: JSON file or name of the architecture, if no model is given.
+        scale: of the network, if it differs from the model's.
     """
     from trinas.networks.space import PAPER_NETWORKS, ArchSpec, find_named_spec
     from trinas.zoo.folder import load_model
@@ -158,7 +159,7 @@ def _read_text(path: Path) -> str:
 
 
 def _train(spec: "ArchSpec", start: "Model | None", config: TrainConfig, run_dir: Path, data: list[Path]) -> None:
-    """Begin a new run."""
+    """Start a new training."""
     from trinas.training.data import load_photographs
     from trinas.training.loop import train_network
     from trinas.training.state import check_new_run
@@ -174,13 +175,13 @@ def _train(spec: "ArchSpec", start: "Model | None", config: TrainConfig, run_dir
 
 
 def _resume_training(run_dir: Path, data: list[Path]) -> None:
-    """Continue a stopped run."""
+    """Resume a stopped training."""
     from trinas.training.data import load_photographs
     from trinas.training.loop import resume_training
     from trinas.training.state import check_training_resumable
 
     stop = stop_on_signals()
-    check_training_resumable(run_dir)  # before images are loaded, which takes long
+    check_training_resumable(run_dir)  # before the images are loaded, which takes long
     images = load_photographs(data)
     reporter = _TrainingReporter(run_dir)
     with reporter.line:
@@ -189,7 +190,9 @@ def _resume_training(run_dir: Path, data: list[Path]) -> None:
 
 
 class _TrainingReporter:
-    """Shows progress and draws the curve: a line that is renewed on a terminal, elsewhere a line per validation.
+    """Shows the progress of a training and draws its curve.
+
+    Progress is a line that is updated on a terminal, or one line a validation.
 
     Attributes:
         line: where the progress is shown.
@@ -218,19 +221,19 @@ class _TrainingReporter:
 
 
 def _end_training(finished: bool, run_dir: Path, data: list[Path]) -> None:
-    """Say how a training ended. A stopped one ends the program with exit code 130."""
+    """Say how the training ended. If it was stopped, end the program with exit code 130."""
     if not finished:
         end_stopped("train", run_dir, data)
     if (psnr := _find_unbeaten_psnr(run_dir)) is not None:
         say(
-            f"No step was better than the start ({format_psnr(psnr)} on held-out images), whose weights are kept. Try "
+            f"No step was better than the start ({format_psnr(psnr)} on held-out images), so its weights are kept. Try "
             "more images, more time or a lower --learning-rate."
         )
     say(f"Done; use it with --model {run_dir}")
 
 
 def _find_unbeaten_psnr(run_dir: Path) -> float | None:
-    """Return the validation PSNR, in dB, of the model that a run started from; None if a later step was better."""
+    """Return the validation PSNR, in dB, of the weights that a run started from; None if a later step was better."""
     from trinas.training.run import read_validations
 
     best = max(read_validations(run_dir), key=lambda validation: validation.psnr)

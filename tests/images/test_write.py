@@ -155,7 +155,7 @@ def test_metadata_is_stripped_on_request_but_never_the_profile(tmp_path, suffix)
         again = read_image(tmp_path / f"{strip}{suffix}")
         assert again.icc_profile == rgb_profile()
         assert (again.metadata.dpi is None) == strip
-        assert again.metadata.kinds() == ([] if strip else ["EXIF", "XMP"])
+        assert again.metadata.list_names() == ([] if strip else ["EXIF", "XMP"])
 
 
 def test_what_a_format_cannot_hold_is_refused(tmp_path):

@@ -12,9 +12,9 @@ from trinas.networks.space import PRIMITIVES, SPACES, SearchSpace, find_named_sp
 from trinas.reports.diagrams import draw_mixture, draw_network
 from trinas.reports.pages import (
     count_mean_survivors,
-    render_page,
     render_drawing_style,
     render_live_drawings,
+    render_page,
     write_search_report,
 )
 from trinas.search.loop import search_network

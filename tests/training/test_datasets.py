@@ -243,7 +243,7 @@ def test_a_killed_download_goes_on(server, tmp_path):
     assert server.ranges == [None, f"bytes={have}-"]
     assert files_under(tmp_path) == WHOLE
     assert ended.stderr.splitlines()[0] == "a set"
-    assert ended.stderr.splitlines()[-1] == f"Done; learn from it with --data {tmp_path / 'HR'}"
+    assert ended.stderr.splitlines()[-1] == f"Done; train on it with --data {tmp_path / 'HR'}"
 
 
 @pytest.mark.parametrize("name", DATA_SETS)

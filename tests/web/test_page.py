@@ -172,7 +172,7 @@ def test_models_are_compared_with_bicubic_on_one_place_and_measured(page, tmp_pa
 def test_models_are_listed_and_a_folder_can_be_loaded(page, tiny_model_dir):
     open_tab(page, "Models")
     expect(page.locator("#models")).to_contain_text("trinas-xs-x4")
-    where = page.locator("#where textarea, #where input").first
+    where = page.locator("#model-place textarea, #model-place input").first
     where.fill(str(tiny_model_dir / "missing"))
     page.locator("#load").click()
     expect(page.locator("#said-models .bad")).to_contain_text("no such folder")
@@ -203,7 +203,7 @@ def test_a_page_for_others_takes_no_folders_and_does_not_tell_of_them(
     no_id, unknown = "not user/name of the Hub", "nor such a model on the Hub"
     answers = {tiny_model_dir: no_id, tmp_path / "missing": no_id, "here/tiny": unknown, "here/missing": unknown}
     for wish, answer in answers.items():
-        page.locator("#where textarea, #where input").first.fill(str(wish))
+        page.locator("#model-place textarea, #model-place input").first.fill(str(wish))
         page.locator("#load").click()
         expect(page.locator("#said-models .bad")).to_contain_text(str(wish))
         expect(page.locator("#said-models .bad")).to_contain_text(answer)
@@ -261,7 +261,7 @@ def test_a_search_survives_a_reload_and_its_network_is_used_and_shared(page, tmp
     expect(page.locator("#pushed .good")).to_contain_text(f"{hub.url}/ann/found")
     assert set(hub.files["ann/found"]) == {"model.safetensors", "config.json", "README.md"}
     open_tab(page, "Models")
-    page.locator("#where textarea, #where input").first.fill("ann/found")
+    page.locator("#model-place textarea, #model-place input").first.fill("ann/found")
     page.locator("#load").click()
     expect(page.locator("#models")).to_contain_text("ann/found")
     open_tab(page, "Search")
