@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from trinas.config import SaveConfig
-from trinas.images.formats import image_files
+from trinas.images.formats import list_image_files
 from trinas.images.image import Image
 from trinas.images.read import read_image
 from trinas.images.write import Effort, encode_image
@@ -29,7 +29,7 @@ def main() -> None:
     """Print a row for each setting."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path)
-    images = [read_image(path) for path in image_files(parser.parse_args().images)[:IMAGES]]
+    images = [read_image(path) for path in list_image_files(parser.parse_args().images)[:IMAGES]]
     upscale = CascadeUpscaler()
     results = [upscale(image, (SCALE * image.size[0], SCALE * image.size[1])) for image in images]
     megapixels = sum(result.size[0] * result.size[1] for result in results) / 1e6

@@ -31,14 +31,14 @@ from trinas.device import autocast, resolve_training_precision
 from trinas.files import write_atomically
 from trinas.networks.network import Network
 from trinas.networks.space import ArchSpec, SearchSpace
-from trinas.search.budgets import largest_choice
-from trinas.search.supernet import Supernet, first_channels
-from trinas.search.warmstart import Pretrained, load_supernet, save_supernet, supernet_weights
+from trinas.search.budgets import find_largest_choice
+from trinas.search.supernet import Supernet, take_first_channels
+from trinas.search.warmstart import Pretrained, list_supernet_weights, load_supernet, save_supernet
 from trinas.training.data import Pair, Patches, fingerprint, make_pairs, split
-from trinas.training.metrics import validation_psnr
+from trinas.training.metrics import measure_validation_psnr
 from trinas.training.muon import Muon
 from trinas.training.state import load_state, save_state
-from trinas.zoo.bundled import bundle_dir
+from trinas.zoo.bundled import find_bundle_dir
 
 TRUNK_WIDTH, CELLS, SLOTS = 48, 4, 3
 BLOCK = 8
@@ -145,7 +145,7 @@ def pretrain(arguments: argparse.Namespace) -> None:
 def build_chain(scale: int, width: int, cells: int) -> ArchSpec:
     """Return the largest network of a space of the supernet's kind."""
     space = SearchSpace("edge", scale, width, cells, SLOTS, cells - 1)
-    return space.spec(largest_choice(space))
+    return space.spec(find_largest_choice(space))
 
 
 def run_prefixes(network: Network, low: Tensor, exits: list[tuple[int, int]]) -> list[Tensor]:
@@ -191,7 +191,7 @@ def cut_prefix(network: Network, width: int, cells: int) -> Network:
     """Return the network of the first channels and cells."""
     small = Network(build_chain(network.scale, width, cells))
     shapes = {name: tensor.shape for name, tensor in small.state_dict().items()}
-    small.load_state_dict(first_channels(network.state_dict(), shapes))
+    small.load_state_dict(take_first_channels(network.state_dict(), shapes))
     return small
 
 
@@ -205,7 +205,7 @@ def save(
     data: str,
 ) -> None:
     """Validate some prefixes, print their PSNR and save the run's state and supernet."""
-    psnrs = [round(validation_psnr(cut_prefix(averaged, *size), validation), 3) for size in VALIDATED]
+    psnrs = [round(measure_validation_psnr(cut_prefix(averaged, *size), validation), 3) for size in VALIDATED]
     words = ", ".join(f"{w}x{c} {psnr:.3f}" for (w, c), psnr in zip(VALIDATED, psnrs, strict=True))
     print(f"step {run.step}, {run.seconds:.0f} s: {words}", flush=True)
     training: dict[str, Any] = {
@@ -232,14 +232,14 @@ def save(
     )
     space = SearchSpace("edge", run.scale, TRUNK_WIDTH, CELLS, SLOTS, CELLS - 1)
     trained = averaged.state_dict()
-    weights = {name: trained[place_in_chain(name)] for name in supernet_weights(Supernet(space))}
+    weights = {name: trained[place_in_chain(name)] for name in list_supernet_weights(Supernet(space))}
     save_supernet(folder, space, weights, training)
 
 
 def bundle(run: Path) -> None:
     """Put a supernet into models/ if its prefixes validate better, on average, than those of the one there."""
     new = load_supernet(run)
-    target = bundle_dir() / f"trinas-supernet-x{new.space.scale}"
+    target = find_bundle_dir() / f"trinas-supernet-x{new.space.scale}"
     old = load_supernet(target).training["validation_psnr"] if target.exists() else {}
     gains = [psnr - old[name] for name, psnr in new.training["validation_psnr"].items() if name in old]
     if gains and sum(gains) <= 0:

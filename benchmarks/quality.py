@@ -35,10 +35,10 @@ from torch.nn import functional as F
 from trinas.device import autocast, has_native_bf16
 from trinas.files import write_atomically
 from trinas.inference.tiled import TiledUpscaler
-from trinas.networks.cost import spec_cost
+from trinas.networks.cost import compute_cost
 from trinas.timer import Timer
 from trinas.training.metrics import FolderMetrics, Pixels, evaluate_model, upscale_bicubic
-from trinas.zoo.bundled import bundled_models, find_model
+from trinas.zoo.bundled import find_model, list_bundled_models
 from trinas.zoo.folder import load_config, load_model, save_config
 from trinas.zoo.record import Metrics
 
@@ -52,12 +52,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--only", choices=["quality", "times"])
-    parser.add_argument("--models", nargs="+", metavar="NAME", choices=bundled_models(), help="only these")
+    parser.add_argument("--models", nargs="+", metavar="NAME", choices=list_bundled_models(), help="only these")
     parser.add_argument("--write", action="store_true", help="store what was measured, and render it")
     parser.add_argument("--render", action="store_true", help="render what is stored")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of the times, whose median counts")
     arguments = parser.parse_args()
-    names = arguments.models or bundled_models()
+    names = arguments.models or list_bundled_models()
     if not arguments.render and arguments.only != "times":
         if arguments.data is None:
             parser.error("quality is measured on DATA")
@@ -68,7 +68,7 @@ def main() -> None:
             stored = load_figures()
             save_figures(stored | {"times": merge_run(stored["times"], run, names)})
     if arguments.render or arguments.write:
-        for name in bundled_models():
+        for name in list_bundled_models():
             write_example(find_model(name))
             save_config(find_model(name), load_config(name))  # its card
         render()
@@ -132,7 +132,7 @@ def measure_times(names: list[str], rounds: int) -> dict[str, Any]:
     """Measure and print milliseconds per megapixel of output: everything in turn, medians over rounds."""
     low = np.random.default_rng(0).integers(0, 256, (INPUT_HEIGHT, INPUT_WIDTH, 3)).astype(np.uint8)
     every = {**chain_tasks(low), **model_tasks(names, low)}
-    if names == bundled_models():
+    if names == list_bundled_models():
         every |= baseline_tasks(names, low)
     tasks = {key: task for key, task in every.items() if key[2] != "bf16" or has_native_bf16(torch.device("cpu"))}
     seconds: dict[tuple[str, int, str], list[float]] = {key: [] for key in tasks}
@@ -147,7 +147,7 @@ def measure_times(names: list[str], rounds: int) -> dict[str, Any]:
         megapixels = low[..., 0].size * scale**2 / 1e6
         ms_per_mp.setdefault(name, {})[kind] = round(statistics.median(values) * 1000 / megapixels, 2)
     for name in names:
-        ms_per_mp[name]["params"] = spec_cost(load_config(name).spec).params
+        ms_per_mp[name]["params"] = compute_cost(load_config(name).spec).params
     for name, times in ms_per_mp.items():
         print(f"{name}: {', '.join(f'{kind} {value:g}' for kind, value in times.items())}")
     hardware = torch.backends.cpu.get_cpu_capability()
@@ -164,7 +164,7 @@ def merge_run(runs: list[dict[str, Any]], run: dict[str, Any], names: list[str])
     kept = []
     for old in runs:
         ms_per_mp = {name: times for name, times in old["ms_per_mp"].items() if name not in names}
-        if any(name in bundled_models() for name in ms_per_mp):
+        if any(name in list_bundled_models() for name in ms_per_mp):
             kept.append(old | {"ms_per_mp": ms_per_mp})
     return [*kept, run]
 

@@ -45,16 +45,16 @@ from torch.nn import functional as F
 from trinas.config import Budgets, SearchConfig, TrainConfig
 from trinas.device import resolve_precision
 from trinas.inference.tiled import TiledUpscaler
-from trinas.networks.cost import spec_cost
+from trinas.networks.cost import compute_cost
 from trinas.networks.latency import measure_ms_per_mp, measure_spec_ms_per_mp
 from trinas.networks.network import Network
 from trinas.networks.space import SPACES, ArchSpec, CellSpec, Choice, SearchSpace, SlotSpec
 from trinas.search.budgets import EDGE_SLOTS, space_for
 from trinas.search.finetune import L2_SHARE, SAFE_SHARE, TUNING_BATCH
 from trinas.search.loop import search_network
-from trinas.search.pace import SHARES, WEIGHT_RATE, tuning_rate
-from trinas.search.sparse import largest_radius, sparsestmax
-from trinas.search.step import Learner, frozen_decisions
+from trinas.search.pace import SHARES, WEIGHT_RATE, choose_tuning_rate
+from trinas.search.sparse import find_largest_radius, sparsestmax
+from trinas.search.step import Learner, find_frozen_decisions
 from trinas.search.supernet import Mixtures, Supernet
 from trinas.timer import Timer
 from trinas.training.data import TrainingImage, load_photographs
@@ -109,13 +109,13 @@ class ProjectedLearner(Learner):
     @classmethod
     def build_supernet(cls, space: SearchSpace) -> Supernet:
         def project(parameters: Tensor, radius: float) -> Tensor:
-            is_largest = radius >= largest_radius(parameters.shape[-1]) - 1e-9
+            is_largest = radius >= find_largest_radius(parameters.shape[-1]) - 1e-9
             return sparsestmax(parameters, radius) if is_largest else cls.project(parameters)
 
         return Supernet(space, project)
 
     def find_frozen(self, mixture: Tensor, gradient: Tensor, anneal: float) -> Tensor:
-        return frozen_decisions(mixture, gradient, 0.0)
+        return find_frozen_decisions(mixture, gradient, 0.0)
 
 
 class SoftmaxLearner(ProjectedLearner):
@@ -318,7 +318,7 @@ def train_entry(
         minutes=SAFE_SHARE * left,
         batch_size=TUNING_BATCH,
         l2_share=L2_SHARE,
-        learning_rate=tuning_rate(spec.trunk_width),
+        learning_rate=choose_tuning_rate(spec.trunk_width),
         seed=seed,
         validate_every=200,
     )
@@ -333,7 +333,7 @@ def measure_time(spec: ArchSpec) -> float:
 def used_share(spec: ArchSpec, limits: Budgets) -> float:
     """Return the share of the budget that a network uses."""
     if limits.params is not None:
-        return spec_cost(spec).params / limits.params
+        return compute_cost(spec).params / limits.params
     assert limits.ms_per_mp is not None
     return measure_time(spec) / limits.ms_per_mp
 
@@ -416,7 +416,7 @@ def measure_once(folder: Path, data: Path) -> dict[str, float]:
         torch.set_num_threads(1)
         spec = model.config.spec
         metrics["ms_per_mp"] = measure_ms_per_mp(model.network, CPU, resolve_precision("auto", CPU, spec.trunk_width))
-        metrics["params"] = spec_cost(spec).params
+        metrics["params"] = compute_cost(spec).params
         path.write_text(json.dumps(metrics))
     return json.loads(path.read_text())
 

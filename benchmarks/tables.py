@@ -16,8 +16,8 @@ from scatter import Panel, Point, scatter_svg
 
 from trinas.config import TEST_SETS
 from trinas.files import write_atomically
-from trinas.networks.cost import spec_cost
-from trinas.zoo.bundled import bundled_models
+from trinas.networks.cost import compute_cost
+from trinas.zoo.bundled import list_bundled_models
 from trinas.zoo.folder import load_config
 
 ROOT = Path(__file__).parent.parent
@@ -96,9 +96,9 @@ def _timed(figures: dict[str, Any], name: str, params: int | None = None) -> tup
 def our_rows(figures: dict[str, Any]) -> list[Row]:
     """Return the bundled models. A model that has become another network since times were measured has no times."""
     rows = []
-    for name in bundled_models():
+    for name in list_bundled_models():
         config = load_config(name)
-        cost = spec_cost(config.spec)
+        cost = compute_cost(config.spec)
         ms, reference = _timed(figures, name, cost.params)
         quality = {test_set: (metrics.psnr, metrics.ssim) for test_set, metrics in config.metrics.items()}
         rows.append(

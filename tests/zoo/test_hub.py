@@ -19,7 +19,7 @@ from support.images import generated_photograph
 from trinas.errors import ModelError
 from trinas.networks.network import Network
 from trinas.networks.space import ArchSpec, CellSpec, SlotSpec
-from trinas.zoo.bundled import bundled_models, find_model
+from trinas.zoo.bundled import find_model, list_bundled_models
 from trinas.zoo.folder import load_config, load_model, pull_model, save_model
 from trinas.zoo.hub import is_hub_id
 from trinas.zoo.record import EXAMPLE_FILE, ModelConfig
@@ -197,7 +197,7 @@ def set_licence(model_dir: Path, licence: str) -> None:
 def test_all_bundled_models_are_pushed_and_pulled_back(run, hub, tmp_path):
     ended = run(CLI, "models", "push", "--all", "ann", HF_TOKEN="right")
     assert ended.returncode == 0, ended.stderr
-    assert {f"ann/{name}" for name in bundled_models()} <= set(hub.files)
+    assert {f"ann/{name}" for name in list_bundled_models()} <= set(hub.files)
     ended = run(CLI, "models", "pull", "ann/trinas-xs-x2")
     assert ended.returncode == 0, ended.stderr
     pulled = tmp_path / "trinas-xs-x2"

@@ -11,7 +11,7 @@ import torch
 from trinas.errors import ModelError
 from trinas.networks.network import Network
 from trinas.networks.primitives import PRIMITIVES
-from trinas.networks.space import ArchSpec, CellSpec, SlotSpec, named_spec
+from trinas.networks.space import ArchSpec, CellSpec, SlotSpec, find_named_spec
 from trinas.zoo.folder import Model, load_model
 from trinas.zoo.onnx import export_onnx
 from trinas.zoo.record import ModelConfig
@@ -32,7 +32,7 @@ def every_edge_primitive(scale: int) -> ArchSpec:
 
 @pytest.mark.parametrize(
     "spec",
-    [*(every_edge_primitive(scale) for scale in (2, 3, 4)), named_spec("paper-a2"), named_spec("paper-b1")],
+    [*(every_edge_primitive(scale) for scale in (2, 3, 4)), find_named_spec("paper-a2"), find_named_spec("paper-b1")],
     ids=["edge-x2", "edge-x3", "edge-x4", "paper-a2", "paper-b1"],
 )
 def test_the_runtime_computes_what_the_network_does(spec, tmp_path):

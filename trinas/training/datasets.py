@@ -1,4 +1,4 @@
-"""Public training sets: downloaded, checked and unpacked. An interruption loses nothing."""
+"""Download, check and unpack public training sets. An interrupted download can be continued."""
 
 import hashlib
 import http.client
@@ -18,10 +18,10 @@ from trinas.files import translate_os_errors, write_atomically
 
 BLOCK_BYTES = 1 << 20
 TIMEOUT_S = 30
-"""A connection counts as lost after so long without a byte."""
+"""A connection counts as lost after so many seconds without a byte."""
 
 ATTEMPTS, PAUSE_S = 5, 2.0
-"""How many connections in a row may bring nothing, and the pause between them."""
+"""How many connections in a row may bring nothing before the download fails, and the pause between them."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class DataSet:
 
     url: str
     md5: str
-    """Of the archive, as its authors or their users published it."""
+    """Checksum of the archive, as its authors or their users published it."""
     images_in: str
     """Folder in the archive that holds the training images."""
     images: int
@@ -55,7 +55,7 @@ DATA_SETS = {
         "Flickr2K, 2650 photographs of about 2040x1400, 20 GB, academic research only",
     ),
 }
-"""By the names that the command line uses."""
+"""Name on the command line -> the set."""
 
 
 def get_data_set(data_set: DataSet, folder: Path, on_progress: Callable[[str, int, int], None]) -> Path:
@@ -65,8 +65,8 @@ def get_data_set(data_set: DataSet, folder: Path, on_progress: Callable[[str, in
 
     Args:
         data_set: one of `DATA_SETS`.
-        folder: gets a sub-folder with the images; made if need be.
-        on_progress: called with what is being done, how much of it is done, and how much there is (0: unknown).
+        folder: gets a sub-folder with the images. It is made if it does not exist.
+        on_progress: called with the name of the work, how much of it is done, and how much there is (0: unknown).
     Returns:
         The sub-folder, ready for `train --data`.
     Raises:
@@ -124,7 +124,7 @@ def _download(url: str, part: Path, on_progress: Callable[[int, int], None]) -> 
             reason = getattr(error, "reason", None) or error
         failures = 1 if part.exists() and part.stat().st_size > have else failures + 1
         if failures == ATTEMPTS:
-            kept = f"; {have / 1e6:,.0f} MB are kept, the same command goes on from there"
+            kept = f"; {have / 1e6:,.0f} MB are kept, the same command continues from there"
             if not have:
                 part.unlink(missing_ok=True)
                 kept = "; see whether you are online, and run the same again"
@@ -162,8 +162,8 @@ def _check_md5(data_set: DataSet, part: Path, on_progress: Callable[[int, int], 
     if digest.hexdigest() != data_set.md5:
         part.unlink()
         raise DataError(
-            f"{data_set.url}: what came has another checksum than the published archive ({digest.hexdigest()} instead "
-            f"of {data_set.md5}), and was removed; run the same again, or see whether the set has moved"
+            f"{data_set.url}: the download has another checksum than the published archive ({digest.hexdigest()} "
+            f"instead of {data_set.md5}), and was removed; run the same again, or see whether the set has moved"
         )
 
 
