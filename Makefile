@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: help demo test format clean
 
 help:
-	@echo "make demo    enlarge public-domain photographs into demo/"
+	@echo "make demo    upscale public-domain photographs into demo/"
 	@echo "make test    lint, types and tests"
 	@echo "make format  format the code"
 	@echo "make clean   remove .venv and what the others made"

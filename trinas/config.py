@@ -201,7 +201,7 @@ class TrainConfig:
     """0: low-resolution images are made by the field's protocol. Otherwise each image gets so many of them, with the
     faults of real images: blurred, noisy and compressed (`degrade.degrade_image`)."""
     teacher: str | None = None
-    """A model to imitate in place of the images, until the L2 share begins. It upscales all images first, which takes
+    """A model to imitate instead of the images, until the L2 share begins. It upscales all images first, which takes
     additional time."""
     seed: int = 0
     """Seed of the initial weights and of every batch."""

@@ -298,5 +298,5 @@ def test_a_run_whose_images_were_degraded_in_another_way_is_not_resumed(tiny_spe
         del state["degradation"]  # as before the degradations had a version
         save_state(run_dir / "state.pt", state)
     resume_training(tmp_path / "0", images)
-    with pytest.raises(RunError, match="degraded its images in another way; start anew"):
+    with pytest.raises(RunError, match="degraded its images in another way; start again"):
         resume_training(tmp_path / "1", images)

@@ -233,7 +233,7 @@ class _Training:
         if model is None:
             return None
         if describe_teacher(model) != run.taught_by:
-            raise RunError(f"{self.run_dir}: {run.config.teacher} has changed since it began to teach; start anew")
+            raise RunError(f"{self.run_dir}: {run.config.teacher} has changed since it began to teach; start again")
         return make_teacher(model, str(run.device), run.precision)
 
     def _start(self, validation: Sequence[Pair]) -> None:

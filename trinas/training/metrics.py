@@ -171,6 +171,6 @@ def _crop_luma(image: Pixels, reference: Pixels, border: int) -> tuple[NDArray[n
         raise ValueError(f"images differ in size: {image.shape} and {reference.shape}")
     height, width = image.shape[:2]
     if min(height, width) <= 2 * border:
-        raise ValueError(f"nothing is left of {width}x{height} inside a border of {border}")
+        raise ValueError(f"no pixel of {width}x{height} is left inside a border of {border}")
     inside = np.s_[border : height - border, border : width - border]
     return luma(image[inside]), luma(reference[inside])

@@ -189,7 +189,8 @@ def restore_run(state: dict[str, Any], run_dir: Path, data: str) -> TrainingRun:
     config, spec = TrainConfig(**state["config"]), ArchSpec.from_json(state["spec"])
     if config.variants and state.get("degradation") != DEGRADATION_VERSION:
         raise RunError(
-            f"{run_dir}: was started by a version of trinas-upscale that degraded its images in another way; start anew"
+            f"{run_dir}: was started by a version of trinas-upscale that degraded its images in another way; "
+            "start again"
         )
     device = pick_device(config.device)
     network, averaged, optimizer = build_networks(spec, config, device)
