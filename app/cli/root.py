@@ -63,6 +63,10 @@ cli.add_typer(models_cli, name="models")
 cli.add_typer(data_cli, name="data")
 
 
+USER_ERRNOS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM)
+"""OSErrors about a path that the user gave. Any other one that gets this far is our own mistake."""
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"trinas-upscale {version('trinas-upscale')}")
@@ -90,7 +94,7 @@ def main() -> None:
         say(f"error: {error}")
         sys.exit(1)
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:  # the user gave this name; any other OSError is our own mistake
+        if error.errno not in USER_ERRNOS:
             raise
         say(f"error: {error.filename}: {error.strerror}")
         sys.exit(1)

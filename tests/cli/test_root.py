@@ -102,6 +102,28 @@ def test_a_name_that_is_too_long_is_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err == f"error: {'n' * 300}: File name too long\n"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "forbidden/images"],
+        ["compare", "cat.png", "-o", "forbidden/comparison.png"],
+        ["train", "--data", "images", "--from", "trinas-xs-x4", "--steps", "5", "-o", "forbidden/run"],
+        ["search", "--max-params", "20k", "-o", "forbidden/run"],
+    ],
+)
+def test_a_folder_without_permission_is_one_line(arguments, tmp_path, monkeypatch, capsys, forbid):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "forbidden").mkdir()
+    forbid(Path("forbidden"))
+    monkeypatch.setattr(sys, "argv", ["trinas-upscale", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: forbidden/")
+    assert "Permission denied" in line
+
+
 @pytest.mark.parametrize(("word", "meant"), [("compar", "compare"), ("help", "--help"), ("device", "devices")])
 def test_a_mistyped_command_is_not_an_image(word, meant, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
