@@ -80,6 +80,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_leaves_at_once_leaves_no_half_files(tmp_path):
     ended = subprocess.run([sys.executable, "-c", DISCARD, str(tmp_path)], capture_output=True, text=True, check=True)
     assert ended.stdout == "refused\n", ended.stderr

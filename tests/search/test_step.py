@@ -90,6 +90,7 @@ def test_decisions_that_are_taken_are_kept():
     assert all(torch.equal(*pair) for pair in zip(before, supernet.arch_parameters(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [4000, 14000])
 def test_the_expected_cost_reaches_the_budget_from_either_side(limit):
     """With three primitives and more: of two the distance alone fixes the shares at that anneal."""
