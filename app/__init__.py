@@ -1,4 +1,4 @@
-"""The application over the library `trinas`: the command line (`cli`) and the web page (`web`).
+"""The application on top of the library `trinas`: the command line (`cli`) and the web page (`web`).
 
-Both take their numbers and durations in words from `words`. `hf_space` serves the page as a Hugging Face Space.
+Both use `words` to write numbers and durations. `hf_space` serves the page as a Hugging Face Space.
 """

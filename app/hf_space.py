@@ -1,6 +1,6 @@
-"""The page as a Hugging Face Space: a script that needs requirements.txt and this repository, nothing installed.
+"""Serve the page as a Hugging Face Space. The script needs this repository and requirements.txt, but no installation.
 
-The Space's variable `TRINAS_SEARCH_MINUTES` allows searches of that length; without it there are none.
+The Space's variable `TRINAS_SEARCH_MINUTES` allows searches of that length. Without it there are no searches.
 """
 
 import os
@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 MAX_UPLOAD_MB, MAX_OUTPUT_PX, MAX_SECONDS = 50, 100_000_000, 600
-"""For each visitor of a shared machine with two cores."""
+"""Limits for each visitor, for a shared machine with two cores."""
 
 
 def main() -> None:
-    """Serve where Spaces expect it, or where Gradio's own variables say."""
-    sys.path[0] = str(Path(__file__).parents[1])  # a script finds its own folder here; the packages are one higher
+    """Serve the page at the address that Spaces expect, or at that of Gradio's own variables."""
+    sys.path[0] = str(Path(__file__).parents[1])  # Python puts the script's folder here; the packages are one higher
     search_minutes = read_search_minutes(os.environ)
     show_zerogpu_a_function()  # before anything imports torch
     from app.web.limits import Limits
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def show_zerogpu_a_function() -> None:
-    """Show ZeroGPU the function that it asks for. The networks run on the CPU and spare the visitors' quota."""
+    """Give ZeroGPU the GPU function that it requires. The networks run on the CPU, so visitors keep their quota."""
     try:
         import spaces
     except ImportError:  # another Space, or another machine
@@ -38,10 +38,12 @@ def show_zerogpu_a_function() -> None:
 
 
 def read_search_minutes(variables: Mapping[str, str]) -> float:
-    """Return how long a search may take, 0 where `TRINAS_SEARCH_MINUTES` is not set.
+    """Return how long a search may take; 0 if `TRINAS_SEARCH_MINUTES` is not set.
 
+    Args:
+        variables: of the environment.
     Raises:
-        SystemExit: it is not a number.
+        SystemExit: the variable is not a number.
     """
     text = variables.get("TRINAS_SEARCH_MINUTES", "0")
     try:

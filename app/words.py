@@ -1,4 +1,4 @@
-"""Numbers, sizes and durations in words, for the terminal and the page."""
+"""Numbers, sizes and durations as text, for the terminal and the page."""
 
 from collections.abc import Sequence
 from math import isnan, prod
@@ -21,7 +21,7 @@ def format_short(number: float) -> str:
 
 
 def parse_short(text: str) -> float:
-    """Return the number that `format_short` writes, or a person does: 500k, 1.2M, 3G, 20000.
+    """Return the number that a text such as 500k, 1.2M, 3G or 20000 means.
 
     Raises:
         ValueError: `text` is not such a number.
@@ -35,7 +35,7 @@ def parse_short(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration: 3.2 s, 45 s, 4 min 10 s, 2 h 05 min; NaN is unknown."""
+    """Return a duration: 3.2 s, 45 s, 4 min 10 s, 2 h 05 min. NaN becomes "unknown time"."""
     if isnan(seconds):
         return "unknown time"
     if seconds < 10:
@@ -47,7 +47,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Return a time that is compared with others, to the hundredth: 0.28 s, 75.03 s."""
+    """Return a time with hundredths, for comparing it with others: 0.28 s, 75.03 s."""
     return f"{seconds:,.2f} s"
 
 
@@ -57,12 +57,12 @@ def format_bytes(count: int) -> str:
 
 
 def format_megabytes(count: int) -> str:
-    """Return an amount of memory, or of a download, in whole megabytes: 389 MB, 3,530 MB."""
+    """Return the size of memory or of a download in whole megabytes: 389 MB, 3,530 MB."""
     return f"{count / 1e6:,.0f} MB"
 
 
 def format_pixels(size: tuple[int, int]) -> str:
-    """Return width and height in pixels, and megapixels from 0.1 on: 4,000 × 3,000 pixels (12 MP)."""
+    """Return width and height in pixels, and the megapixels if there are at least 0.1: 4,000 × 3,000 pixels (12 MP)."""
     megapixels = prod(size) / 1e6
     text = f"{size[0]:,} × {size[1]:,} pixels"
     return f"{text} ({megapixels:.{1 if megapixels < 10 else 0}f} MP)" if megapixels >= 0.1 else text
@@ -74,6 +74,6 @@ def format_psnr(decibels: float, decimals: int = 2) -> str:
 
 
 def format_list(paths: Sequence[Path | str], shown: int = 3) -> str:
-    """Return the first few of `paths`, and how many more there are."""
+    """Return the first paths, and how many more there are."""
     more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
     return f"{', '.join(map(str, paths[:shown]))}{more}"

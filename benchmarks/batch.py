@@ -1,9 +1,9 @@
 """A batch of real size: how well its stages overlap, how much memory it takes, and what kills do to it.
 
-    python benchmarks/batch.py overlap PHOTOS [--images 1000]
-    python benchmarks/batch.py kills PHOTOS [--images 60] [--kills 20]
+    python benchmarks/batch.py overlap IMAGES [--images 1000]
+    python benchmarks/batch.py kills IMAGES [--images 60] [--kills 20]
 
-PHOTOS is a folder of images. They are copied, under other names, until there are enough.
+IMAGES is a folder of images. They are copied, under other names, until there are enough.
 
 overlap: one process upscales them all. Prints its time against the sum of the times that the stages (reading,
 upscaling, writing) took, and against the slowest stage; and its memory after every tenth of the images.
@@ -26,55 +26,57 @@ import time
 from itertools import cycle, islice
 from pathlib import Path
 
+from process_memory import measure_memory_mib
+
 from trinas.timer import Timer
 
 SCALE = "4"
-RSS_EVERY_S = 0.5
+MEASURE_EVERY_S = 0.5
 
 
 def main() -> None:
     """Run the task that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=("overlap", "kills"))
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("folder", type=Path, metavar="IMAGES")
     parser.add_argument("--images", type=int)
     parser.add_argument("--kills", type=int, default=20)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if arguments.task == "overlap":
-            copy_photos(arguments.photos, folder / "photos", arguments.images or 1000)
+            copy_images(arguments.folder, folder / "images", arguments.images or 1000)
             measure_overlap(folder)
         else:
-            copy_photos(arguments.photos, folder / "photos", arguments.images or 60)
+            copy_images(arguments.folder, folder / "images", arguments.images or 60)
             measure_kills(folder, arguments.kills)
 
 
-def copy_photos(photos: Path, folder: Path, count: int) -> None:
-    """Fill a new folder with `count` copies of the files in `photos`."""
+def copy_images(originals: Path, folder: Path, count: int) -> None:
+    """Fill a new folder with `count` copies of the files in `originals`."""
     folder.mkdir()
-    sources = sorted(path for path in photos.iterdir() if path.is_file())
+    sources = sorted(path for path in originals.iterdir() if path.is_file())
     for number, source in enumerate(islice(cycle(sources), count)):
         shutil.copy(source, folder / f"{number:05d}{source.suffix}")
 
 
 def build_command(folder: Path, results: str, *options: str) -> list[str]:
     """Return the command that upscales the images of `folder` into its sub-folder `results`."""
-    places = [str(folder / "photos"), "-s", SCALE, "-o", str(folder / results)]
+    places = [str(folder / "images"), "-s", SCALE, "-o", str(folder / results)]
     return [sys.executable, "-m", "trinas_app", *places, *options]
 
 
 def measure_overlap(folder: Path) -> None:
     """Run the batch and print its times and its memory."""
     process = subprocess.Popen(build_command(folder, "results", "--json"), stdout=subprocess.PIPE, text=True)
-    count = len(list((folder / "photos").iterdir()))
+    count = len(list((folder / "images").iterdir()))
     memory: dict[int, float] = {}
 
     def watch() -> None:
         while process.poll() is None:
             done = len(list((folder / "results").glob("0*"))) if (folder / "results").exists() else 0
-            memory[done * 10 // count] = max(memory.get(done * 10 // count, 0), rss_mib(process.pid))
-            time.sleep(RSS_EVERY_S)
+            memory[done * 10 // count] = max(memory.get(done * 10 // count, 0), measure_memory_mib(process.pid))
+            time.sleep(MEASURE_EVERY_S)
 
     watcher = threading.Thread(target=watch)
     with Timer() as timer:
@@ -91,15 +93,6 @@ def measure_overlap(folder: Path) -> None:
     print(f"time against the sum of the stages: {timer.seconds / sum(stages.values()):.2f}")
     print(f"time against the slowest ({slowest}): {timer.seconds / stages[slowest]:.2f}")
     print("largest memory in each tenth, MiB: " + " ".join(f"{memory[tenth]:.0f}" for tenth in sorted(memory)))
-
-
-def rss_mib(pid: int) -> float:
-    """Return the memory of a process in MiB; 0 if it has ended."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (OSError, IndexError):
-        return 0
-    return pages * 4096 / 2**20
 
 
 def measure_kills(folder: Path, kills: int) -> None:

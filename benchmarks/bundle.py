@@ -22,16 +22,9 @@ from trinas.training.data import (
     make_pairs,
     split,
 )
-from trinas.training.metrics import validation_psnr
-from trinas.zoo.folder import (
-    CONFIG_FILE,
-    EXAMPLE_FILE,
-    ModelConfig,
-    TrainingRecord,
-    load_config,
-    load_model,
-    save_model,
-)
+from trinas.training.metrics import measure_validation_psnr
+from trinas.zoo.folder import load_config, load_model, save_model
+from trinas.zoo.record import CONFIG_FILE, EXAMPLE_FILE, ModelConfig, TrainingRecord
 
 MODELS = Path(__file__).parent.parent / "models"
 LICENCE = "Apache-2.0"
@@ -47,6 +40,7 @@ DATA_SETS = {
 
 
 def main() -> None:
+    """Bundle the network that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("run", type=Path)
@@ -80,10 +74,10 @@ def bundle(run: Path, name: str, images: Sequence[TrainingImage], models: Path =
     model = load_model(str(run))
     training = TrainingRecord.model_validate(describe_data(model.config.training.to_dict(), run))
     pairs = make_pairs(split(images)[1], model.scale, variants=int(training.restores))
-    ours = validation_psnr(model.network, pairs)
+    ours = measure_validation_psnr(model.network, pairs)
     words = f"{name}: validation {ours:.4f} dB"
     if (models / name / CONFIG_FILE).is_file():
-        theirs = validation_psnr(load_model(str(models / name)).network, pairs)
+        theirs = measure_validation_psnr(load_model(str(models / name)).network, pairs)
         if ours <= theirs:
             return False, f"{words} does not beat the bundled {theirs:.4f} dB"
         words += f" in place of {theirs:.4f} dB"

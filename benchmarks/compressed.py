@@ -1,8 +1,8 @@
 """Measure models on compressed input: the test sets' small images, saved as JPEG first.
 
-    python benchmarks/compressed.py DATA [--qualities 80 90] [--pictures FOLDER]
+    python benchmarks/compressed.py DATA [--qualities 80 90] [--crops FOLDER]
 
-DATA is laid out as docs/data.md says. `--pictures` also writes crops of some results side by side, to look at.
+DATA is laid out as docs/data.md says. `--crops` also writes crops of some results side by side, to look at.
 """
 
 import argparse
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from data_folders import list_test_sets
 from PIL import Image
 
 from trinas.images.read import read_rgb8
@@ -26,10 +27,11 @@ CROP_PX, SHOWN_QUALITY = 160, 50
 
 
 def main() -> None:
+    """Print a row for each scale, quality and network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--qualities", type=int, nargs="*", default=QUALITIES, help="of JPEG; 0: not compressed")
-    parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--crops", type=Path)
     arguments = parser.parse_args()
     print("| scale | JPEG quality | network | Set5 | Set14 | BSD100 |")
     print("| --- | --- | --- | --- | --- | --- |")
@@ -38,10 +40,10 @@ def main() -> None:
             for name, upscale in list_upscalers(scale).items():
                 cells = " | ".join(measure(upscale, arguments.data, scale, quality))
                 print(f"| x{scale} | {quality or 'not compressed'} | {name} | {cells} |", flush=True)
-    if arguments.pictures:
-        arguments.pictures.mkdir(parents=True, exist_ok=True)
+    if arguments.crops:
+        arguments.crops.mkdir(parents=True, exist_ok=True)
         for scale in SCALES:
-            write_crops(arguments.data / "benchmarks", scale, arguments.pictures / f"compressed-x{scale}.png")
+            write_crops(arguments.data / "benchmarks", scale, arguments.crops / f"compressed-x{scale}.png")
 
 
 def list_upscalers(scale: int) -> dict[str, Callable[[Pixels], Pixels]]:
@@ -57,8 +59,7 @@ def measure(upscale: Callable[[Pixels], Pixels], data: Path, scale: int, quality
     def from_jpeg(low: Pixels) -> Pixels:
         return upscale(compress_jpeg(low, quality) if quality else low)
 
-    folders = ("Set5/HR", f"Set14/HR_x{scale}", "BSD100")
-    found = [evaluate_model(from_jpeg, data / "benchmarks" / folder, scale) for folder in folders]
+    found = [evaluate_model(from_jpeg, folder, scale) for folder in list_test_sets(data, scale).values()]
     return [f"{metrics.psnr:.2f} / {metrics.ssim:.4f}" for metrics in found]
 
 

@@ -6,18 +6,21 @@ Each image is upscaled in a process of its own, whole in one tile and in tiles. 
 stays the same from row to row.
 """
 
-import resource
+import argparse
 import subprocess
 import sys
+
+from process_memory import MIB, measure_peak_mib
 
 SIDES_PX = (256, 512, 1024, 2048)
 TILES_PX = {"tiles of 256": 256, "one tile": 10**6}
 
-MIB = 2**20
-
 
 def main() -> None:
-    model = sys.argv[1] if len(sys.argv) > 1 else "trinas-xs-x4"
+    """Print a row for each size, measured in processes of their own."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="trinas-xs-x4", metavar="MODEL")
+    model = parser.parse_args().model
     print("| input | decoded input and result, MiB | " + " | ".join(f"{name}, MiB beyond" for name in TILES_PX) + " |")
     print("| --- | --- |" + " --- |" * len(TILES_PX))
     for side in SIDES_PX:
@@ -42,16 +45,11 @@ def measure(name: str, side: int, tile_px: int) -> None:
 
     upscaler = TiledUpscaler(load_model(name), "cpu", "fp32")
     upscaler(Image(torch.rand(3, 16, 16)))  # kernels and libraries are loaded once, whatever the image
-    before = peak_mib()
+    before = measure_peak_mib()
     image = Image(torch.rand(3, side, side))
     result = upscaler(image, UpscaleOptions(tile_px=tile_px))
     arrays = (image.pixels.nbytes + result.pixels.nbytes) / MIB
-    print(arrays, peak_mib() - before - arrays)
-
-
-def peak_mib() -> float:
-    """Return the most memory that this process has had, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(arrays, measure_peak_mib() - before - arrays)
 
 
 if __name__ == "__main__":

@@ -31,14 +31,14 @@ from trinas.device import autocast, resolve_training_precision
 from trinas.files import write_atomically
 from trinas.networks.network import Network
 from trinas.networks.space import ArchSpec, SearchSpace
-from trinas.search.budgets import largest_choice
-from trinas.search.supernet import Supernet, first_channels
-from trinas.search.warmstart import Pretrained, load_supernet, save_supernet, supernet_weights
+from trinas.search.budgets import find_largest_choice
+from trinas.search.supernet import Supernet, take_first_channels
+from trinas.search.warmstart import Pretrained, list_supernet_weights, load_supernet, save_supernet
 from trinas.training.data import Pair, Patches, fingerprint, make_pairs, split
-from trinas.training.metrics import validation_psnr
+from trinas.training.metrics import measure_validation_psnr
 from trinas.training.muon import Muon
 from trinas.training.state import load_state, save_state
-from trinas.zoo.bundled import bundle_dir
+from trinas.zoo.bundled import find_bundle_dir
 
 TRUNK_WIDTH, CELLS, SLOTS = 48, 4, 3
 BLOCK = 8
@@ -70,6 +70,7 @@ class PretrainingRun:
 
 
 def main() -> None:
+    """Pretrain a supernet, or bundle one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("run", type=Path)
@@ -85,20 +86,21 @@ def main() -> None:
 
 
 def pretrain(arguments: argparse.Namespace) -> None:
+    """Begin a run or go on with it, until its minutes are over."""
     state_file = arguments.run / "pretraining.pt"
     state = load_state(state_file) if state_file.exists() else None
     run = (
         PretrainingRun(**state["run"]) if state else PretrainingRun(arguments.scale, arguments.minutes, arguments.start)
     )
-    photographs = load_images(arguments.data, ALL_PHOTOGRAPHS)
-    learning, held_out = split(photographs)
+    images = load_images(arguments.data, ALL_PHOTOGRAPHS)
+    learning, held_out = split(images)
     device = torch.device("cpu")
     precision = resolve_training_precision("auto", device)
     patches = Patches(learning, run.scale, PATCH_PX, device)
     validation = make_pairs(held_out, run.scale)
 
     torch.manual_seed(0)
-    network = Network(chain(run.scale, TRUNK_WIDTH, CELLS)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = Network(build_chain(run.scale, TRUNK_WIDTH, CELLS)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if run.started_from and not state:
         take_over(network, load_supernet(Path(run.started_from)))
     nest(network)
@@ -118,7 +120,7 @@ def pretrain(arguments: argparse.Namespace) -> None:
         low = low.contiguous(memory_format=torch.channels_last)
         target = F.pixel_unshuffle(high, run.scale)
         with autocast(device, precision):
-            outputs = outputs_of(network, low, exits)
+            outputs = run_prefixes(network, low, exits)
         loss = torch.stack([(output - target).abs().mean() for output in outputs]).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -135,18 +137,18 @@ def pretrain(arguments: argparse.Namespace) -> None:
         # 2. Validate the running mean, save the state.
         if run.step % VALIDATE_EVERY == 0:
             run.seconds = time.perf_counter() - began
-            save(arguments.run, run, network, averaged, optimizer, validation, fingerprint(photographs))
+            save(arguments.run, run, network, averaged, optimizer, validation, fingerprint(images))
     run.seconds = time.perf_counter() - began
-    save(arguments.run, run, network, averaged, optimizer, validation, fingerprint(photographs))
+    save(arguments.run, run, network, averaged, optimizer, validation, fingerprint(images))
 
 
-def chain(scale: int, width: int, cells: int) -> ArchSpec:
+def build_chain(scale: int, width: int, cells: int) -> ArchSpec:
     """Return the largest network of a space of the supernet's kind."""
     space = SearchSpace("edge", scale, width, cells, SLOTS, cells - 1)
-    return space.spec(largest_choice(space))
+    return space.spec(find_largest_choice(space))
 
 
-def outputs_of(network: Network, low: Tensor, exits: list[tuple[int, int]]) -> list[Tensor]:
+def run_prefixes(network: Network, low: Tensor, exits: list[tuple[int, int]]) -> list[Tensor]:
     """Return the outputs of prefixes of so many channels and cells for (N, 3, H, W), before the pixel shuffle."""
     head = features = network.head(low)
     depths = []
@@ -185,11 +187,11 @@ def place_in_chain(name: str) -> str:
     return name if part != "trunk" else ".".join([part, rest[1], rest[3], *rest[5:]])
 
 
-def prefix(network: Network, width: int, cells: int) -> Network:
+def cut_prefix(network: Network, width: int, cells: int) -> Network:
     """Return the network of the first channels and cells."""
-    small = Network(chain(network.scale, width, cells))
+    small = Network(build_chain(network.scale, width, cells))
     shapes = {name: tensor.shape for name, tensor in small.state_dict().items()}
-    small.load_state_dict(first_channels(network.state_dict(), shapes))
+    small.load_state_dict(take_first_channels(network.state_dict(), shapes))
     return small
 
 
@@ -202,9 +204,10 @@ def save(
     validation: list[Pair],
     data: str,
 ) -> None:
-    psnrs = [round(validation_psnr(prefix(averaged, *size), validation), 3) for size in VALIDATED]
-    shown = ", ".join(f"{w}x{c} {psnr:.3f}" for (w, c), psnr in zip(VALIDATED, psnrs, strict=True))
-    print(f"step {run.step}, {run.seconds:.0f} s: {shown}", flush=True)
+    """Validate some prefixes, print their PSNR and save the run's state and supernet."""
+    psnrs = [round(measure_validation_psnr(cut_prefix(averaged, *size), validation), 3) for size in VALIDATED]
+    words = ", ".join(f"{w}x{c} {psnr:.3f}" for (w, c), psnr in zip(VALIDATED, psnrs, strict=True))
+    print(f"step {run.step}, {run.seconds:.0f} s: {words}", flush=True)
     training: dict[str, Any] = {
         "data": [DATA_SETS[folder] for folder in ALL_PHOTOGRAPHS],
         "data_sha256": data,
@@ -229,24 +232,24 @@ def save(
     )
     space = SearchSpace("edge", run.scale, TRUNK_WIDTH, CELLS, SLOTS, CELLS - 1)
     trained = averaged.state_dict()
-    weights = {name: trained[place_in_chain(name)] for name in supernet_weights(Supernet(space))}
+    weights = {name: trained[place_in_chain(name)] for name in list_supernet_weights(Supernet(space))}
     save_supernet(folder, space, weights, training)
 
 
 def bundle(run: Path) -> None:
     """Put a supernet into models/ if its prefixes validate better, on average, than those of the one there."""
     new = load_supernet(run)
-    target = bundle_dir() / f"trinas-supernet-x{new.space.scale}"
+    target = find_bundle_dir() / f"trinas-supernet-x{new.space.scale}"
     old = load_supernet(target).training["validation_psnr"] if target.exists() else {}
     gains = [psnr - old[name] for name, psnr in new.training["validation_psnr"].items() if name in old]
     if gains and sum(gains) <= 0:
         sys.exit(f"{run}: {new.training['validation_psnr']} does not beat the bundled {old}")
     save_supernet(target, new.space, new.weights, new.training)
-    write_atomically(target / "README.md", card(target.name, new).encode())
+    write_atomically(target / "README.md", write_card(target.name, new).encode())
     print(f"{target}: {new.training['validation_psnr']}")
 
 
-def card(name: str, pretrained: Pretrained) -> str:
+def write_card(name: str, pretrained: Pretrained) -> str:
     """Return the README.md of the folder."""
     space, training = pretrained.space, pretrained.training
     sizes = [f"| {size.replace('x', ' | ')} | {psnr:.2f} |" for size, psnr in training["validation_psnr"].items()]

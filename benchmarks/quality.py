@@ -5,7 +5,7 @@
     python benchmarks/quality.py --render                                       # measures nothing
 
 DATA is laid out as docs/data.md says. `--write` stores what was measured (quality in each model's config.json, the rest
-in figures.json) and renders it: cards and their pictures, the tables in README.md and docs/benchmarks.md, and the
+in figures.json) and renders it: cards and their examples, the tables in README.md and docs/benchmarks.md, and the
 drawing docs/models.svg. `--render` does so with what is stored.
 
 Times are for a 320x180 input, everything in turn, and hold for this machine and this run only: compare ratios. Two
@@ -18,7 +18,6 @@ import argparse
 import dataclasses
 import json
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from card_picture import write_picture
+from card_example import write_example
+from data_folders import list_test_sets
 from PIL import Image
 from tables import FIGURES, PEERS, chain_name, load_figures, render
 from torch import Tensor, nn
@@ -35,10 +35,12 @@ from torch.nn import functional as F
 from trinas.device import autocast, has_native_bf16
 from trinas.files import write_atomically
 from trinas.inference.tiled import TiledUpscaler
-from trinas.networks.cost import spec_cost
+from trinas.networks.cost import compute_cost
+from trinas.timer import Timer
 from trinas.training.metrics import FolderMetrics, Pixels, evaluate_model, upscale_bicubic
-from trinas.zoo.bundled import bundled_models, find_model
-from trinas.zoo.folder import Metrics, load_config, load_model, save_config
+from trinas.zoo.bundled import find_model, list_bundled_models
+from trinas.zoo.folder import load_config, load_model, save_config
+from trinas.zoo.record import Metrics
 
 INPUT_WIDTH, INPUT_HEIGHT = 320, 180
 ROUNDS = 15
@@ -46,15 +48,16 @@ CHAIN_SCALE = 4
 
 
 def main() -> None:
+    """Measure, store and render what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--only", choices=["quality", "times"])
-    parser.add_argument("--models", nargs="+", metavar="NAME", choices=bundled_models(), help="only these")
+    parser.add_argument("--models", nargs="+", metavar="NAME", choices=list_bundled_models(), help="only these")
     parser.add_argument("--write", action="store_true", help="store what was measured, and render it")
     parser.add_argument("--render", action="store_true", help="render what is stored")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of the times, whose median counts")
     arguments = parser.parse_args()
-    names = arguments.models or bundled_models()
+    names = arguments.models or list_bundled_models()
     if not arguments.render and arguments.only != "times":
         if arguments.data is None:
             parser.error("quality is measured on DATA")
@@ -65,8 +68,8 @@ def main() -> None:
             stored = load_figures()
             save_figures(stored | {"times": merge_run(stored["times"], run, names)})
     if arguments.render or arguments.write:
-        for name in bundled_models():
-            write_picture(find_model(name))
+        for name in list_bundled_models():
+            write_example(find_model(name))
             save_config(find_model(name), load_config(name))  # its card
         render()
 
@@ -106,9 +109,8 @@ def upscale_lanczos(low: Pixels, scale: int) -> Pixels:
 
 def measure_metrics(upscale: Callable[[Pixels], Pixels], data: Path, scale: int) -> dict[str, FolderMetrics]:
     """Measure a function on the test sets, in fp32."""
-    folders = {"Set5": "Set5/HR", "Set14": f"Set14/HR_x{scale}", "BSD100": "BSD100"}
     return {
-        test_set: evaluate_model(upscale, data / "benchmarks" / folder, scale) for test_set, folder in folders.items()
+        test_set: evaluate_model(upscale, folder, scale) for test_set, folder in list_test_sets(data, scale).items()
     }
 
 
@@ -130,22 +132,22 @@ def measure_times(names: list[str], rounds: int) -> dict[str, Any]:
     """Measure and print milliseconds per megapixel of output: everything in turn, medians over rounds."""
     low = np.random.default_rng(0).integers(0, 256, (INPUT_HEIGHT, INPUT_WIDTH, 3)).astype(np.uint8)
     every = {**chain_tasks(low), **model_tasks(names, low)}
-    if names == bundled_models():
+    if names == list_bundled_models():
         every |= baseline_tasks(names, low)
     tasks = {key: task for key, task in every.items() if key[2] != "bf16" or has_native_bf16(torch.device("cpu"))}
     seconds: dict[tuple[str, int, str], list[float]] = {key: [] for key in tasks}
     for _ in range(rounds):
         for key, task in tasks.items():
             task()  # untimed: caches are then as in the middle of a batch
-            start = time.perf_counter()
-            task()
-            seconds[key].append(time.perf_counter() - start)
+            with Timer() as timer:
+                task()
+            seconds[key].append(timer.seconds)
     ms_per_mp: dict[str, dict[str, float]] = {}
     for (name, scale, kind), values in seconds.items():
         megapixels = low[..., 0].size * scale**2 / 1e6
         ms_per_mp.setdefault(name, {})[kind] = round(statistics.median(values) * 1000 / megapixels, 2)
     for name in names:
-        ms_per_mp[name]["params"] = spec_cost(load_config(name).spec).params
+        ms_per_mp[name]["params"] = compute_cost(load_config(name).spec).params
     for name, times in ms_per_mp.items():
         print(f"{name}: {', '.join(f'{kind} {value:g}' for kind, value in times.items())}")
     hardware = torch.backends.cpu.get_cpu_capability()
@@ -162,7 +164,7 @@ def merge_run(runs: list[dict[str, Any]], run: dict[str, Any], names: list[str])
     kept = []
     for old in runs:
         ms_per_mp = {name: times for name, times in old["ms_per_mp"].items() if name not in names}
-        if any(name in bundled_models() for name in ms_per_mp):
+        if any(name in list_bundled_models() for name in ms_per_mp):
             kept.append(old | {"ms_per_mp": ms_per_mp})
     return [*kept, run]
 
@@ -196,8 +198,8 @@ class PlainChain(nn.Module):
         )
 
     def forward(self, low: Tensor) -> Tensor:
-        enlarged = F.interpolate(low, scale_factor=CHAIN_SCALE, mode="nearest")
-        return F.pixel_shuffle(self.chain(low), CHAIN_SCALE) + enlarged
+        nearest = F.interpolate(low, scale_factor=CHAIN_SCALE, mode="nearest")
+        return F.pixel_shuffle(self.chain(low), CHAIN_SCALE) + nearest
 
 
 @torch.inference_mode()
@@ -209,13 +211,13 @@ def run_network(network: nn.Module, batch: Tensor, precision: str) -> Tensor:
 
 
 def baseline_tasks(names: list[str], low: Pixels) -> Tasks:
-    """Return tasks that upscale the image by Pillow\'s bicubic and Lanczos interpolation."""
+    """Return tasks that upscale the image by Pillow's bicubic and Lanczos interpolation."""
     tasks: Tasks = {}
-    picture = Image.fromarray(low)
+    image = Image.fromarray(low)
     for scale in sorted({load_config(name).spec.scale for name in names}):
-        size = (picture.width * scale, picture.height * scale)
+        size = (image.width * scale, image.height * scale)
         for name, method in (("bicubic", Image.Resampling.BICUBIC), ("Lanczos", Image.Resampling.LANCZOS)):
-            tasks[f"{name} x{scale}", scale, "picture"] = lambda size=size, method=method: picture.resize(size, method)
+            tasks[f"{name} x{scale}", scale, "picture"] = lambda size=size, method=method: image.resize(size, method)
     return tasks
 
 

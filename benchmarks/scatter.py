@@ -8,6 +8,18 @@ from dataclasses import dataclass
 from html import escape
 
 from PIL import ImageFont
+from trinas_app.words import format_short
+
+from trinas.reports.charts import (
+    Axis,
+    linear_ticks,
+    log_ticks,
+    pad_log_range,
+    pad_range,
+    svg_dot,
+    svg_line,
+    svg_text,
+)
 
 INK, FAINT_INK, GRID, PAPER = "#1f2933", "#616e7c", "#e4e7eb", "#ffffff"
 OURS, THEIRS = "#2563eb", "#9aa5b1"
@@ -103,7 +115,7 @@ def scatter_svg(rows: Sequence[Sequence[Panel]], description: str, our_name: str
         *_legend(our_name, their_name),
     ]
     for number, row in enumerate(rows):
-        y_range = _padded([point.y for panel in row for point in panel.points])
+        y_range = pad_range([point.y for panel in row for point in panel.points], 0.07, 0.5)
         for column, panel in enumerate(row):
             left = EDGE + column * cell_width + LEFT
             top = EDGE + HEADER + number * cell_height + TOP
@@ -114,49 +126,56 @@ def scatter_svg(rows: Sequence[Sequence[Panel]], description: str, our_name: str
 def _legend(our_name: str, their_name: str) -> Iterator[str]:
     x, y = EDGE + LEFT + OUR_RADIUS, EDGE + 18
     for name, radius, colour in ((our_name, OUR_RADIUS, OURS), (their_name, RADIUS, THEIRS)):
-        yield f'<circle cx="{x:.1f}" cy="{y - 4:.1f}" r="{radius}" fill="{colour}"/>'
-        yield _text(x + 10, y, name, OUR_LABEL_SIZE, INK)
+        yield svg_dot(x, y - 4, radius, colour, PAPER, 1)
+        yield svg_text(x + 10, y, name, OUR_LABEL_SIZE, INK)
         x += 36 + _text_width(name, OUR_LABEL_SIZE)
-    yield _text(x, y, "up and to the left is better", OUR_LABEL_SIZE, FAINT_INK)
+    yield svg_text(x, y, "up and to the left is better", OUR_LABEL_SIZE, FAINT_INK)
 
 
 def _panel(panel: Panel, frame: Box, y_range: tuple[float, float]) -> Iterator[str]:
-    x_low, x_high = _log_range([point.x for point in panel.points])
-    y_low, y_high = y_range
+    x_range = pad_log_range([point.x for point in panel.points], 0.06, 2)
+    x_axis = Axis(*x_range, frame.left, frame.right, logarithmic=True)
+    y_axis = Axis(*y_range, frame.bottom, frame.top)
+    yield svg_text(frame.left, frame.top - 16, panel.title, TITLE_SIZE, INK, weight=600)
+    yield svg_text(frame.right, frame.bottom + 38, panel.x_label, TICK_SIZE, FAINT_INK, "end")
+    yield svg_text(frame.right, frame.top - 16, panel.y_label, TICK_SIZE, FAINT_INK, "end")
+    yield from _grid(frame, x_axis, y_axis)
+    places = [(x_axis.place(point.x), y_axis.place(point.y)) for point in panel.points]
+    yield from _our_line([place for point, place in zip(panel.points, places, strict=True) if point.ours])
+    yield from _points(panel.points, places, frame)
 
-    def place(x: float, y: float) -> tuple[float, float]:
-        return (
-            frame.left + math.log(x / x_low) / math.log(x_high / x_low) * PANEL_WIDTH,
-            frame.bottom - (y - y_low) / (y_high - y_low) * PANEL_HEIGHT,
-        )
 
-    yield _text(frame.left, frame.top - 16, panel.title, TITLE_SIZE, INK, weight=600)
-    yield _text(frame.right, frame.bottom + 38, panel.x_label, TICK_SIZE, FAINT_INK, "end")
-    yield _text(frame.right, frame.top - 16, panel.y_label, TICK_SIZE, FAINT_INK, "end")
-    for tick in _log_ticks(x_low, x_high):
-        x = place(tick, y_low)[0]
-        yield _line((x, frame.top), (x, frame.bottom), GRID)
-        yield _text(x, frame.bottom + 17, _short(tick), TICK_SIZE, FAINT_INK, "middle")
-    for tick in _ticks(y_low, y_high):
-        y = place(x_low, tick)[1]
-        yield _line((frame.left, y), (frame.right, y), GRID)
-        yield _text(frame.left - 8, y + 4, f"{tick:.1f}", TICK_SIZE, FAINT_INK, "end")
-    ours = sorted(place(point.x, point.y) for point in panel.points if point.ours)
-    if len(ours) > 1:
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in ours)
+def _grid(frame: Box, x_axis: Axis, y_axis: Axis) -> Iterator[str]:
+    for tick in log_ticks(x_axis.low, x_axis.high):
+        x = x_axis.place(tick)
+        yield svg_line((x, frame.top), (x, frame.bottom), GRID)
+        yield svg_text(x, frame.bottom + 17, format_short(tick), TICK_SIZE, FAINT_INK, "middle")
+    ticks, decimals = linear_ticks(y_axis.low, y_axis.high)
+    for tick in ticks:
+        y = y_axis.place(tick)
+        yield svg_line((frame.left, y), (frame.right, y), GRID)
+        yield svg_text(frame.left - 8, y + 4, f"{tick:.{decimals}f}", TICK_SIZE, FAINT_INK, "end")
+
+
+def _our_line(places: Sequence[tuple[float, float]]) -> Iterator[str]:
+    if len(places) > 1:
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in sorted(places))
         yield f'<polyline points="{path}" fill="none" stroke="{OURS}" stroke-width="2" stroke-opacity="0.35"/>'
-    places = [place(point.x, point.y) for point in panel.points]
-    labels = place_labels(panel.points, places, frame)
-    for spot, label in zip(places, labels, strict=True):
+
+
+def _points(points: Sequence[Point], places: Sequence[tuple[float, float]], frame: Box) -> Iterator[str]:
+    """Yield dots and labels; the labels come last, so that nothing covers them."""
+    labels = place_labels(points, places, frame)
+    for place, label in zip(places, labels, strict=True):
         if label.distance >= LEADER_FROM:
-            yield _line(spot, label.leader, THEIRS, 0.75)
-    for point, (x, y) in zip(panel.points, places, strict=True):
+            yield svg_line(place, label.leader, THEIRS, 0.75)
+    for point, (x, y) in zip(points, places, strict=True):
         radius, colour = (OUR_RADIUS, OURS) if point.ours else (RADIUS, THEIRS)
-        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{colour}" stroke="{PAPER}" stroke-width="1"/>'
-    for point, label in zip(panel.points, labels, strict=True):
+        yield svg_dot(x, y, radius, colour, PAPER, 1)
+    for point, label in zip(points, labels, strict=True):
         size, colour, weight = (OUR_LABEL_SIZE, OURS, 600) if point.ours else (LABEL_SIZE, FAINT_INK, 400)
         middle = (label.box.left + label.box.right) / 2
-        yield _text(middle, label.box.bottom - 0.25 * size, point.label, size, colour, "middle", weight)
+        yield svg_text(middle, label.box.bottom - 0.25 * size, point.label, size, colour, "middle", weight)
 
 
 def place_labels(points: Sequence[Point], places: Sequence[tuple[float, float]], frame: Box) -> list[Label]:
@@ -233,49 +252,6 @@ def square_around(place: tuple[float, float], radius: float) -> Box:
     return Box(place[0] - radius, place[1] - radius, place[0] + radius, place[1] + radius)
 
 
-def _padded(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    margin = 0.07 * (high - low) or 0.5
-    return low - margin, high + margin
-
-
-def _log_range(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    factor = (high / low) ** 0.06 if high > low else 2
-    return low / factor, high * factor
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Return all multiples of a half between two values."""
-    return [number / 2 for number in range(math.ceil(2 * low), math.floor(2 * high) + 1)]
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    """Return 1, 2 and 5 times the powers of ten, between two values."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
-    return [tick for tick in ticks if low <= tick <= high]
-
-
-def _short(number: float) -> str:
-    for suffix, size in (("M", 1e6), ("K", 1e3)):
-        if number >= size:
-            return f"{number / size:g}{suffix}"
-    return f"{number:g}"
-
-
 def _text_width(text: str, size: float) -> float:
     """Return about the width of the text in a browser's sans serif font, in pixels."""
     return ImageFont.load_default(size).getlength(text) * 1.03
-
-
-def _line(start: tuple[float, float], end: tuple[float, float], colour: str, width: float = 1) -> str:
-    (x1, y1), (x2, y2) = start, end
-    return f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" stroke="{colour}" stroke-width="{width}"/>'
-
-
-def _text(x: float, y: float, text: str, size: float, colour: str, anchor: str = "start", weight: int = 400) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{colour}" text-anchor="{anchor}" '
-        f'font-weight="{weight}">{escape(text)}</text>'
-    )

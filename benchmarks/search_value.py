@@ -31,7 +31,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -39,26 +38,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from data_folders import list_test_sets
 from torch import Tensor
 from torch.nn import functional as F
 
 from trinas.config import Budgets, SearchConfig, TrainConfig
 from trinas.device import resolve_precision
 from trinas.inference.tiled import TiledUpscaler
-from trinas.networks.cost import spec_cost
+from trinas.networks.cost import compute_cost
 from trinas.networks.latency import measure_ms_per_mp, measure_spec_ms_per_mp
 from trinas.networks.network import Network
 from trinas.networks.space import SPACES, ArchSpec, CellSpec, Choice, SearchSpace, SlotSpec
 from trinas.search.budgets import EDGE_SLOTS, space_for
 from trinas.search.finetune import L2_SHARE, SAFE_SHARE, TUNING_BATCH
 from trinas.search.loop import search_network
-from trinas.search.pace import SHARES, WEIGHT_RATE, tuning_rate
-from trinas.search.sparse import largest_radius, sparsestmax
-from trinas.search.step import Learner, frozen_decisions
+from trinas.search.pace import SHARES, WEIGHT_RATE, choose_tuning_rate
+from trinas.search.sparse import find_largest_radius, sparsestmax
+from trinas.search.step import Learner, find_frozen_decisions
 from trinas.search.supernet import Mixtures, Supernet
+from trinas.timer import Timer
 from trinas.training.data import TrainingImage, load_photographs
 from trinas.training.loop import train_network
 from trinas.training.metrics import evaluate_model
+from trinas.training.run import read_validations
 from trinas.zoo.folder import load_model
 
 CPU = torch.device("cpu")
@@ -107,13 +109,13 @@ class ProjectedLearner(Learner):
     @classmethod
     def build_supernet(cls, space: SearchSpace) -> Supernet:
         def project(parameters: Tensor, radius: float) -> Tensor:
-            is_largest = radius >= largest_radius(parameters.shape[-1]) - 1e-9
+            is_largest = radius >= find_largest_radius(parameters.shape[-1]) - 1e-9
             return sparsestmax(parameters, radius) if is_largest else cls.project(parameters)
 
         return Supernet(space, project)
 
     def find_frozen(self, mixture: Tensor, gradient: Tensor, anneal: float) -> Tensor:
-        return frozen_decisions(mixture, gradient, 0.0)
+        return find_frozen_decisions(mixture, gradient, 0.0)
 
 
 class SoftmaxLearner(ProjectedLearner):
@@ -196,6 +198,7 @@ ABLATIONS = ("all-primitives", "with-gates", *LEARNERS)
 
 
 def main() -> None:
+    """Run what the command line asks for, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["run", "ablate", "table", "entry"])
     parser.add_argument("data", type=Path)
@@ -227,7 +230,7 @@ def run_all(entries: tuple[str, ...], arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     sizes: dict[str, str] = {}  # once for all entries, as where time has a budget they are measured
     for budget in arguments.budgets:
-        space = space_for("edge", SCALE, limits_of(budget), ms_per_mp)
+        space = space_for("edge", SCALE, parse_budget(budget), measure_time)
         sizes[budget] = f"{space.trunk_width}x{space.cells}"
 
     def run(task: tuple[str, str, int]) -> None:
@@ -253,6 +256,7 @@ def run_all(entries: tuple[str, ...], arguments: argparse.Namespace) -> None:
 
 
 def folder_of(runs: Path, budget: str, entry: str, seed: int) -> Path:
+    """Return the run folder of an entry."""
     return runs / f"{budget}-{entry}-{seed}"
 
 
@@ -261,42 +265,43 @@ def first_folder(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}-first")
 
 
-def limits_of(budget: str) -> Budgets:
+def parse_budget(budget: str) -> Budgets:
+    """Return the budget of parameters (25k) or of milliseconds per megapixel (80ms)."""
     return Budgets(ms_per_mp=float(budget[:-2])) if budget.endswith("ms") else Budgets(params=1e3 * float(budget[:-1]))
 
 
 def run_entry(entry: str, budget: str, seed: int, minutes: float, sizes: str, data: Path, folder: Path) -> None:
     """Search or train one entry, and write the numbers of the table to result.json."""
-    limits = limits_of(budget)
+    limits = parse_budget(budget)
     width, cells = map(int, sizes.split("x"))
     SPACES["edge-gated"] = replace(SPACES["edge"], primitives=("skip", "conv3x3", "gated"))
     name = {"all-primitives": "edge-all", "with-gates": "edge-gated"}.get(entry, "edge")
     space = SearchSpace(name, SCALE, width, cells, EDGE_SLOTS, cells - 1)
-    photographs = load_photographs([data / "train" / "bsds400"])
-    began = time.perf_counter()
-    if entry.endswith("chain") or entry.startswith("random"):
-        spec = chain(space, limits) if entry.endswith("chain") else random_spec(space, limits, seed, int(entry[-1]))
-        network = train_entry(entry, spec, photographs, minutes, seed, folder)
-    else:
-        search = SearchConfig(limits, minutes=minutes, seed=seed, warm_start=entry == "warm")
-        found = search_network(space, photographs, search, folder, learner=LEARNERS.get(entry, Learner)).network
-        assert found is not None
-        network = found
-    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    images = load_photographs([data / "train" / "bsds400"])
+    with Timer() as timer:
+        if entry.endswith("chain") or entry.startswith("random"):
+            is_chain = entry.endswith("chain")
+            spec = build_chain(space, limits) if is_chain else draw_spec(space, limits, seed, int(entry[-1]))
+            network = train_entry(entry, spec, images, minutes, seed, folder)
+        else:
+            search = SearchConfig(limits, minutes=minutes, seed=seed, warm_start=entry == "warm")
+            found = search_network(space, images, search, folder, learner=LEARNERS.get(entry, Learner)).network
+            assert found is not None
+            network = found
     result = {
         "budget": budget,
         "entry": entry,
         "seed": seed,
         "minutes": minutes,
-        "seconds": round(time.perf_counter() - began),
+        "seconds": round(timer.seconds),
         "spec": network.spec.to_dict(),
-        "curve": [[line["step"], line["psnr"]] for line in metrics],
+        "curve": [[line.step, line.psnr] for line in read_validations(folder)],
     }
     (folder / "result.json").write_text(json.dumps(result))
 
 
 def train_entry(
-    entry: str, spec: ArchSpec, photographs: list[TrainingImage], minutes: float, seed: int, folder: Path
+    entry: str, spec: ArchSpec, images: list[TrainingImage], minutes: float, seed: int, folder: Path
 ) -> Network:
     """Train a network that was not searched; `small-steps-chain` begins with the search's batches and rate."""
     start, left = None, minutes
@@ -307,32 +312,33 @@ def train_entry(
             learning_rate=WEIGHT_RATE / spec.trunk_width, clip_norm=SearchConfig.clip_norm, seed=seed,
         )  # fmt: skip
         before = first_folder(folder)
-        train_network(spec, photographs, first, before)
+        train_network(spec, images, first, before)
         start, left = load_model(str(before)), (1 - share) * minutes
     config = TrainConfig(
         minutes=SAFE_SHARE * left,
         batch_size=TUNING_BATCH,
         l2_share=L2_SHARE,
-        learning_rate=tuning_rate(spec.trunk_width),
+        learning_rate=choose_tuning_rate(spec.trunk_width),
         seed=seed,
         validate_every=200,
     )
-    return train_network(spec, photographs, config, folder, start=start).network
+    return train_network(spec, images, config, folder, start=start).network
 
 
-def ms_per_mp(spec: ArchSpec) -> float:
+def measure_time(spec: ArchSpec) -> float:
+    """Return the milliseconds per megapixel of output of a network, as images are upscaled."""
     return measure_spec_ms_per_mp(spec, CPU, resolve_precision("auto", CPU, spec.trunk_width))
 
 
 def used_share(spec: ArchSpec, limits: Budgets) -> float:
     """Return the share of the budget that a network uses."""
     if limits.params is not None:
-        return spec_cost(spec).params / limits.params
+        return compute_cost(spec).params / limits.params
     assert limits.ms_per_mp is not None
-    return ms_per_mp(spec) / limits.ms_per_mp
+    return measure_time(spec) / limits.ms_per_mp
 
 
-def random_spec(space: SearchSpace, limits: Budgets, seed: int, number: int) -> ArchSpec:
+def draw_spec(space: SearchSpace, limits: Budgets, seed: int, number: int) -> ArchSpec:
     """Draw every decision evenly until a network uses the budget."""
     random = np.random.default_rng((seed, number))
     cells = len(space.cell_nodes)
@@ -348,7 +354,7 @@ def random_spec(space: SearchSpace, limits: Budgets, seed: int, number: int) -> 
     raise SystemExit(f"none of {MOST_DRAWS} random networks uses {LEAST_USE:.0%} of the budget and no more")
 
 
-def chain(space: SearchSpace, limits: Budgets) -> ArchSpec:
+def build_chain(space: SearchSpace, limits: Budgets) -> ArchSpec:
     """Return the longest chain of 3x3 convolutions that the budget holds."""
 
     def build(length: int) -> ArchSpec:
@@ -367,7 +373,7 @@ def print_table(data: Path, runs: Path, minutes: float) -> None:
     results = [result for result in results if result["minutes"] == minutes]
     for result in results:
         folder = folder_of(runs, result["budget"], result["entry"], result["seed"])
-        result |= measured(folder, data)
+        result |= measure_once(folder, data)
         result["validation"] = max(psnr for _, psnr in result["curve"])
     print("| budget | entry | networks | parameters | ms/MP | validation | Set14 | BSD100 | seconds |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -383,7 +389,7 @@ def print_table(data: Path, runs: Path, minutes: float) -> None:
             rows.setdefault("best of random", []).append(max(drawn, key=psnr_at_a_quarter))
         for entry, members in rows.items():
             columns = [
-                shown([member[name] for member in members], digits)
+                format_values([member[name] for member in members], digits)
                 for name, digits in (
                     ("params", 0), ("ms_per_mp", 1), ("validation", 3), ("Set14", 3), ("BSD100", 3), ("seconds", 0)
                 )
@@ -392,30 +398,30 @@ def print_table(data: Path, runs: Path, minutes: float) -> None:
 
 
 def psnr_at_a_quarter(result: dict[str, Any]) -> float:
+    """Return the validation PSNR after a quarter of the steps."""
     steps = result["curve"][-1][0]
     return min(result["curve"], key=lambda point: abs(point[0] - steps / 4))[1]
 
 
-def measured(folder: Path, data: Path) -> dict[str, float]:
+def measure_once(folder: Path, data: Path) -> dict[str, float]:
     """Measure test sets, size and time once; keep them beside the result."""
     path = folder / "measured.json"
     if not path.exists():
         model = load_model(str(folder))
         upscaler = TiledUpscaler(model, "cpu", "fp32")
-        sets = {"Set14": f"Set14/HR_x{SCALE}", "BSD100": "BSD100"}
-        figures: dict[str, float] = {
-            name: evaluate_model(upscaler.upscale_rgb8, data / "benchmarks" / where, SCALE).psnr
-            for name, where in sets.items()
+        folders = list_test_sets(data, SCALE)
+        metrics: dict[str, float] = {
+            name: evaluate_model(upscaler.upscale_rgb8, folders[name], SCALE).psnr for name in ("Set14", "BSD100")
         }
         torch.set_num_threads(1)
         spec = model.config.spec
-        figures["ms_per_mp"] = measure_ms_per_mp(model.network, CPU, resolve_precision("auto", CPU, spec.trunk_width))
-        figures["params"] = spec_cost(spec).params
-        path.write_text(json.dumps(figures))
+        metrics["ms_per_mp"] = measure_ms_per_mp(model.network, CPU, resolve_precision("auto", CPU, spec.trunk_width))
+        metrics["params"] = compute_cost(spec).params
+        path.write_text(json.dumps(metrics))
     return json.loads(path.read_text())
 
 
-def shown(values: list[float], digits: int) -> str:
+def format_values(values: list[float], digits: int) -> str:
     mean = f"{statistics.fmean(values):,.{digits}f}"
     return mean if len(values) == 1 or digits < 3 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 

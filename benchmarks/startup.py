@@ -3,6 +3,7 @@
 python benchmarks/startup.py
 """
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ ROUNDS = 7
 
 def main() -> None:
     """Print the median time of each command."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for round_number in range(ROUNDS + 1):
         for name, command in COMMANDS.items():  # in turn, so that a slow moment affects all of them

@@ -7,15 +7,24 @@ the weights and one of the architecture parameters, on patches of 32. Each annea
 as the fastest of a few steps.
 """
 
-import resource
+import argparse
 import subprocess
 import sys
+
+from process_memory import measure_peak_mib
 
 ANNEALS = (0.0, 0.3, 0.6, 0.8, 1.0)
 STEPS = 3
 
 
 def main() -> None:
+    """Print a row for each value of anneal."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("space", metavar="SPACE")
+    for name in ("SCALE", "TRUNK_WIDTH", "CELLS", "SLOTS"):
+        parser.add_argument(name, type=int)
+    parser.add_argument("batch_size", type=int, nargs="?", default=1, metavar="BATCH_SIZE")
+    parser.parse_args()
     print("| anneal | seconds per step | peak memory, MiB |")
     print("| --- | --- | --- |")
     for anneal in ANNEALS:
@@ -49,7 +58,7 @@ def measure(
     side = config.patch_px
     low, high = torch.rand(batch_size, 3, side, side), torch.rand(batch_size, 3, scale * side, scale * side)
     seconds = time_fastest(lambda: learner.search((low, high), (low, high), anneal, 2e-3, 1e-9), STEPS)
-    print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(seconds, measure_peak_mib())
 
 
 if __name__ == "__main__":

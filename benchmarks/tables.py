@@ -16,8 +16,8 @@ from scatter import Panel, Point, scatter_svg
 
 from trinas.config import TEST_SETS
 from trinas.files import write_atomically
-from trinas.networks.cost import spec_cost
-from trinas.zoo.bundled import bundled_models
+from trinas.networks.cost import compute_cost
+from trinas.zoo.bundled import list_bundled_models
 from trinas.zoo.folder import load_config
 
 ROOT = Path(__file__).parent.parent
@@ -96,9 +96,9 @@ def _timed(figures: dict[str, Any], name: str, params: int | None = None) -> tup
 def our_rows(figures: dict[str, Any]) -> list[Row]:
     """Return the bundled models. A model that has become another network since times were measured has no times."""
     rows = []
-    for name in bundled_models():
+    for name in list_bundled_models():
         config = load_config(name)
-        cost = spec_cost(config.spec)
+        cost = compute_cost(config.spec)
         ms, reference = _timed(figures, name, cost.params)
         quality = {test_set: (metrics.psnr, metrics.ssim) for test_set, metrics in config.metrics.items()}
         rows.append(
@@ -231,7 +231,7 @@ def drawing(rows: Sequence[Row]) -> str:
                 ),
                 Panel(
                     f"x{scale}: quality and time",
-                    "time per megapixel, in fp32; plain chain of 89K parameters = 1",
+                    "time per megapixel, in fp32; plain chain of 89k parameters = 1",
                     "PSNR on Set5, dB",
                     tuple(_point(row, row.ratios["fp32"]) for row in group if "fp32" in row.ratios),
                 ),
@@ -248,7 +248,7 @@ def _point(row: Row, x: float) -> Point:
 def _size(row: Row) -> tuple[str, str]:
     if row.params is None or row.macs is None:
         return "-", "-"
-    return f"{row.params / 1e3:,.1f}K", f"{row.macs / 1e9:.1f}G"
+    return f"{row.params / 1e3:,.1f}k", f"{row.macs / 1e9:.1f}G"
 
 
 def _ratio(row: Row, kind: str) -> str:

@@ -28,6 +28,7 @@ from typing import TextIO
 
 import torch
 from bundle import MODELS, bundle, load_images
+from trinas_app.words import format_duration, format_psnr
 
 from trinas.config import FINETUNE_LEARNING_RATE, TrainConfig
 from trinas.errors import RunError, TrinasError
@@ -55,7 +56,7 @@ class Task:
     stages: tuple[TrainConfig, ...]
 
 
-def chain(scale: int, width: int, convs: int) -> ArchSpec:
+def build_chain(scale: int, width: int, convs: int) -> ArchSpec:
     """Return 3x3 convolutions of one width with a long skip, as searches with a budget of parameters find them."""
     return ArchSpec("edge", scale, width, (CellSpec((SlotSpec("conv3x3", width),) * convs),), long_skip=True)
 
@@ -83,7 +84,7 @@ QUEUE = (
     Task("trinas-s-x2", 2, "trinas-s-x2", ALL_PHOTOGRAPHS, (HOUR,)),
     Task("trinas-m-x3", 3, "trinas-m-x4", ALL_PHOTOGRAPHS, (SMALL_STEPS, HOUR)),
     Task("trinas-xs-x4", 4, "trinas-xs-x4", ALL_PHOTOGRAPHS, (XS_HOUR,)),
-    Task("trinas-xs-x3", 3, chain(3, 16, 8), ALL_PHOTOGRAPHS, (SMALL_STEPS, HOUR)),
+    Task("trinas-xs-x3", 3, build_chain(3, 16, 8), ALL_PHOTOGRAPHS, (SMALL_STEPS, HOUR)),
     Task("trinas-xs-x2", 2, "trinas-xs-x2", ALL_PHOTOGRAPHS, (XS_TAUGHT_HOUR,)),
     Task("trinas-s-photo-x4", 4, "trinas-s-photo-x4", FREE_IMAGES, (PHOTO_HOUR,)),
     Task("trinas-s-photo-x3", 3, "trinas-s-photo-x4", FREE_IMAGES, (replace(PHOTO_HOUR, patch_px=32),)),
@@ -96,6 +97,7 @@ STOPPED = 130
 
 
 def main() -> None:
+    """Train the tasks that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("runs", type=Path)
@@ -246,8 +248,8 @@ def make_reporter(run_dir: Path, stop: threading.Event) -> Callable[[TrainingPro
             stop.set()
         if progress.validated:
             write_training_curve(run_dir)
-            left = "" if math.isnan(progress.seconds_left) else f"  {progress.seconds_left / 60:.0f} min left"
-            quality = f"PSNR {progress.psnr:.3f} dB (best {progress.best_psnr:.3f})"
+            left = "" if math.isnan(progress.seconds_left) else f"  {format_duration(progress.seconds_left)} left"
+            quality = f"PSNR {format_psnr(progress.psnr, 3)} (best {progress.best_psnr:.3f})"
             say(f"{run_dir.name}  step {progress.step:,}/{progress.steps:,}  {quality}{left}")
 
     return report

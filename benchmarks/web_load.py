@@ -11,7 +11,6 @@ on a free port. Then it measures twice:
 """
 
 import argparse
-import os
 import re
 import socket
 import statistics
@@ -26,10 +25,12 @@ from pathlib import Path
 
 from gradio_client import Client, handle_file
 from PIL import Image as PillowImage
+from process_memory import measure_memory_mib
 
 from trinas.config import SaveConfig, SizeConfig
-from trinas.inference.batch import plan_jobs, run_jobs
+from trinas.inference.batch import run_jobs
 from trinas.inference.cascade import CascadeUpscaler
+from trinas.inference.plan import plan_jobs
 from trinas.timer import Timer
 
 SIZE = SizeConfig(scale=4)
@@ -39,6 +40,7 @@ ERRORS_SHOWN = 5
 
 
 def main() -> None:
+    """Start the server, measure it and stop it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--clients", type=int, default=20)
@@ -105,7 +107,7 @@ class Load:
     errors: list[str] = field(default_factory=list)
     wrong: int = 0
     turned_away: int = 0
-    highest_mb: float = 0
+    highest_mib: float = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def visit(self, first: int, count: int, barrier: threading.Barrier) -> None:
@@ -117,38 +119,46 @@ class Load:
         client.close()
 
     def send(self, client: Client, path: Path) -> None:
-        """Send one image until it is upscaled, or fails otherwise than by a full queue."""
-        start = time.perf_counter()
+        """Send one image and note what came of it."""
+        try:
+            with Timer() as timer:
+                result = self.upscale(client, path)
+        except Exception as error:  # whatever clients meet is counted
+            with self.lock:
+                self.errors.append(str(error))
+            return
+        with self.lock:
+            self.seconds.append(timer.seconds)
+            self.wrong += result != self.wanted[path.name]
+            self.highest_mib = max(self.highest_mib, measure_memory_mib(self.pid))
+
+    def upscale(self, client: Client, path: Path) -> bytes:
+        """Return the server's result. While the queue is full, wait and try again."""
         while True:
             try:
-                result = client.predict(handle_file(str(path)), 4, "", api_name="/upscale")
-            except Exception as error:  # what clients meet is counted
+                return Path(client.predict(handle_file(str(path)), 4, "", api_name="/upscale")).read_bytes()
+            except Exception as error:
+                if "queue is full" not in str(error).lower():
+                    raise
                 with self.lock:
-                    if "queue is full" not in str(error).lower():
-                        self.errors.append(str(error))
-                        return
                     self.turned_away += 1
                 time.sleep(RETRY_S)
-                continue
-            with self.lock:
-                self.seconds.append(time.perf_counter() - start)
-                self.wrong += Path(result).read_bytes() != self.wanted[path.name]
-                self.highest_mb = max(self.highest_mb, memory_mb(self.pid))
-            return
 
 
 def measure_load(load: Load, clients: int, images: int) -> None:
     """Let clients send images at once, and print what came of it."""
-    before = load.highest_mb = memory_mb(load.pid)
+    before = load.highest_mib = measure_memory_mib(load.pid)
     barrier = threading.Barrier(clients)
     with Timer() as timer, ThreadPoolExecutor(clients) as pool:
         list(pool.map(lambda number: load.visit(number, images, barrier), range(clients)))
-    print("| clients | images | done | wrong | errors | turned away | s in all | s, median | MB before | MB at most |")
+    print(
+        "| clients | images | done | wrong | errors | turned away | s in all | s, median | MiB before | MiB at most |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     print(
         f"| {clients} | {clients * images} | {len(load.seconds)} | {load.wrong} | {len(load.errors)} | "
         f"{load.turned_away} | {timer.seconds:.1f} | {statistics.median(load.seconds):.1f} | {before:.0f} | "
-        f"{load.highest_mb:.0f} |"
+        f"{load.highest_mib:.0f} |"
     )
     for error in load.errors[:ERRORS_SHOWN]:
         print(f"error: {error}", file=sys.stderr)
@@ -172,12 +182,6 @@ def measure_overhead(url: str, path: Path, folder: Path) -> None:
     client.close()
     page, python = (statistics.median(laps[name]) for name in ("page", "Python"))
     print(f"\n1 megapixel: {page:.2f} s through the page, {python:.2f} s in Python, {page - python:.2f} s added")
-
-
-def memory_mb(pid: int) -> float:
-    """Return the resident memory of a process."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 if __name__ == "__main__":

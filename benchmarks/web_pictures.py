@@ -6,9 +6,9 @@ Needs Chromium. The script starts the server on a free port and uses public-doma
 search of the last tab takes two minutes.
 """
 
+import argparse
 import io
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from skimage import data
 from trinas_app.web.tab_compare import MOST_MODELS
 from web_load import start_server
 
-from trinas.zoo.bundled import models_of_scale
+from trinas.zoo.bundled import list_models_of_scale
 
 WIDTH, HEIGHT, PHONE = 1280, 900, (390, 844)
 MINUTES = 2
@@ -29,7 +29,10 @@ QUALITY = 85
 
 
 def main() -> None:
-    target = Path(sys.argv[1])
+    """Start the server and save all screenshots."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("docs", type=Path)
+    target = parser.parse_args().docs
     expect.set_options(timeout=PATIENCE_MS)
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)
@@ -92,7 +95,7 @@ def upload(page: Page, box: str, *paths: Path) -> None:
 
 def prepare_upscale(page: Page, photographs: list[Path]) -> None:
     """Upscale an image."""
-    upload(page, "#picture", photographs[1])
+    upload(page, "#image-file", photographs[1])
     expect(page.locator("#plan")).to_contain_text("Result")
     page.locator("#start").click()
     expect(page.locator("#said")).to_contain_text("done in")
@@ -103,7 +106,7 @@ def prepare_batch(page: Page, photographs: list[Path]) -> None:
     """Upscale a batch with one bad file."""
     bad = photographs[0].parent.parent / "scanned.png"
     bad.write_bytes(b"no image")
-    upload(page, "#pictures", *photographs, bad)
+    upload(page, "#image-files", *photographs, bad)
     page.locator("#start-batch").click()
     expect(page.locator("#said-batch")).to_contain_text("4 done, 1 failed")
 
@@ -111,7 +114,7 @@ def prepare_batch(page: Page, photographs: list[Path]) -> None:
 def prepare_compare(page: Page, photographs: list[Path]) -> None:
     """Compare models on an image."""
     upload(page, "#compared", photographs[1])
-    expect(page.locator("#sheet figure")).to_have_count(1 + min(MOST_MODELS, len(models_of_scale(4))))
+    expect(page.locator("#sheet figure")).to_have_count(1 + min(MOST_MODELS, len(list_models_of_scale(4))))
 
 
 def prepare_models(page: Page, photographs: list[Path]) -> None:

@@ -16,7 +16,8 @@ from hypothesis import Phase, settings
 
 from support.networks import faithful_network
 from trinas.networks.space import ArchSpec, CellSpec, SlotSpec
-from trinas.zoo.folder import ModelConfig, save_model
+from trinas.zoo.folder import save_model
+from trinas.zoo.record import ModelConfig
 
 # The same examples on every run; shrinking a network to the smallest failing one can take many minutes.
 settings.register_profile(

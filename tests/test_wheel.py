@@ -12,8 +12,8 @@ import pytest
 from PIL import Image as PillowImage
 
 from support.images import generated_photograph
-from trinas.zoo.bundled import bundled_models
-from trinas.zoo.folder import EXAMPLE_FILE
+from trinas.zoo.bundled import list_bundled_models
+from trinas.zoo.record import EXAMPLE_FILE
 
 pytestmark = pytest.mark.slow
 
@@ -61,6 +61,6 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel):
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"trinas", "trinas_app", "trinas_models"}
-    for model in bundled_models():
+    for model in list_bundled_models():
         assert f"trinas_models/{model}/{EXAMPLE_FILE}" in names, "the card shows it"
     assert wheel.stat().st_size < 25_000_000

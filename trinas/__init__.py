@@ -88,7 +88,7 @@ _HOME = {
 }
 
 _ALIASES = {"Enlarger": "CascadeUpscaler", "UpscaleConfig": "UpscaleOptions", "Upscaler": "TiledUpscaler"}
-"""Older public names."""
+"""Older public names -> present names."""
 
 
 def __getattr__(name: str) -> Any:

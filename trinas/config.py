@@ -4,36 +4,36 @@ from dataclasses import dataclass
 from math import inf
 
 MAX_INPUT_PX = 100_000_000
-"""Larger images are refused before they are decoded, unless the limit is raised."""
+"""By default, images with more pixels are refused before they are decoded."""
 
 MAX_OUTPUT_PX = 800_000_000
-"""Larger results are refused before they are computed; this many take about 16 GB of memory."""
+"""By default, results with more pixels are refused before they are computed. This many take about 16 GB of memory."""
 
 DEFAULT_SCALE = 4
-"""The scale of results where none is given."""
+"""The scale of results if none is given."""
 
 MAX_SCALE = 16
 """The largest scale of results."""
 
 TEST_SETS = ("Set5", "Set14", "BSD100")
-"""The field's test sets that models are measured on, in the order in which metrics are shown."""
+"""The field's test sets on which models are measured. Metrics are shown in this order."""
 
 DEFAULT_QUALITY = 95
-"""Quality of JPEG and AVIF (both with full colour resolution) and of lossy WebP."""
+"""Quality of JPEG, AVIF and lossy WebP. JPEG and AVIF have full colour resolution."""
 
 DEFAULT_DEVICE, DEFAULT_PRECISION = "auto", "auto"
-"""Where and in what precision networks run where nothing is given: the first GPU or else the CPU, and bf16 where it is
-faster (`device.pick_precision`)."""
+"""Device and precision if none is given: the first GPU, otherwise the CPU; and bf16 where it is faster
+(`device.pick_precision`)."""
 
 
 @dataclass(frozen=True)
 class UpscaleOptions:
-    """How one image is upscaled. None of it changes the loaded networks."""
+    """How one image is upscaled. These options belong to one call; the loaded networks do not change."""
 
     strength: float = 1.0
     """Share of the network's result in the output: 0 is bicubic, 1 is the network's result."""
     self_ensemble: bool = False
-    """Mean over the image's 8 turns and flips: a little better, 8 times slower."""
+    """Take the mean over the image's 8 turns and flips. This is a little better and 8 times slower."""
     tile_px: int = 256
     """Longest side of a tile, in input pixels. Smaller tiles take less memory and a little more time."""
 
@@ -46,20 +46,20 @@ class UpscaleOptions:
 
 @dataclass(frozen=True)
 class SizeConfig:
-    """How large results are: a scale, or sizes in pixels. Without any of them, the scale is 4."""
+    """How large results are: a scale, or sizes in pixels. If nothing is given, the scale is 4."""
 
     scale: float | None = None
     """Output pixels per input pixel, along each side, 1 to 16."""
     width: int | None = None
-    """Width of the result, in pixels; with `height` too, the result is the largest that fits into both."""
+    """Width of the result, in pixels. With `height` too, the result is the largest that fits into both."""
     height: int | None = None
     """Height of the result, in pixels."""
     long_side: int | None = None
     """The longer side of the result, in pixels."""
     max_input_px: int = MAX_INPUT_PX
-    """Larger images are refused."""
+    """Images with more pixels are refused."""
     max_output_px: int = MAX_OUTPUT_PX
-    """Larger results are refused."""
+    """Results with more pixels are refused."""
 
     def __post_init__(self) -> None:
         sizes = self.width is not None or self.height is not None
@@ -84,9 +84,9 @@ class SaveConfig:
     lossless: bool = False
     """Write lossless WebP."""
     background: str | None = None
-    """Lay transparent images onto this colour; None keeps transparency."""
+    """Lay transparent images onto this colour. None: keep transparency."""
     strip_metadata: bool = False
-    """Leave out EXIF, XMP and resolution. The colour profile stays: without it, colours would change."""
+    """Leave out EXIF, XMP and resolution. The colour profile is kept, because colours would change without it."""
 
     def __post_init__(self) -> None:
         if self.quality is not None and not 1 <= self.quality <= 100:
@@ -97,10 +97,10 @@ class SaveConfig:
 
 @dataclass(frozen=True)
 class Budgets:
-    """The most that a network may cost, in the units of `cost.Cost`. None is no limit."""
+    """The most that a network may cost. None means that there is no such budget."""
 
     params: float | None = None
-    """Elements of its collapsed weights."""
+    """Parameters: the numbers in its collapsed weights."""
     macs: float | None = None
     """Multiply-adds of its convolutions for a 1280x720 output."""
     ms_per_mp: float | None = None
@@ -121,31 +121,31 @@ class Budgets:
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Every knob of a search. Saved with the run, so that resuming needs none of them again."""
+    """Every setting of a search. Saved with the run, so that resuming needs none of them again."""
 
     budgets: Budgets
     """What the network may cost."""
     steps: int | tuple[int, int, int] | None = None
-    """Steps of all stages together, or of warm-up, search and fine-tuning. Give one of `steps` and `minutes`."""
+    """Steps of all stages together, or of warm-up, search and fine-tuning. Exactly one of `steps` and `minutes` is
+    given."""
     minutes: float | None = None
-    """Wall-clock time, turned into steps by timing a few of them when a stage starts; see `TrainConfig.minutes`."""
+    """Wall-clock time. When a stage starts, its share is turned into steps by timing a few of them."""
     batch_size: int = 8
-    """Patches per step of warm-up and search; a step of the latter takes two such batches."""
+    """Patches in a batch, in warm-up and search. A step of the search takes two batches."""
     patch_px: int = 32
-    """Side of a square patch in low-resolution pixels, in warm-up and search."""
+    """Side of a square patch in warm-up and search, in low-resolution pixels."""
     weight_rate: float | None = None
     """Rate of the optimiser (`muon.Muon`) for the weights, in warm-up and search. None: 0.024 / trunk width."""
     arch_rate: float | None = None
-    """Rate of Adam for the architecture parameters. None: 3e-4, or more in a short search, so that rate x steps is at
-    least 4."""
+    """Rate of Adam for the architecture parameters. None: 3e-4, but at least 4 / steps of the search."""
     clip_norm: float = 5.0
-    """Largest norm of the weights' gradient in warm-up and search; anything longer is shortened to it."""
+    """Largest norm of the weights' gradient in warm-up and search. A longer gradient is shortened to it."""
     warm_start: bool = True
-    """Start from the bundled pretrained supernet, where there is one for the space (`warmstart.bundled_supernet`)."""
+    """Start from the bundled pretrained supernet if there is one for the space (`warmstart.find_bundled_supernet`)."""
     teacher: str | None = None
     """A model to imitate in the fine-tuning, as in `TrainConfig.teacher`."""
     shortened: tuple[tuple[int, int], ...] = ()
-    """As `TrainConfig.shortened`, of the fine-tuning."""
+    """As `TrainConfig.shortened`, for the fine-tuning."""
     seed: int = 0
     """Seed of the initial weights and of every batch."""
     device: str = "auto"
@@ -154,17 +154,11 @@ class SearchConfig:
     """auto, fp32 or bf16; auto takes bf16 where the hardware has it."""
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise ValueError("give exactly one of steps and minutes")
-        if self.shortened and self.minutes is not None:
-            raise ValueError("shortened goes with steps")
+        _check_run(self)
         _check_positive(self, "minutes", "batch_size", "patch_px", "weight_rate", "arch_rate", "clip_norm")
         counts = self.steps if isinstance(self.steps, tuple) else (1 if self.steps is None else self.steps,)
         if len(counts) not in (1, 3) or min(counts) < 1:
             raise ValueError(f"steps must be one positive number or three, got {self.steps}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
-        check_precision(self.precision)
 
 
 FINETUNE_LEARNING_RATE = 4e-4
@@ -179,10 +173,10 @@ class TrainConfig:
     steps: int | None = None
     """Optimiser steps. Exactly one of `steps` and `minutes` is given."""
     minutes: float | None = None
-    """Wall-clock time, turned into steps by timing a few of them at the start. If the machine becomes slower, later
-    validations reduce the number of steps."""
+    """Wall-clock time. It is turned into steps by timing a few of them at the start. If the machine becomes slower,
+    later validations reduce the number of steps."""
     shortened: tuple[tuple[int, int], ...] = ()
-    """Only to repeat a run with `minutes`: after which steps their number was reduced, and to how many in all."""
+    """Only for repeating a run with `minutes`: after which steps the number of steps was reduced, and to how many."""
     batch_size: int = 16
     """Patches per step."""
     patch_px: int = 48
@@ -204,8 +198,8 @@ class TrainConfig:
     validate_every: int = 500
     """Steps between validations. Each validation also saves the state."""
     variants: int = 0
-    """0: lows are made by the field's protocol. Otherwise each image gets so many lows that are degraded like real
-    images: blurred, noisy and compressed (`degrade.degrade_image`)."""
+    """0: low-resolution images are made by the field's protocol. Otherwise each image gets so many of them, with the
+    faults of real images: blurred, noisy and compressed (`degrade.degrade_image`)."""
     teacher: str | None = None
     """A model to imitate in place of the images, until the L2 share begins. It upscales all images first, which takes
     additional time."""
@@ -217,14 +211,11 @@ class TrainConfig:
     """auto, fp32 or bf16; auto takes bf16 where the hardware has it."""
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise ValueError("give exactly one of steps and minutes")
-        if self.shortened and self.minutes is not None:
-            raise ValueError("shortened goes with steps")
+        _check_run(self)
         _check_positive(
             self, "steps", "minutes", "batch_size", "patch_px", "learning_rate", "clip_norm", "validate_every"
         )
-        for name in ("seed", "warmup_steps", "variants", "weight_decay"):
+        for name in ("warmup_steps", "variants", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.l2_share <= 1:
@@ -233,11 +224,25 @@ class TrainConfig:
             raise ValueError("with an l2_share of 1 there is nothing to imitate a teacher in")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay:g}")
-        check_precision(self.precision)
+
+
+def _check_run(config: SearchConfig | TrainConfig) -> None:
+    """Refuse bad values of the settings that searches and trainings share."""
+    if (config.steps is None) == (config.minutes is None):
+        raise ValueError("give exactly one of steps and minutes")
+    if config.shortened and config.minutes is not None:
+        raise ValueError("shortened goes with steps")
+    if config.seed < 0:
+        raise ValueError(f"seed must not be negative, got {config.seed}")
+    check_precision(config.precision)
 
 
 def _check_positive(config: object, *names: str) -> None:
-    """Refuse numbers that are not positive and finite; None is no number."""
+    """Refuse numbers that are not positive and finite. None is allowed.
+
+    Raises:
+        ValueError: a number is not positive, or is infinite; the message names it.
+    """
     for name in names:
         value = getattr(config, name)
         if value is not None and not 0 < value < inf:
@@ -245,10 +250,10 @@ def _check_positive(config: object, *names: str) -> None:
 
 
 def check_precision(precision: str) -> None:
-    """Refuse anything but auto, fp32 and bf16.
+    """Refuse everything except auto, fp32 and bf16.
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: `precision` is none of them.
     """
     if precision not in ("auto", "fp32", "bf16"):
         raise ValueError(f"precision must be auto, fp32 or bf16, got {precision!r}")

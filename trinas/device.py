@@ -9,54 +9,57 @@ import torch
 from trinas.errors import MemoryShortageError, TrinasError
 
 BF16_MIN_WIDTH = 32
-"""Trunk width from which bf16 is faster where the hardware has it. At 16 it gains nothing (docs/LOG.md)."""
+"""From this trunk width on, bf16 is faster on hardware that has it. At 16 it gains nothing (docs/LOG.md)."""
 
 
-def pick_device(wish: str) -> torch.device:
-    """Turn auto, cpu, cuda, cuda:1 or mps into a device that this machine has.
+def pick_device(name: str) -> torch.device:
+    """Return the device of this machine that a name means.
 
+    Args:
+        name: auto, cpu, cuda, cuda:1 or mps. auto takes the first GPU, or the CPU if there is none.
     Raises:
         TrinasError: this machine has no such device.
     """
-    if wish == "auto":
+    if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(wish)
+        device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, ValueError):
         device = None
     if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise TrinasError(f"no device {wish!r} here; use --device cpu")
+        raise TrinasError(f"no device {name!r} here; use --device cpu")
     return device
 
 
 def pick_precision(device: torch.device, trunk_width: int) -> str:
-    """Return the faster of fp32 and bf16 for a network.
+    """Return the faster precision for a network, fp32 or bf16.
 
-    By rule and not by timing, so that the same command gives the same bytes on every run.
+    It is chosen by a rule and not by timing, so that the same command gives the same bytes on every run.
     """
     return "bf16" if trunk_width >= BF16_MIN_WIDTH and has_native_bf16(device) else "fp32"
 
 
-def resolve_precision(wish: str, device: torch.device, trunk_width: int) -> str:
-    """Turn auto, fp32 or bf16 into fp32 or bf16, for upscaling."""
-    return pick_precision(device, trunk_width) if wish == "auto" else wish
+def resolve_precision(precision: str, device: torch.device, trunk_width: int) -> str:
+    """Return the precision of upscaling: fp32 or bf16 for auto, otherwise `precision` itself."""
+    return pick_precision(device, trunk_width) if precision == "auto" else precision
 
 
-def resolve_training_precision(wish: str, device: torch.device) -> str:
-    """Turn auto, fp32 or bf16 into fp32 or bf16, for training: auto takes bf16 wherever it is native.
+def resolve_training_precision(precision: str, device: torch.device) -> str:
+    """Return the precision of training: fp32 or bf16 for auto, otherwise `precision` itself.
 
-    Training gains by bf16 at any width, unlike upscaling. Weights stay in fp32.
+    auto takes bf16 if the hardware has it. Unlike upscaling, training is faster with it at any width. Weights stay in
+    fp32.
     """
-    if wish != "auto":
-        return wish
+    if precision != "auto":
+        return precision
     return "bf16" if has_native_bf16(device) else "fp32"
 
 
 def has_native_bf16(device: torch.device) -> bool:
-    """Return whether the hardware multiplies bf16 natively; emulated, bf16 is far slower than fp32."""
+    """Return whether the hardware multiplies bf16 natively. Emulated bf16 is far slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
@@ -70,7 +73,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for all work queued on `device`, so that times can be measured."""
+    """Wait for all work that is queued on `device`, so that times can be measured."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -82,7 +85,7 @@ class DeviceInfo:
     """A device that networks can run on."""
 
     name: str
-    """What --device takes."""
+    """As --device takes it."""
     hardware: str
     is_default: bool
     """Whether auto chooses it."""
@@ -121,10 +124,10 @@ def translate_memory_errors(
     """Turn the errors of torch and NumPy about too little memory, on CPUs and GPUs, into one clear line.
 
     Args:
-        error_type: what is raised instead.
-        words: what memory is too small for, and what the user can do.
+        error_type: the class of the error that is raised instead.
+        words: what the memory is too small for, and what the user can do.
     Raises:
-        TrinasError: of `error_type`, where the block ran out of memory.
+        TrinasError: of `error_type`, if the block ran out of memory.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Everything that can go wrong for a user, one line each.
+"""The errors that a user can meet.
 
     TrinasError
     ├── ImageError        an image file cannot be read, held or written
@@ -11,17 +11,17 @@
         ├── InconsistentResultError   the network's result does not match its input
         └── MemoryShortageError       memory is too small
 
-A `TrinasError` is about files, models and runs: its text names what, which file, why, and what to do.
-Wrong arguments of a library call raise `ValueError`; our own bugs are `AssertionError`s.
+A `TrinasError` is about files, models and runs. Its text is one line that says what is wrong, with which file, why,
+and what to do. Wrong arguments of a library call raise `ValueError`. Our own bugs raise `AssertionError`.
 """
 
 
 class TrinasError(Exception):
-    """Base of every error a user can meet; its text is one line."""
+    """Base of all errors that a user can meet. Its text is one line."""
 
 
 class Stopped(BaseException):
-    """Raised by a caller's `on_tile` to end the work. A BaseException, so that `except Exception` does not catch it."""
+    """A caller's `on_tile` raises it to end the work. As a BaseException, it is not caught by `except Exception`."""
 
 
 class ImageError(TrinasError):
@@ -29,11 +29,11 @@ class ImageError(TrinasError):
 
 
 class SpecError(TrinasError):
-    """An architecture description is not one this version can build."""
+    """This version cannot build the architecture that is described."""
 
 
 class ModelError(TrinasError):
-    """A model is missing, damaged, or does not fit what was asked of it."""
+    """A model is missing or damaged, or cannot do what was asked."""
 
 
 class DataError(TrinasError):
@@ -41,11 +41,11 @@ class DataError(TrinasError):
 
 
 class RunError(TrinasError):
-    """A run folder cannot be started, continued or trusted."""
+    """A run cannot be started or resumed in a folder, or a file of a run is damaged."""
 
 
 class BudgetError(TrinasError):
-    """A budget is smaller than the smallest network, or measured time cannot be brought below it."""
+    """A budget is smaller than the smallest network, or the measured time cannot be brought below it."""
 
 
 class UpscaleError(TrinasError):

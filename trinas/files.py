@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and one wording for what goes wrong with them."""
+"""Write files so that they are either whole or absent, and turn errors with files into one clear line."""
 
 import os
 import tempfile
@@ -10,14 +10,14 @@ from pathlib import Path
 from trinas.errors import Stopped, TrinasError
 
 HIDDEN = ".trinas-"
-"""Prefix of the names of temporary and lock files. They are hidden and never taken for input."""
+"""Prefix of the names of temporary files and lock files. Hidden files are not taken as input."""
 
-_UMASK = os.umask(0)  # the mask can only be read by setting it, which is not safe once threads run
+_UMASK = os.umask(0)  # the mask can only be read by setting it; this must happen before threads run
 os.umask(_UMASK)
 
 
 class _Unfinished:
-    """The temporary files that threads of this process are writing."""
+    """The temporary files that threads of this process are writing at the moment."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -29,12 +29,15 @@ _unfinished = _Unfinished()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that no reader, and no killed process, ever meets half a file.
+    """Write a file in one step. The file is never half-written, not even if the process is killed.
 
-    The bytes go to a hidden temporary file in the same folder, which then takes the name in one step.
+    The bytes are written to a hidden temporary file in the same folder, which is then renamed.
 
+    Args:
+        path: the file. An existing file is replaced.
+        content: its bytes.
     Raises:
-        OSError: the folder is missing or not writable, or the disk is full; `path` is as it was.
+        OSError: the folder is missing or not writable, or the disk is full. `path` is unchanged.
         Stopped: `discard_unfinished_files` was called before.
     """
     with _unfinished.lock:
@@ -57,14 +60,14 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def discard_unfinished_files() -> None:
-    """Delete the temporary files that threads are writing, and let no thread begin another.
+    """Delete the temporary files that threads are writing, and let no thread begin another one.
 
-    For a program that ends without waiting for its threads (`os._exit`), which would leave these files behind.
+    Call it before `os._exit`, which does not wait for the threads and would leave these files behind.
     """
     with _unfinished.lock:
         _unfinished.is_closed = True
         for path in _unfinished.paths:
-            with suppress(OSError):  # renamed or deleted meanwhile
+            with suppress(OSError):  # it was renamed or deleted meanwhile
                 path.unlink()
 
 
@@ -73,12 +76,12 @@ def translate_os_errors(error_type: type[TrinasError], path: Path, action: str, 
     """Turn an OSError into one clear line: `<path>: cannot be <action> (<reason>); <advice>`.
 
     Args:
-        error_type: what is raised instead.
-        path: the file or folder that is worked on.
-        action: a participle: read, written, made.
-        advice: what the user can do, if that is not plain from the reason.
+        error_type: the class of the error that is raised instead.
+        path: the file or folder.
+        action: a participle, such as read, written or made.
+        advice: what the user can do, if the reason does not make it clear.
     Raises:
-        TrinasError: of `error_type`, where the block raised an OSError.
+        TrinasError: of `error_type`, if the block raised an OSError.
     """
     try:
         yield

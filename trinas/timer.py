@@ -6,11 +6,11 @@ from types import TracebackType
 
 
 class Timer:
-    """Add up the time spent inside `with timer:` blocks.
+    """Adds up the time that is spent inside `with timer:` blocks.
 
     Attributes:
-        seconds: of all blocks that have ended, by the wall clock.
-        laps: how many blocks have ended.
+        seconds: total time of all finished blocks, by the wall clock.
+        laps: number of finished blocks.
     """
 
     def __init__(self) -> None:
@@ -30,17 +30,17 @@ class Timer:
 
     @property
     def seconds_per_lap(self) -> float:
-        """Mean time of a block; at least one must have ended."""
+        """Mean time of a block. At least one block must be finished."""
         return self.seconds / self.laps
 
 
 def time_fastest(function: Callable[[], object], repeats: int) -> float:
-    """Run `function` several times and return the seconds of the fastest run.
+    """Run a function several times and return the seconds of the fastest run.
 
     The fastest run is the one that other work on the machine disturbed least.
 
     Args:
-        function: what is timed. It must wait for its own work, as `device.synchronize` does.
+        function: the work to time. It must wait until its work is done; on a GPU, call `device.synchronize`.
         repeats: at least 1.
     """
     seconds = []

@@ -1,4 +1,4 @@
-"""The command line. Commands parse, call the library and print; torch is not imported before work begins.
+"""The command line. Commands parse, call the library and print. torch is only imported when work begins.
 
 Read it in this order:
 
@@ -6,7 +6,7 @@ Read it in this order:
     options     options that several commands have
     terminal    messages and tables
     progress    progress of images, downloads, trainings and searches
-    upscale     upscale images; dry_run says what that would do
+    upscale     upscale images; dry_run says what a run would do
     compare, evaluate, devices, models, data, export, web
     train       train a network
     search      search for a network; reproduce a search

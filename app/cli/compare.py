@@ -13,7 +13,9 @@ from .options import DeviceOption, Precision, PrecisionOption, ScaleOption
 
 ModelsOption = Annotated[
     list[str] | None,
-    typer.Option(help="Names or folders, separated by commas or repeated. [default: all bundled ones of the scale]"),
+    typer.Option(
+        help="Names or folders of models, separated by commas or repeated. [default: all bundled models of the scale]"
+    ),
 ]
 
 
@@ -21,21 +23,21 @@ def write_comparison(
     image: Annotated[Path, typer.Argument(help="An image to upscale.")],
     models: ModelsOption = None,
     scale: ScaleOption = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")] = Path("comparison.png"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace it if it exists.")] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")] = Path("comparison.png"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
     device: DeviceOption = DEFAULT_DEVICE,
     precision: PrecisionOption = Precision.AUTO,
 ) -> None:
-    """Compare bicubic and several models on one image: labelled crops, side by side in one PNG."""
+    """Compare bicubic and several models on one image: labelled crops, side by side in a PNG file."""
     from trinas.files import translate_os_errors, write_atomically
     from trinas.images.read import read_image
     from trinas.inference.compare import compare_models
-    from trinas.zoo.bundled import models_of_scale
+    from trinas.zoo.bundled import list_models_of_scale
     from trinas.zoo.folder import load_model
 
     _check_output(output, image, overwrite)
     named = [name.strip() for part in models or [] for name in part.split(",")]
-    names = named or models_of_scale(scale or DEFAULT_SCALE)
+    names = named or list_models_of_scale(scale or DEFAULT_SCALE)
     loaded = [load_model(name) for name in names]
     _check_scales(dict(zip(names, (model.scale for model in loaded), strict=True)), scale)
     content = compare_models(read_image(image), loaded, device, precision.value)

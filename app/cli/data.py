@@ -12,14 +12,14 @@ data_cli = typer.Typer(help="Get public training images.", no_args_is_help=True)
 
 
 class DataName(str, Enum):
-    """Public training sets, see `trinas.training.datasets`."""
+    """Names of public training sets; see `trinas.training.datasets`."""
 
     DIV2K = "div2k"
     FLICKR2K = "flickr2k"
 
 
 @data_cli.callback()
-def start() -> None:
+def describe_group() -> None:
     """Get public training images."""
 
 
@@ -43,4 +43,4 @@ def get_data(
     progress = DownloadProgress()
     with progress:
         images = get_data_set(DATA_SETS[name.value], folder, progress.move)
-    say(f"Done; learn from it with --data {images}")
+    say(f"Done; train on it with --data {images}")

@@ -1,4 +1,4 @@
-"""`devices`: where networks can run."""
+"""`devices`: list the devices that networks can run on."""
 
 from dataclasses import asdict
 
@@ -7,7 +7,7 @@ from .terminal import print_json, print_table
 
 
 def print_devices(as_json: JsonOption = False) -> None:
-    """List the devices that networks can run on. The one with a star is taken by auto."""
+    """List the devices that networks can run on. A star marks the device that auto takes."""
     from trinas.device import list_devices
 
     found = list_devices()

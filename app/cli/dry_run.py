@@ -1,4 +1,4 @@
-"""`upscale --dry-run`: what a run would do, how long it would take, and what would fail."""
+"""`upscale --dry-run`: print what a run would do, how long it would take, and what would fail."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -16,30 +16,33 @@ HEADERS = ["result", "size", "models", "seconds", "memory"]
 
 
 def print_estimates(batch: "Batch", *, as_json: bool) -> None:
-    """Say what a run would do.
+    """Print what a run would do.
 
+    Args:
+        batch: the images and the options.
+        as_json: print JSON instead of a table.
     Raises:
-        typer.Exit: something would fail; with exit code 1.
+        typer.Exit: an image would fail; with exit code 1.
     """
-    from trinas.inference.estimate import batch_memory_bytes, estimate_jobs
+    from trinas.inference.estimate import estimate_batch_memory_bytes, estimate_jobs
 
     estimates = list(
         estimate_jobs(batch.plan.jobs, batch.upscaler, batch.size, batch.save, batch.options, overwrite=batch.overwrite)
     )
     if as_json:
-        print_json({"files": [_to_json(estimate) for estimate in estimates], "left_out": batch.left_out})
+        print_json({"files": [_estimate_to_json(estimate) for estimate in estimates], "left_out": batch.left_out})
     else:
         skipped = len(batch.plan.jobs) - len(estimates)
-        _print_estimates(estimates, skipped, batch_memory_bytes(estimates))
+        _print_estimates(estimates, skipped, estimate_batch_memory_bytes(estimates))
     if any(estimate.work is None for estimate in estimates):
         raise typer.Exit(1)
 
 
-def _to_json(estimate: "Estimate") -> dict[str, Any]:
+def _estimate_to_json(estimate: "Estimate") -> dict[str, Any]:
     row: dict[str, Any] = {"source": str(estimate.job.source), "result": str(estimate.job.result)}
     if estimate.work is None:
         return {**row, "problem": estimate.problem}
-    row |= {"size": estimate.work.size, "models": estimate.work.models, "why": estimate.work.why}
+    row |= {"size": estimate.work.size, "models": estimate.work.models, "why": estimate.work.reason}
     return {**row, "seconds": estimate.seconds, "memory_mb": round(estimate.memory_bytes / 1e6)}
 
 
@@ -50,8 +53,8 @@ def _print_estimates(estimates: "list[Estimate]", skipped: int, memory_bytes: in
             problems.append(estimate.problem)
         else:
             size = "x".join(map(str, estimate.work.size))
-            why = f" ({estimate.work.why})" if estimate.work.why else ""
-            models = (", ".join(estimate.work.models) or "none") + why
+            reason = f" ({estimate.work.reason})" if estimate.work.reason else ""
+            models = (", ".join(estimate.work.models) or "none") + reason
             memory = format_megabytes(estimate.memory_bytes)
             rows.append([str(estimate.job.result), size, models, f"{estimate.seconds:.1f}", memory])
             seconds += estimate.seconds

@@ -1,4 +1,4 @@
-"""`evaluate`: PSNR and SSIM of a model on images of your own."""
+"""`evaluate`: measure PSNR and SSIM of a model on your own images."""
 
 from math import isfinite
 from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from trinas.training.metrics import FolderMetrics, ImageMetrics
 
 ModelOption = Annotated[
-    str | None, typer.Option(help="Bundled name, a model's folder, or bicubic.", autocompletion=complete_model)
+    str | None, typer.Option(help="Bundled name, model folder, or bicubic.", autocompletion=complete_model)
 ]
 
 
@@ -47,32 +47,34 @@ def measure_model(
         name, factor = model, scale or DEFAULT_SCALE
         measured = evaluate_model(lambda low: upscale_bicubic(low, factor), images, factor)
     else:
-        upscaler, name = _load_upscaler(model, scale, device, precision.value)
+        upscaler, name = _load_tiled_upscaler(model, scale, device, precision.value)
         options = UpscaleOptions(self_ensemble=tta)
         factor = upscaler.scale
         measured = evaluate_model(lambda low: upscaler.upscale_rgb8(low, options), images, factor)
     if as_json:
-        rows = [{"image": image.name, **_to_json(image)} for image in measured.images]
-        print_json({"model": name, "scale": factor, "mean": _to_json(measured), "images": rows})
+        rows = [{"image": image.name, **_metrics_to_json(image)} for image in measured.images]
+        print_json({"model": name, "scale": factor, "mean": _metrics_to_json(measured), "images": rows})
         return
     lines = [[image.name, f"{image.psnr:.2f}", f"{image.ssim:.4f}"] for image in measured.images]
     mean = [f"mean of {len(lines)}", f"{measured.psnr:.2f}", f"{measured.ssim:.4f}"]
     print_table([*lines, mean], [f"{name}, x{factor}", "PSNR", "SSIM"], numbers=[1, 2], foldable=[0])
 
 
-def _load_upscaler(model: str | None, scale: int | None, device: str, precision: str) -> "tuple[TiledUpscaler, str]":
-    """Return the upscaler of the model, or of the default one of the scale, and its name."""
+def _load_tiled_upscaler(
+    model: str | None, scale: int | None, device: str, precision: str
+) -> "tuple[TiledUpscaler, str]":
+    """Return the upscaler of a model, or of the default model of a scale, and the name of the model."""
     from trinas.inference.tiled import TiledUpscaler
-    from trinas.zoo.bundled import default_model
+    from trinas.zoo.bundled import find_default_model
     from trinas.zoo.folder import load_model
 
-    name = model or default_model(scale or DEFAULT_SCALE)
+    name = model or find_default_model(scale or DEFAULT_SCALE)
     loaded = load_model(name)
     if scale not in (None, loaded.scale):
         raise ModelError(f"{name} has scale {loaded.scale}, not {scale}; leave out --model or -s {scale}")
     return TiledUpscaler(loaded, device, precision), name
 
 
-def _to_json(measured: "FolderMetrics | ImageMetrics") -> dict[str, float | None]:
-    """Return the metrics for JSON, which has no infinity: the PSNR of an exact result is null."""
+def _metrics_to_json(measured: "FolderMetrics | ImageMetrics") -> dict[str, float | None]:
+    """Return the metrics for JSON. It has no infinity, so the PSNR of an exact result becomes null."""
     return {"psnr": measured.psnr if isfinite(measured.psnr) else None, "ssim": measured.ssim}

@@ -5,13 +5,11 @@ from typing import Annotated
 
 import typer
 
-from trinas.errors import ModelError
-
 from .terminal import say
 
 
 def export_model(
-    model: Annotated[str, typer.Argument(help="Bundled name, a model's folder, or user/name of the Hub.")],
+    model: Annotated[str, typer.Argument(help="Bundled name, model folder, or user/name of the Hub.")],
     output: Annotated[Path, typer.Argument(help="File to write, for example out.onnx.", metavar="OUT.ONNX")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
@@ -23,7 +21,5 @@ def export_model(
     from trinas.zoo.folder import load_model
     from trinas.zoo.onnx import export_onnx
 
-    if output.exists() and not overwrite:
-        raise ModelError(f"{output}: exists already; choose another name, or give --overwrite")
-    export_onnx(load_model(model), output)
+    export_onnx(load_model(model), output, overwrite=overwrite)
     say(f"Wrote {output}")

@@ -13,7 +13,7 @@ from .terminal import print_json, print_table, say
 
 if TYPE_CHECKING:
     from trinas.networks.cost import Cost
-    from trinas.zoo.folder import ModelConfig
+    from trinas.zoo.record import ModelConfig
 
 models_cli = typer.Typer(help="List the bundled models; pull and push others.", invoke_without_command=True)
 
@@ -22,22 +22,22 @@ HEADERS = ["name", "scale", "made for", "parameters", "G macs", *TEST_SETS, "lic
 
 @models_cli.callback()
 def print_models(ctx: typer.Context, as_json: JsonOption = False) -> None:
-    """List the bundled models: purpose, size, multiply-adds and measured quality."""
+    """List the bundled models with their purpose, size, multiply-adds and measured quality."""
     if ctx.invoked_subcommand is not None:
         return
-    from trinas.networks.cost import spec_cost
-    from trinas.zoo.bundled import bundled_models
+    from trinas.networks.cost import compute_cost
+    from trinas.zoo.bundled import list_bundled_models
     from trinas.zoo.folder import load_config
 
-    found = [(config, spec_cost(config.spec)) for config in map(load_config, bundled_models())]
+    found = [(config, compute_cost(config.spec)) for config in map(load_config, list_bundled_models())]
     found.sort(key=lambda pair: (pair[0].spec.scale, pair[0].restores, pair[1].params))
     if as_json:
-        print_json([_to_json(config, cost) for config, cost in found])
+        print_json([_model_to_json(config, cost) for config, cost in found])
         return
     rows = [_to_row(config, cost) for config, cost in found]
     print_table(rows, HEADERS, numbers=range(3, 5 + len(TEST_SETS)), foldable=[2, len(HEADERS) - 1])
     typer.echo(
-        "* is used for its scale if no --model is given. Strongly compressed JPEGs get a model made for them.\n"
+        "* marks the model that is used if no --model is given. Strongly compressed JPEGs get a restoration model.\n"
         "Set5, Set14, BSD100: PSNR on Y in dB on test sets of clean images; higher is better.\n"
         "G macs: billions of multiply-adds for a result of 1280x720."
     )
@@ -49,7 +49,7 @@ def _is_default(config: "ModelConfig") -> bool:
     return config.name in DEFAULT_MODELS.values()
 
 
-def _to_json(config: "ModelConfig", cost: "Cost") -> dict[str, object]:
+def _model_to_json(config: "ModelConfig", cost: "Cost") -> dict[str, object]:
     return {
         "name": config.name,
         "scale": config.spec.scale,
@@ -77,7 +77,7 @@ def pull_from_hub(
 ) -> None:
     """Download a model from the Hugging Face Hub into a folder, and check it.
 
-    `--model user/name` works without this: it keeps the model in the Hub's own cache.
+    `--model user/name` also works without it, and keeps the model in the Hub's own cache.
     """
     from trinas.zoo.folder import pull_model
     from trinas.zoo.hub import is_hub_id
@@ -91,8 +91,8 @@ def pull_from_hub(
 
 @models_cli.command("push")
 def push_to_hub(
-    model: Annotated[str | None, typer.Argument(help="Bundled name or a model's folder.")] = None,
-    repository: Annotated[str | None, typer.Argument(help="user/name; made if it does not exist.")] = None,
+    model: Annotated[str | None, typer.Argument(help="Bundled name or model folder.")] = None,
+    repository: Annotated[str | None, typer.Argument(help="user/name. It is made if it does not exist.")] = None,
     organisation: Annotated[
         str | None, typer.Option("--all", help="Push every bundled model, each as ORG/name.", metavar="ORG")
     ] = None,
@@ -101,11 +101,11 @@ def push_to_hub(
 
     First log in with `hf auth login`, or set HF_TOKEN. The token must allow writing.
     """
-    from trinas.zoo.bundled import bundled_models, find_model
+    from trinas.zoo.bundled import find_model, list_bundled_models
     from trinas.zoo.folder import push_model
 
     if organisation is not None and model is None:
-        targets = {name: f"{organisation}/{name}" for name in bundled_models()}
+        targets = {name: f"{organisation}/{name}" for name in list_bundled_models()}
     elif organisation is None and model is not None and repository is not None:
         targets = {model: repository}
     else:

@@ -1,6 +1,6 @@
-"""Options that several commands have: each with its type, its help and its panel of the help.
+"""Options that several commands have: each with its type, its help and its panel in the help.
 
-A command's own options stand above it in its module.
+The options of a single command are in its own module, above the command.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import typer
 
 
 class Precision(str, Enum):
-    """Number formats that networks run in. Auto takes bf16 where it is faster: for wide networks and for training."""
+    """Number formats in which networks run. Auto takes bf16 where it is faster: for wide networks and for training."""
 
     AUTO = "auto"
     FP32 = "fp32"
@@ -21,27 +21,27 @@ class Precision(str, Enum):
 
 def complete_model(incomplete: str) -> list[str]:
     """Return the bundled models whose names begin with `incomplete`, for the shell."""
-    from trinas.zoo.bundled import bundled_models
+    from trinas.zoo.bundled import list_bundled_models
 
-    return [name for name in bundled_models() if name.startswith(incomplete)]
+    return [name for name in list_bundled_models() if name.startswith(incomplete)]
 
 
 TEACHER_COST = (
-    "It upscales all images before training, 8 times each. This time comes on top of --minutes, and pays off in long "
-    "trainings from scratch."
+    "The teacher upscales all images before training, 8 times each. This time is added to --minutes. It pays off in "
+    "long trainings from scratch."
 )
 
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda (or cuda:1) or mps; see `devices`.", metavar="DEVICE")]
 PrecisionOption = Annotated[
-    Precision, typer.Option(help="Number format that the network runs in; auto takes the faster one.")
+    Precision, typer.Option(help="Number format in which the network runs. auto takes the faster one.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output, and nothing else there.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON to standard output.")]
 ScaleOption = Annotated[
     int | None,
     typer.Option("--scale", "-s", min=2, help="Output pixels per input pixel. [default: the model's, or 4]"),
 ]
 SelfEnsembleOption = Annotated[
-    bool, typer.Option("--tta", help="Take the mean over 8 turns and flips: slightly better, 8 times slower.")
+    bool, typer.Option("--tta", help="Take the mean over 8 turns and flips. Slightly better, 8 times slower.")
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the weights and of the batches.")]
 
@@ -60,9 +60,9 @@ def refuse_bad_values() -> Iterator[None]:
 
 
 def to_pixels(megapixels: float) -> int:
-    """Return a limit in pixels.
+    """Return a number of megapixels as pixels.
 
     Raises:
-        OverflowError: it is infinite.
+        OverflowError: the number is infinite.
     """
     return round(megapixels * 1e6)

@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar that is renewed in place on a terminal, plain lines elsewhere."""
+"""Progress on standard error: a bar that is updated in place on a terminal, and plain lines elsewhere."""
 
 import sys
 from collections.abc import Sequence
@@ -15,22 +15,24 @@ BAR_WIDTH = 20
 
 
 class _TimeLeftColumn(ProgressColumn):
-    """The time left, as far as the progress so far tells."""
+    """The time left, estimated from the progress so far."""
 
     def render(self, task: Task) -> Text:
+        """Return the text of the column."""
         seconds = task.time_remaining
         return Text("" if seconds is None else f"{format_duration(seconds)} left")
 
 
 class ProgressLine:
-    """A title, a bar and some words in one line that is renewed in place. Use it as a context manager.
+    """A title, a bar and some words in one line that is updated in place. Use it as a context manager.
 
     Attributes:
-        is_drawn: whether the line is drawn: standard error is a terminal, and the line is not hidden.
+        is_drawn: whether the line is drawn. This needs a terminal as standard error, and a line that is not hidden.
     """
 
     def __init__(self, *, hidden: bool = False, estimates_time: bool = False) -> None:
-        """
+        """Prepare the line. It appears at the first call of `show`.
+
         Args:
             hidden: draw nothing, even on a terminal.
             estimates_time: end the line with the time left, estimated from the progress so far.
@@ -53,14 +55,14 @@ class ProgressLine:
         self._progress.stop()
 
     def show(self, title: str, done: float, total: float | None, words: str = "", *, keeps: bool = False) -> None:
-        """Draw the line anew; where it is not drawn, print it if it is worth a line of its own.
+        """Update the line. If no line is drawn, print it as a plain line if `keeps` is set.
 
         Args:
-            title: stands before the bar.
+            title: text before the bar.
             done: how much is done, in any unit.
-            total: out of how much; None: unknown.
-            words: stand after the bar.
-            keeps: whether to print the line where no bar is drawn.
+            total: how much there is to do, in the same unit; None: unknown.
+            words: text after the bar.
+            keeps: whether to print a plain line if no bar is drawn.
         """
         if self.is_drawn:
             self._progress.update(self._task, description=title, completed=done, total=total, words=words, visible=True)
@@ -68,11 +70,11 @@ class ProgressLine:
             say(f"{title}  {words}")
 
     def restart(self) -> None:
-        """Forget the speed so far, because other work begins."""
+        """Forget the speed so far, because new work begins."""
         self._progress.reset(self._task)
 
     def say(self, line: str) -> None:
-        """Print a line that stays, above the bar."""
+        """Print a line above the bar. It stays there."""
         if self.is_drawn:
             self._progress.console.print(Text(line), soft_wrap=True)
         else:
@@ -80,10 +82,11 @@ class ProgressLine:
 
 
 class ImageProgress(ProgressLine):
-    """A bar over all images of a batch, moved by tiles, with the current file's name and the time left."""
+    """A bar over all images of a batch. It moves with each tile, and shows the current file and the time left."""
 
     def __init__(self, sources: Sequence[Path], *, hidden: bool) -> None:
-        """
+        """Prepare the bar.
+
         Args:
             sources: the files, in their order.
             hidden: draw nothing.
@@ -92,7 +95,7 @@ class ImageProgress(ProgressLine):
         self._names = [path.name for path in sources]
 
     def move(self, number: int, share: float) -> None:
-        """Draw how much of an image is finished.
+        """Show how much of an image is finished.
 
         Args:
             number: of the image, from 0.
@@ -103,19 +106,19 @@ class ImageProgress(ProgressLine):
 
 
 class DownloadProgress(ProgressLine):
-    """A bar for each step of a download; where it is not drawn, a line for each tenth of a step."""
+    """A bar for each step of a download. If no bar is drawn, a line is printed for each tenth of a step."""
 
     def __init__(self) -> None:
         super().__init__(estimates_time=True)
         self._printed: tuple[str, int] = ("", 0)
 
     def move(self, work: str, done: int, total: int) -> None:
-        """Tell how far the work is.
+        """Show how much of a step is done.
 
         Args:
-            work: what is being done, such as Downloading.
-            done: how much of it.
-            total: of how much; 0: unknown.
+            work: name of the step, such as Downloading.
+            done: how much of it is done, in bytes or images.
+            total: how much there is to do, in the same unit; 0: unknown.
         """
         tenth = done * 10 // total if total else 0
         if work != self._printed[0]:

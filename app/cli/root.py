@@ -26,9 +26,14 @@ from .web import serve_page
 
 
 class MainGroup(TyperGroup):
-    """Runs `upscale` where the first word is not a command, so that `trinas-upscale photos/ -s 4` works."""
+    """Runs `upscale` if the first word is not a command, so that `trinas-upscale photos/ -s 4` works."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `upscale` before the arguments if they name no command, then parse them as usual.
+
+        Raises:
+            click.UsageError: the first word is neither a file nor a command, but looks like a misspelt command.
+        """
         own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
         if args and args[0] not in self.commands and args[0] not in own:
             meant = difflib.get_close_matches(args[0], [*self.commands, "help"], n=1)
@@ -78,14 +83,14 @@ def start(
 
 
 def main() -> None:
-    """Run the command line. Every expected error ends as one line and exit code 1."""
+    """Run the command line. Every expected error ends with one line and exit code 1."""
     try:
         cli()
     except TrinasError as error:
         say(f"error: {error}")
         sys.exit(1)
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:  # a name that the user gave; any other OSError is our own mistake
+        if error.errno != errno.ENAMETOOLONG:  # the user gave this name; any other OSError is our own mistake
             raise
         say(f"error: {error.filename}: {error.strerror}")
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""What training and search share: settings of a resumed run, stopping, and what is said at the end."""
+"""What `train` and `search` share: options of a resumed run, stopping, and the last messages."""
 
 import os
 import shlex
@@ -14,14 +14,17 @@ import typer
 from .terminal import say
 
 SHOW_CURSOR = b"\x1b[?25h"
-"""A drawn progress line hides the cursor; a process that is killed by a second signal could not show it again."""
+"""Shows the cursor, which a progress line hides. A process that a second signal kills cannot do this at its end."""
 
 
 def check_resume_options(ctx: typer.Context, resume: Path | None) -> None:
-    """Refuse settings beside --resume, because a run has its own.
+    """Refuse settings beside --resume, because a run keeps its own settings.
 
+    Args:
+        ctx: of the command.
+        resume: value of --resume.
     Raises:
-        typer.BadParameter: another option than --data was given.
+        typer.BadParameter: an option other than --data was given with --resume.
     """
     sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
     given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
@@ -36,7 +39,7 @@ def stop_on_signals() -> threading.Event:
     def handle(number: int, frame: object) -> None:
         stop.set()
         signal.signal(number, signal.SIG_DFL)
-        # Not through sys.stderr: the signal may have come while something is written to it.
+        # This does not use sys.stderr, because the signal may come while something is written there.
         cursor = SHOW_CURSOR if sys.stderr.isatty() else b""
         os.write(2, cursor + b"\nStopping after this step; the state is saved. A second signal ends at once.\n")
 
@@ -46,7 +49,12 @@ def stop_on_signals() -> threading.Event:
 
 
 def announce_teacher(teacher: str | None, before: str) -> None:
-    """Say that a teacher is at work, because nothing else is seen meanwhile."""
+    """Say that the teacher upscales all images, because nothing else is shown meanwhile.
+
+    Args:
+        teacher: its name; None: there is no teacher.
+        before: the work that follows, in words.
+    """
     if teacher:
         say(f"{teacher} upscales all images before {before}, which may take minutes")
 
@@ -54,6 +62,10 @@ def announce_teacher(teacher: str | None, before: str) -> None:
 def end_stopped(command: str, run_dir: Path, data: Sequence[Path] | None) -> NoReturn:
     """Say how to resume a stopped run, and end the program.
 
+    Args:
+        command: that resumes the run, such as train.
+        run_dir: folder of the run.
+        data: folders of the images, as --data had them.
     Raises:
         typer.Exit: always, with exit code 130.
     """

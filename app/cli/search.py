@@ -68,7 +68,7 @@ ScaleOption = Annotated[int, typer.Option("--scale", "-s", min=2, max=4, help="O
 StepsOption = Annotated[
     str | None,
     typer.Option(
-        help="Steps in place of minutes: of all stages together (4, 11 and 85 %), or N,N,N for warm-up, search and "
+        help="Steps instead of minutes: N for all stages together (4, 11 and 85 %), or N,N,N for warm-up, search and "
         "fine-tuning.",
         metavar="N",
     ),
@@ -81,7 +81,7 @@ OutputOption = Annotated[
 ]
 ResumeOption = Annotated[
     Path | None,
-    typer.Option(help="Folder of a stopped search to resume. Give the same --data again, and no other option."),
+    typer.Option(help="Run folder of a stopped search to resume. Give the same --data again, and no other option."),
 ]
 TeacherOption = Annotated[
     str | None,
@@ -109,14 +109,14 @@ ReproduceDataOption = Annotated[
     list[Path] | None,
     typer.Option(
         help="Folder of the images that the search learned from; repeat it for several. [default: generated images, as "
-        "of a search without --data]"
+        "in a search without --data]"
     ),
 ]
 
 
 @dataclass(frozen=True)
 class SpaceSizes:
-    """Sizes of a search space; None leaves a size to the budgets."""
+    """Sizes of a search space. If a size is None, it follows from the budgets."""
 
     trunk_width: int | None = None
     cells: int | None = None
@@ -146,14 +146,14 @@ def run_search(
 ) -> None:
     """Search for a network within your budgets and train it, ready for `--model`.
 
-    Give at least one budget. The network meets every budget that you give; during the search the
-    expected costs may be higher.
+    Give at least one budget. The network meets every budget that you give. During the search, the expected costs may be
+    higher.
 
-    Ctrl-C saves the state and ends. `--resume` ends with the same network as a run that was not stopped.
+    Ctrl-C saves the state and ends. With `--resume` the result is the same as if the search had not been stopped.
     """
     check_resume_options(ctx, resume)
     if resume is not None:
-        _resume(resume, data)
+        _resume_search(resume, data)
         return
     if max_params is None and max_macs is None and max_ms_per_mp is None:
         raise typer.BadParameter("give a budget: --max-params, --max-macs or --max-ms-per-mp")
@@ -168,8 +168,8 @@ def run_search(
             device=device,
             precision=precision.value,
         )
-    wishes = (max_params, max_macs, max_ms_per_mp and f"{max_ms_per_mp:g}ms")
-    run_dir = output or Path("-".join([f"searched-x{scale}", *(wish for wish in wishes if wish)]))
+    given = (max_params, max_macs, max_ms_per_mp and f"{max_ms_per_mp:g}ms")
+    run_dir = output or Path("-".join([f"searched-x{scale}", *(budget for budget in given if budget)]))
     _search(space.value, scale, SpaceSizes(trunk_width, cells, slots), config, run_dir, data)
 
 
@@ -180,9 +180,9 @@ def rerun_search(
         Path | None, typer.Option("--output", "-o", help="New folder for the run. [default: like RUN-again]")
     ] = None,
 ) -> None:
-    """Run a search again, step by step. On a CPU of the same kind all weights come out the same.
+    """Run a search again, step by step. On a CPU of the same kind, the weights are the same.
 
-    Exit code 1 if another architecture comes out. `search --resume` resumes a stopped run.
+    The exit code is 1 if the result is another architecture. `search --resume` resumes a stopped run.
     """
     from trinas.search.loop import repeat_search
     from trinas.search.record import EVENTS_FILE, read_search_record
@@ -192,7 +192,7 @@ def rerun_search(
     run_dir = output or Path(f"{report.resolve().parent.name}-again")
     check_new_run(run_dir, allowed_files=(EVENTS_FILE,))
     stop = stop_on_signals()
-    reporter = _Reporter()
+    reporter = _SearchReporter()
     with reporter.line:
         result = repeat_search(found, _load_images(data), run_dir, on_event=reporter, stop=stop)
     _end_search(result, run_dir, data)
@@ -207,7 +207,7 @@ def rerun_search(
 def _search(
     name: str, scale: int, sizes: SpaceSizes, config: SearchConfig, run_dir: Path, data: list[Path] | None
 ) -> None:
-    """Begin a new search."""
+    """Start a new search."""
     from trinas.search.loop import search_network
     from trinas.search.record import EVENTS_FILE
     from trinas.training.state import check_new_run
@@ -217,14 +217,14 @@ def _search(
     space = _choose_space(name, scale, config, sizes)
     images = _load_images(data)
     announce_teacher(config.teacher, "fine-tuning")
-    reporter = _Reporter()
+    reporter = _SearchReporter()
     with reporter.line:
         result = search_network(space, images, config, run_dir, on_event=reporter, stop=stop)
     _end_search(result, run_dir, data)
 
 
-def _resume(run_dir: Path, data: list[Path] | None) -> None:
-    """Continue a stopped search."""
+def _resume_search(run_dir: Path, data: list[Path] | None) -> None:
+    """Resume a stopped search."""
     from trinas.search.loop import resume_search
     from trinas.search.run import check_search_resumable
 
@@ -232,14 +232,14 @@ def _resume(run_dir: Path, data: list[Path] | None) -> None:
     check_search_resumable(run_dir, generated=not data)
     say(f"Resuming {run_dir}")
     images = _load_images(data)
-    reporter = _Reporter()
+    reporter = _SearchReporter()
     with reporter.line:
         result = resume_search(run_dir, images, on_event=reporter, stop=stop)
     _end_search(result, run_dir, data)
 
 
 def _end_search(result: "SearchResult", run_dir: Path, data: list[Path] | None) -> None:
-    """Draw what came of a search, and say how it ended. A stopped one ends the program with exit code 130."""
+    """Draw curve.png and report.html, and say how the search ended. If it was stopped, end with exit code 130."""
     from trinas.reports.charts import write_training_curve
     from trinas.reports.pages import write_search_report
 
@@ -251,7 +251,12 @@ def _end_search(result: "SearchResult", run_dir: Path, data: list[Path] | None) 
 
 
 def _choose_space(name: str, scale: int, config: SearchConfig, sizes: SpaceSizes) -> "SearchSpace":
-    """Return the space that suits the budgets, with the sizes that are given; refuse budgets that nothing meets."""
+    """Return the space that suits the budgets, with the given sizes.
+
+    Raises:
+        BudgetError: no network meets the budgets.
+        SpecError: there is no such space.
+    """
     from trinas.device import pick_device, resolve_precision
     from trinas.networks.latency import measure_spec_ms_per_mp
     from trinas.networks.space import SearchSpace
@@ -279,11 +284,11 @@ def _load_images(folders: list[Path] | None) -> "list[TrainingImage]":
     return generate_default_images()
 
 
-class _Reporter:
-    """Shows what happens, in words; progress as a line that is renewed on a terminal, elsewhere one per validation.
+class _SearchReporter:
+    """Shows the events of a search. Progress is a line that is updated on a terminal, or one line a validation.
 
     Attributes:
-        line: on which it is shown.
+        line: where the progress is shown.
     """
 
     def __init__(self) -> None:
@@ -292,14 +297,14 @@ class _Reporter:
         self.line = ProgressLine()
 
     def __call__(self, event: "Event") -> None:
-        from trinas.networks.cost import spec_cost
+        from trinas.networks.cost import compute_cost
         from trinas.search.record import ArchitectureChosen, SearchProgress, StageStarted
 
         match event:
             case StageStarted():
                 self.line.say(f"{event.stage}: {event.steps:,} steps")
             case ArchitectureChosen():
-                cost = spec_cost(event.spec)
+                cost = compute_cost(event.spec)
                 self.line.say(f"Chosen: {cost.params:,} parameters, {cost.macs / 1e9:.2f} G multiply-adds")
             case SearchProgress():
                 title = f"{event.stage} {event.step:,}/{event.steps:,}"
@@ -319,10 +324,10 @@ def _describe_progress(progress: "SearchProgress") -> str:
 
 
 def _parse_budget(text: str | None, option: str) -> float | None:
-    """Return the budget that an option gives, or None.
+    """Return the budget of an option, or None if it is not given.
 
     Raises:
-        ValueError: `text` is not a number; names the option.
+        ValueError: `text` is not a number; the message names the option.
     """
     try:
         return None if text is None else parse_short(text)

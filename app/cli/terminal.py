@@ -1,4 +1,4 @@
-"""Messages and tables. On a terminal rich draws the tables; elsewhere every line is plain text and complete."""
+"""Messages and tables. On a terminal, rich draws the tables. Elsewhere every line is plain text and complete."""
 
 import json
 import sys
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 UNLIMITED_WIDTH = 1_000_000
-"""Columns of an output that is not a terminal, so that no line is wrapped or cut."""
+"""Width of an output that is not a terminal, so that no line is wrapped or cut."""
 
 LEAST_FOLDED_WIDTH = 12
-"""A terminal so narrow that long cells would get fewer columns than this folds the lines itself."""
+"""Long cells are folded to no fewer columns than this. On a narrower terminal, the terminal itself folds the lines."""
 
 
 def say(line: str) -> None:
-    """Print a line to standard error, where everything goes that is not the result of a command."""
+    """Print a line to standard error. Everything that is not the result of a command goes there."""
     typer.echo(line, err=True)
 
 
@@ -38,11 +38,11 @@ def print_table(
     """Print a table to standard output.
 
     Args:
-        rows: the cells; nothing in them is markup.
-        headers: one a column, or none.
-        numbers: columns that are aligned at their right.
-        foldable: columns whose long cells may take several lines on a terminal that is too narrow. Elsewhere no cell is
-            folded. No cell is ever cut.
+        rows: the cells, as plain text without markup.
+        headers: one for each column, or none at all.
+        numbers: columns that are aligned at the right.
+        foldable: columns whose long cells may take several lines on a narrow terminal. Elsewhere no cell is folded.
+            Cells are never cut.
     """
     is_terminal = sys.stdout.isatty()
     table = _build_table(rows, headers, numbers, foldable, has_rule=is_terminal)
@@ -55,9 +55,9 @@ def print_table(
 
 
 def make_console(*, stderr: bool = False, width: int | None = None) -> "Console":
-    """Return a console that prints text as it is: without markup, emoji codes and colouring of its own.
+    """Return a console that prints text unchanged, without markup, emoji codes or highlighting.
 
-    It takes the output for a terminal if it is one, whatever environment variables say.
+    Whether the output is a terminal depends on the output alone, not on environment variables.
     """
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""`train`: train a network on your own photographs."""
+"""`train`: train a network on your own images."""
 
 from dataclasses import replace
 from math import isnan
@@ -9,6 +9,7 @@ import typer
 
 from trinas.config import FINETUNE_LEARNING_RATE, TrainConfig
 from trinas.errors import TrinasError
+from trinas.files import translate_os_errors
 
 from ..words import format_duration, format_psnr
 from .options import (
@@ -36,7 +37,7 @@ ArchOption = Annotated[
 StartOption = Annotated[str | None, typer.Option("--from", help="Model to fine-tune.")]
 NewScaleOption = Annotated[
     int | None,
-    typer.Option("--scale", "-s", min=2, max=4, help="With --from: another scale, for which the tail is trained anew."),
+    typer.Option("--scale", "-s", min=2, max=4, help="With --from: train for another scale, with a new tail."),
 ]
 ResumeOption = Annotated[
     Path | None, typer.Option(help="Run folder to resume. Give the same --data again, and no other option.")
@@ -59,7 +60,8 @@ VariantsOption = Annotated[
     int,
     typer.Option(
         min=0,
-        help="Train a restoration model: blur, add noise to and compress each image in this many ways. 0: do not.",
+        help="Train a restoration model: blur, add noise to and compress each image in this many ways. 0: train for "
+        "clean images.",
     ),
 ]
 TeacherOption = Annotated[
@@ -92,14 +94,14 @@ def run_training(
     device: DeviceOption = TrainConfig.device,
     precision: PrecisionOption = Precision.AUTO,
 ) -> None:
-    """Train a network on your photographs. From its first validation on, the run folder is a model folder.
+    """Train a network on your images. After the first validation, the run folder is a model folder.
 
-    Ctrl-C saves the state and ends. `--resume` ends with the same network as a run that was not stopped.
+    Ctrl-C saves the state and ends. With `--resume` the result is the same as if the training had not been stopped.
     """
     _check_origin(arch, start, resume, scale)
     check_resume_options(ctx, resume)
     if resume is not None:
-        _resume(resume, data)
+        _resume_training(resume, data)
         return
     if output is None or (steps is None) == (minutes is None):
         raise typer.BadParameter("a new run needs --output, and exactly one of --steps and --minutes")
@@ -137,28 +139,29 @@ def _load_start(start: str | None, arch: str | None, scale: int | None) -> "tupl
 
     Args:
         start: name or folder of the model.
-        arch: JSON file or name of the architecture, where no model is given.
-        scale: with a model: scale of the network, if another than the model's.
+        arch: JSON file or name of the architecture, if no model is given.
+        scale: of the network, if it differs from the model's.
     """
-    from trinas.networks.space import PAPER_NETWORKS, ArchSpec, named_spec
+    from trinas.networks.space import PAPER_NETWORKS, ArchSpec, find_named_spec
     from trinas.zoo.folder import load_model
 
     if start is not None:
         model = load_model(start)
         return model, replace(model.config.spec, scale=scale or model.scale)
     assert arch is not None
-    return None, named_spec(arch) if arch in PAPER_NETWORKS else ArchSpec.from_json(_read_text(Path(arch)))
+    return None, find_named_spec(arch) if arch in PAPER_NETWORKS else ArchSpec.from_json(_read_text(Path(arch)))
 
 
 def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TrinasError(f"{path}: cannot be read ({error})") from None
+    with translate_os_errors(TrinasError, path, "read"):
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise TrinasError(f"{path}: is no text file, so it holds no architecture") from None
 
 
 def _train(spec: "ArchSpec", start: "Model | None", config: TrainConfig, run_dir: Path, data: list[Path]) -> None:
-    """Begin a new run."""
+    """Start a new training."""
     from trinas.training.data import load_photographs
     from trinas.training.loop import train_network
     from trinas.training.state import check_new_run
@@ -167,29 +170,31 @@ def _train(spec: "ArchSpec", start: "Model | None", config: TrainConfig, run_dir
     check_new_run(run_dir)
     images = load_photographs(data)
     announce_teacher(config.teacher, "the first step")
-    reporter = _Reporter(run_dir)
+    reporter = _TrainingReporter(run_dir)
     with reporter.line:
         result = train_network(spec, images, config, run_dir, start=start, on_progress=reporter, stop=stop)
     _end_training(result.finished, run_dir, data)
 
 
-def _resume(run_dir: Path, data: list[Path]) -> None:
-    """Continue a stopped run."""
+def _resume_training(run_dir: Path, data: list[Path]) -> None:
+    """Resume a stopped training."""
     from trinas.training.data import load_photographs
     from trinas.training.loop import resume_training
     from trinas.training.state import check_training_resumable
 
     stop = stop_on_signals()
-    check_training_resumable(run_dir)  # before images are loaded, which takes long
+    check_training_resumable(run_dir)  # before the images are loaded, which takes long
     images = load_photographs(data)
-    reporter = _Reporter(run_dir)
+    reporter = _TrainingReporter(run_dir)
     with reporter.line:
         result = resume_training(run_dir, images, on_progress=reporter, stop=stop)
     _end_training(result.finished, run_dir, data)
 
 
-class _Reporter:
-    """Shows progress and draws the curve: a line that is renewed on a terminal, elsewhere a line per validation.
+class _TrainingReporter:
+    """Shows the progress of a training and draws its curve.
+
+    Progress is a line that is updated on a terminal, or one line a validation.
 
     Attributes:
         line: where the progress is shown.
@@ -218,19 +223,19 @@ class _Reporter:
 
 
 def _end_training(finished: bool, run_dir: Path, data: list[Path]) -> None:
-    """Say how a training ended. A stopped one ends the program with exit code 130."""
+    """Say how the training ended. If it was stopped, end the program with exit code 130."""
     if not finished:
         end_stopped("train", run_dir, data)
     if (psnr := _find_unbeaten_psnr(run_dir)) is not None:
         say(
-            f"No step was better than the start ({format_psnr(psnr)} on held-out images), whose weights are kept. Try "
+            f"No step was better than the start ({format_psnr(psnr)} on held-out images), so its weights are kept. Try "
             "more images, more time or a lower --learning-rate."
         )
     say(f"Done; use it with --model {run_dir}")
 
 
 def _find_unbeaten_psnr(run_dir: Path) -> float | None:
-    """Return the validation PSNR, in dB, of the model that a run started from; None if a later step was better."""
+    """Return the validation PSNR, in dB, of the weights that a run started from; None if a later step was better."""
     from trinas.training.run import read_validations
 
     best = max(read_validations(run_dir), key=lambda validation: validation.psnr)

@@ -45,7 +45,7 @@ SIZE, SAVING = "Size", "Saving"
 
 
 class FileFormat(str, Enum):
-    """Formats that results can be written in, named as in a file's suffix."""
+    """Formats of results, named as the suffixes of files."""
 
     PNG = "png"
     JPG = "jpg"
@@ -62,13 +62,13 @@ RecursiveOption = Annotated[
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist already.")]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Only say what would be done, how long it would take, and what would fail.")
+    bool, typer.Option("--dry-run", help="Only print what would be done, how long it would take, and what would fail.")
 ]
 ModelOption = Annotated[
     str | None,
     typer.Option(
-        help="Bundled name (see `trinas-upscale models`), a model's folder, or user/name[@revision] of the Hugging "
-        "Face Hub. [default: chosen by the size; a restoration model for a strongly compressed JPEG]",
+        help="Bundled name (see `trinas-upscale models`), model folder, or user/name[@revision] of the Hugging Face "
+        "Hub. [default: chosen by the size; a restoration model for a strongly compressed JPEG]",
         autocompletion=complete_model,
     ),
 ]
@@ -176,7 +176,7 @@ def upscale_images(
         options = UpscaleOptions(strength, tta, tile)
     if model and not any((scale, width, height, long_side)):
         size = replace(size, scale=_read_scale(model))
-    upscaler = _load_upscaler(model, device, precision)
+    upscaler = _load_cascade(model, device, precision)
     batch = Batch(_plan(inputs, output, size, save, recursive), upscaler, size, save, options, output, overwrite)
     quiet = quiet or as_json
     if not quiet:
@@ -195,7 +195,7 @@ def _plan(inputs: Sequence[Path], output: Path, size: SizeConfig, save: SaveConf
     return plan_jobs(inputs, output, size, save, recursive=recursive)
 
 
-def _load_upscaler(model: str | None, device: str, precision: Precision) -> "CascadeUpscaler":
+def _load_cascade(model: str | None, device: str, precision: Precision) -> "CascadeUpscaler":
     from trinas.inference.cascade import CascadeUpscaler
 
     return CascadeUpscaler(model, device, precision.value)
@@ -208,7 +208,7 @@ def _read_scale(model: str) -> int:
 
 
 def _run(batch: Batch, *, quiet: bool, as_json: bool) -> None:
-    """Upscale all images and say what became of them. Exit code 1 if one failed, 130 after Ctrl-C."""
+    """Upscale all images and print the outcomes. The exit code is 1 if an image failed, and 130 after Ctrl-C."""
     from trinas.inference.batch import run_jobs
 
     from .progress import ImageProgress
@@ -226,7 +226,7 @@ def _run(batch: Batch, *, quiet: bool, as_json: bool) -> None:
     with Timer() as timer, progress:
         try:
             for outcome in running:
-                outcomes.append(outcome)  # one by one, so that an interruption keeps those before it
+                outcomes.append(outcome)  # one by one, so that an interruption keeps the outcomes before it
                 if line := _describe_outcome(outcome, quiet):
                     progress.say(line)
         except KeyboardInterrupt:
@@ -243,7 +243,7 @@ def _run(batch: Batch, *, quiet: bool, as_json: bool) -> None:
 
 
 def _exit_at_once(code: int) -> NoReturn:
-    """End the process without waiting for results that are being encoded, and leave none of them half-written."""
+    """End the process without waiting for results that are being encoded. None of them is left half-written."""
     from trinas.files import discard_unfinished_files
 
     discard_unfinished_files()
@@ -253,7 +253,7 @@ def _exit_at_once(code: int) -> NoReturn:
 
 
 def _describe_size(size: SizeConfig) -> str:
-    """Return how large results get, in words."""
+    """Return the size of results in words."""
     if size.long_side is not None:
         return f"to a longer side of {size.long_side} pixels"
     sides = [(size.width, "wide"), (size.height, "high")]
@@ -262,7 +262,7 @@ def _describe_size(size: SizeConfig) -> str:
 
 
 def _describe_outcome(outcome: "Outcome", quiet: bool) -> str:
-    """Return the line that is printed when an outcome is known; empty if there is nothing to say."""
+    """Return the line that is printed for an outcome; empty if there is nothing to say."""
     if outcome.state == "failed":
         return f"failed: {outcome.reason}"
     if quiet or not outcome.notes:
@@ -271,7 +271,7 @@ def _describe_outcome(outcome: "Outcome", quiet: bool) -> str:
 
 
 def _summarise(outcomes: "Iterable[Outcome]") -> dict[str, list[dict[str, Any]]]:
-    """Return what became of each image, by state, for JSON."""
+    """Return the outcomes by state, for JSON."""
     summary: dict[str, list[dict[str, Any]]] = {"done": [], "skipped": [], "failed": []}
     for outcome in outcomes:
         entry: dict[str, Any] = {"source": str(outcome.job.source), "result": str(outcome.job.result)}
@@ -302,7 +302,7 @@ def _print_summary(outcomes: "list[Outcome]", output: Path, seconds: float) -> N
 
 
 def _describe_models(outcomes: "list[Outcome]") -> str:
-    """Return which models the images went through, and how many images each where they differ."""
+    """Return which models the images went through. If they differ, say how many images went through each."""
     done = [outcome.models for outcome in outcomes if outcome.state == "done"]
     ways = Counter(" and ".join(dict.fromkeys(models)) or "no network" for models in done)
     if len(ways) == 1:

@@ -12,7 +12,7 @@ from .options import DeviceOption, refuse_bad_values, to_pixels
 
 LIMITS = "Limits for each visitor"
 
-HostOption = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
+HostOption = Annotated[str, typer.Option(help="Address to listen on. 0.0.0.0 lets other machines in.")]
 PortOption = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 AuthOption = Annotated[
     str | None, typer.Option(help="Ask for this name and password.", metavar="USER:PASSWORD", envvar="TRINAS_AUTH")
@@ -51,7 +51,7 @@ def serve_page(
 ) -> None:
     """Serve a web page that upscales, compares and searches, for this machine or for others.
 
-    It runs until Ctrl-C. Programs can use the endpoints `/upscale` and `/models`.
+    The server runs until Ctrl-C. Programs can use the endpoints `/upscale` and `/models`.
     """
     if auth is not None and not all(auth.partition(":")):
         raise typer.BadParameter("--auth is a name and a password, separated by a colon")

@@ -1,4 +1,4 @@
-"""The two endpoints for programs. Every other event of the page is private."""
+"""The two endpoints for programs. All other events of the page are private."""
 
 from pathlib import Path
 
@@ -15,13 +15,13 @@ JOB = "API"
 
 
 class Api:
-    """`/upscale` and `/models`."""
+    """The endpoints `/upscale` and `/models`."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
     def connect(self) -> None:
-        """Add the endpoints to the page, which shows nothing of them."""
+        """Add the endpoints to the page. They are not visible there."""
         with gr.Row(visible=False):
             file, scale, model = gr.File(label="image"), gr.Number(4, label="scale"), gr.Textbox("", label="model")
             result, table = gr.File(label="result"), gr.JSON(label="models")
@@ -29,19 +29,19 @@ class Api:
             gr.Button().click(self.models, None, table, api_name="models")
 
     def upscale(self, file: str, scale: float = 4, model: str = "", request: gr.Request = None) -> str:  # type: ignore[assignment]
-        """Upscale an image file; returns the file that the command line would write.
+        """Upscale an image file and return the file that the command line would write.
 
         Args:
             file: the image.
             scale: output pixels per input pixel, 1 to 16.
-            model: a name that /models lists; empty: chosen by the scale, and by how compressed a JPEG is.
+            model: a name that /models lists. Empty: chosen by the scale, and by the compression of a JPEG.
         """
         session = self._backend.sessions.get(request.session_hash)
         stop = session.stop_request(JOB)
         stop.clear()
         try:
-            wish = Request(self._backend.runner.size(scale=scale), model=model)
-            outcome = self._backend.runner.upscale(session, stop, Path(file), wish)
+            wanted = Request(self._backend.runner.size(scale=scale), model=model)
+            outcome = self._backend.runner.upscale(session, stop, Path(file), wanted)
         except (TrinasError, Stopped) as error:
             raise gr.Error(escape(error), print_exception=False) from None
         return str(outcome.job.result)

@@ -11,7 +11,7 @@ from .uploads import Sessions
 
 @dataclass(frozen=True)
 class Backend:
-    """What the page works with, and nothing about how it looks."""
+    """Everything that the tabs work with. It does not depend on how the page looks."""
 
     limits: Limits
     sessions: Sessions
@@ -20,7 +20,13 @@ class Backend:
 
     @staticmethod
     def create(folder: Path, limits: Limits | None = None, device: str = "auto") -> "Backend":
-        """Return a backend whose visitors' files are in `folder`."""
+        """Return a backend.
+
+        Args:
+            folder: for the files of visitors.
+            limits: of each visitor; None: the defaults.
+            device: where networks run.
+        """
         limits = limits or Limits()
         catalogue = Catalogue(device)
         return Backend(limits, Sessions(folder, limits.seconds), catalogue, Runner(catalogue, limits, folder))

@@ -1,4 +1,4 @@
-"""The models that can be chosen: what they are, how fast they are here, and the loaded ones."""
+"""The models that can be chosen, their speed on this machine, and the loaded networks."""
 
 import threading
 from contextlib import suppress
@@ -11,21 +11,22 @@ from trinas.errors import ModelError
 from trinas.images.image import Image
 from trinas.inference.cascade import CascadeUpscaler
 from trinas.inference.tiled import TiledUpscaler
-from trinas.networks.cost import Cost, spec_cost
+from trinas.networks.cost import Cost, compute_cost
 from trinas.timer import Timer
-from trinas.zoo.bundled import bundled_models
-from trinas.zoo.folder import UNSPECIFIED, ModelConfig, load_config, load_model
+from trinas.zoo.bundled import list_bundled_models
+from trinas.zoo.folder import load_config, load_model
+from trinas.zoo.record import UNSPECIFIED, ModelConfig
 
 from .uploads import number_names
 
 TIMED_PX, TIMED_RUNS = 256, 9
-"""Side of the image that a model's speed is measured on, and the most runs; the fastest run counts."""
+"""Side of the image on which a model's speed is measured, and the largest number of runs. The fastest run counts."""
 
 SETTLED_RUNS, SETTLED = 3, 1.1
-"""Measuring ends when this many runs are within this factor of the fastest one."""
+"""Measuring ends when so many runs are within this factor of the fastest one."""
 
 TIERS = {"xs": "very small", "s": "small", "m": "medium", "l": "large"}
-"""Words for the tier in a bundled name, such as xs in trinas-xs-x4."""
+"""Part of a bundled name, such as xs in trinas-xs-x4 -> the size in words."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,12 @@ class Offer:
 
     config: ModelConfig
     source: str
-    """Where it came from: bundled, searched, folder, Hub."""
+    """Where it comes from: bundled, searched, folder or Hub."""
 
     @property
     def cost(self) -> Cost:
         """The cost of its architecture."""
-        return spec_cost(self.config.spec)
+        return compute_cost(self.config.spec)
 
     @property
     def licence(self) -> str:
@@ -48,7 +49,7 @@ class Offer:
 
     @property
     def sort_key(self) -> tuple[int, bool, int]:
-        """Lists are sorted by scale, purpose and size."""
+        """Scale, purpose and size, by which lists are sorted."""
         return self.config.spec.scale, self.config.restores, self.cost.params
 
     @property
@@ -58,7 +59,7 @@ class Offer:
 
 
 class Catalogue:
-    """All models on offer, bundled and added ones.
+    """All models on offer: the bundled models and the added ones.
 
     Attributes:
         measured: set once `measure_all` has ended.
@@ -74,54 +75,54 @@ class Catalogue:
 
     def offers(self) -> dict[str, Offer]:
         """Return all models on offer by name, sorted by scale, purpose and size."""
-        found = {name: Offer(load_config(name), "bundled") for name in bundled_models()}
-        for name, (where, source) in list(self._added.items()):
-            with suppress(ModelError):  # its folder was deleted meanwhile
-                found[name] = Offer(load_config(where), source)
+        found = {name: Offer(load_config(name), "bundled") for name in list_bundled_models()}
+        for name, (folder, source) in list(self._added.items()):
+            with suppress(ModelError):  # the folder was deleted meanwhile
+                found[name] = Offer(load_config(folder), source)
         return dict(sorted(found.items(), key=lambda item: item[1].sort_key))
 
-    def names_of_scale(self, scale: int) -> list[str]:
+    def list_names(self, scale: int) -> list[str]:
         """Return the names of the models of one scale."""
         return [name for name, offer in self.offers().items() if offer.config.spec.scale == scale]
 
-    def add(self, where: str, source: str, name: str | None = None) -> str:
+    def add(self, folder: str, source: str, name: str | None = None) -> str:
         """Offer one more model and return the name that it gets.
 
         Args:
-            where: its folder. The files of a known folder are read anew.
+            folder: of the model. The files of a known folder are read again.
             source: as `Offer.source`.
-            name: the name it should have; None takes the one in its config.
+            name: the name that it should have. None: the name in its config.json.
         Raises:
             ModelError: there is no model, or its files are damaged.
         """
-        model = load_model(where)
-        taken = {*bundled_models(), *self._added}
-        known = next((name for name, (other, _) in self._added.items() if other == where), None)
+        model = load_model(folder)
+        taken = {*list_bundled_models(), *self._added}
+        known = next((name for name, (other, _) in self._added.items() if other == folder), None)
         if known is None:
             known = next(free for free in number_names(name or model.config.name) if free not in taken)
-        self._added[known] = (where, source)
+        self._added[known] = (folder, source)
         self._load.cache_clear()
         self._speeds.pop(known, None)
         return known
 
-    def name_of(self, where: str) -> str:
-        """Return the name of an added model's folder; a bundled model's name is returned as it is."""
-        return next((name for name, (other, _) in self._added.items() if other == where), where)
+    def find_name(self, model: str) -> str:
+        """Return the name on offer of an added model's folder. The name of a bundled model is returned unchanged."""
+        return next((name for name, (other, _) in self._added.items() if other == model), model)
 
     def locate(self, name: str) -> str:
-        """Return what `load_model` takes for a name on offer.
+        """Return the name or folder that `load_model` takes for a name on offer.
 
         Raises:
-            ModelError: the name is not on offer. A visitor must not try paths of this machine.
+            ModelError: the name is not on offer. Visitors must not be able to try paths of this machine.
         """
         if name in self._added:
             return self._added[name][0]
-        if name in bundled_models():
+        if name in list_bundled_models():
             return name
         raise ModelError(f"{name}: no such model; there are {', '.join(self.offers())}")
 
     def cascade(self, name: str = "") -> CascadeUpscaler:
-        """Return the upscaler of one model, or, without a name, of the bundled models that suit an image.
+        """Return the upscaler of one model. Without a name, return one that chooses among the bundled models.
 
         It is loaded once and kept.
 
@@ -131,7 +132,7 @@ class Catalogue:
         return self._load(self.locate(name) if name else None, self._device)
 
     def upscaler(self, name: str) -> TiledUpscaler:
-        """Return the loaded network of one model.
+        """Return the upscaler of one model at its own scale.
 
         Raises:
             ModelError: there is no such model, or its files are damaged.
@@ -140,11 +141,11 @@ class Catalogue:
 
     @property
     def speeds(self) -> dict[str, float]:
-        """Seconds per output megapixel by name, of the models measured so far."""
+        """Seconds per output megapixel by name, for the models that are measured already."""
         return dict(self._speeds)
 
     def measure_all(self, ended: threading.Event) -> None:
-        """Measure the speed of all models, the cheapest first; no further one once `ended` is set."""
+        """Measure the speed of all models, the cheapest model first. Stop when `ended` is set."""
         offers = self.offers()
         for name in sorted(offers, key=lambda name: offers[name].cost.macs):
             if not ended.is_set():
@@ -152,7 +153,7 @@ class Catalogue:
         self.measured.set()
 
     def seconds_per_mp(self, name: str) -> float:
-        """Return the seconds per output megapixel that a model takes on this machine; measured once."""
+        """Return the seconds per output megapixel that a model takes on this machine. It is measured only once."""
         with self._timing:
             if name not in self._speeds:
                 self._speeds[name] = _measure_seconds_per_mp(self.upscaler(name))

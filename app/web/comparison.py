@@ -1,4 +1,4 @@
-"""Bicubic and models on the same place of an image, and their PSNR and SSIM where there is an original."""
+"""Bicubic and models on the same place of an image, and their PSNR and SSIM if there is an original."""
 
 import html
 from collections.abc import Callable
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trinas.errors import ImageError
-from trinas.images.image import Image, flatten, in_srgb, rgb_of, to_levels
+from trinas.images.image import Image, flatten, to_levels, to_rgb, to_srgb
 from trinas.images.read import read_image, read_rgb8
 from trinas.inference.compare import upscale_place
 from trinas.inference.tensors import resize
 from trinas.inference.tiled import TiledUpscaler
 from trinas.training.metrics import psnr_y, ssim_y, upscale_bicubic
 
-from ..words import format_duration, format_pixels
+from ..words import format_duration, format_pixels, format_psnr, format_seconds
 from .catalogue import Catalogue
 from .limits import Limits
-from .previews import data_url
+from .previews import encode_data_url
 
 BICUBIC = "bicubic"
 FEWEST_PX = 16
@@ -36,7 +36,7 @@ Upscale = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Column:
-    """The place, upscaled in one way."""
+    """One column: the place, upscaled by one method."""
 
     name: str
     details: list[str]
@@ -44,9 +44,13 @@ class Column:
 
 
 def read_displayed(path: Path, max_px: int) -> Image:
-    """Read an image as RGB in sRGB, on white where it is transparent, as all columns show it."""
+    """Read an image as all columns show it: as RGB in sRGB, laid on white.
+
+    Raises:
+        ImageError: the file is no image, or is too large.
+    """
     image = read_image(path, max_px)
-    return Image(rgb_of(flatten(in_srgb(image) or image, "white").pixels))
+    return Image(to_rgb(flatten(to_srgb(image) or image, "white").pixels))
 
 
 def compare_place(
@@ -56,27 +60,31 @@ def compare_place(
     """Upscale a square of an image by bicubic and by each model.
 
     Args:
+        catalogue: has the models.
         image: from `read_displayed`.
         place: top left corner (y, x) of the square, in the image's pixels.
         side: of the square, in the image's pixels.
+        scale: output pixels per input pixel.
         names: models of the scale.
-        metrics: what is known of the whole image; it may be empty.
+        metrics: of the whole image, as far as they are known.
     """
     y, x = place
     low = image.pixels[:, y : y + side, x : x + side]
     width, height = (length * scale for length in image.size)
-    result = f"as usual; all of it becomes {format_pixels((width, height))}"
+    result = f"as usual; the whole image becomes {format_pixels((width, height))}"
     columns = [Column(BICUBIC, [result], resize(low, low.shape[1] * scale, low.shape[2] * scale))]
     for name in names:
         upscaler, offer = catalogue.upscaler(name), catalogue.offers()[name]
         crop = upscale_place(partial(_upscale_part, upscaler), image.pixels, place, side, offer.config.spec)
         seconds = catalogue.seconds_per_mp(name)
-        time = f"{format_duration(seconds * width * height / 1e6)} for all of it, {seconds:.2f} s per megapixel"
+        time = (
+            f"{format_duration(seconds * width * height / 1e6)} for all of it, {format_seconds(seconds)} per megapixel"
+        )
         columns.append(Column(name, [f"{offer.cost.params:,} parameters", time], crop))
     for column in columns:
         if column.name in metrics:
             psnr, ssim = metrics[column.name]
-            column.details.append(f"PSNR {psnr:.2f} dB, SSIM {ssim:.4f}")
+            column.details.append(f"PSNR {format_psnr(psnr)}, SSIM {ssim:.4f}")
     return columns
 
 
@@ -87,7 +95,7 @@ def _upscale_part(upscaler: TiledUpscaler, part: Tensor) -> Tensor:
 def render_columns(columns: list[Column]) -> str:
     """Return the columns as HTML."""
     figures = "".join(
-        f'<figure><img src="{data_url(column.crop)}" alt="{html.escape(column.name)}">'
+        f'<figure><img src="{encode_data_url(column.crop)}" alt="{html.escape(column.name)}">'
         f"<figcaption><b>{html.escape(column.name)}</b>{''.join(f'<br>{html.escape(line)}' for line in column.details)}"
         "</figcaption></figure>"
         for column in columns
@@ -116,12 +124,15 @@ def measure_models(
     catalogue: Catalogue, low: NDArray[np.uint8], high: NDArray[np.uint8], scale: int, names: list[str],
     check: Callable[[], None], on_model: Callable[[float, str], None],
 ) -> Metrics:  # fmt: skip
-    """Measure PSNR and SSIM on Y by the field's protocol, of bicubic and of each model.
+    """Measure PSNR and SSIM on Y of bicubic and of each model, by the field's protocol.
 
     Args:
+        catalogue: has the models.
         low, high: from `read_measured`.
-        check: called at each tile; it raises `Stopped` to end the work.
-        on_model: called before each model with the share that is done and the name.
+        scale: of the models.
+        names: of the models.
+        check: called after each tile. It raises `Stopped` to end the work.
+        on_model: called before each model with the share that is done and the name of the model.
     """
     ways: dict[str, Upscale] = {BICUBIC: partial(upscale_bicubic, scale=scale)}
     ways |= {name: partial(_upscale_rgb8, catalogue.upscaler(name), check) for name in names}

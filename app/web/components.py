@@ -9,28 +9,28 @@ import gradio as gr
 
 from trinas.config import DEFAULT_QUALITY, MAX_SCALE, SaveConfig, UpscaleOptions
 
-from ..words import format_duration
+from ..words import format_duration, format_psnr, format_seconds
 from .catalogue import Catalogue, Offer
 from .runner import Request, Runner
 from .uploads import Sessions
 
 NETWORKS: dict[str, Any] = {"concurrency_id": "networks", "concurrency_limit": 1}
-"""For every event that upscales images: one runs at a time, the others wait in the queue."""
+"""Options of events that upscale images. One runs at a time, and the others wait in the queue."""
 
 READING: dict[str, Any] = {"concurrency_id": "reading", "concurrency_limit": 1}
-"""For every other event that decodes whole images: memory for one of the largest is enough."""
+"""Options of other events that decode whole images. One runs at a time, so that memory for one image is enough."""
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
-"""For every event of the page: programs have endpoints of their own."""
+"""Options of all events of the page, because programs have their own endpoints."""
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
-"""For events that are fast."""
+"""Options of fast events."""
 
 PROGRESS = gr.Progress()
-"""The default of a handler's parameter; Gradio then passes the progress of that call."""
+"""Default of a handler's parameter. Gradio then passes the progress of the call."""
 
 AUTOMATIC = ""
-"""The choice that lets each image decide on the models."""
+"""The choice by which models are chosen for each image."""
 
 OTHER_SCALE, LONG_SIDE, WIDTH, HEIGHT = "other", "longer side", "width", "height"
 SCALES: list[tuple[Any, Any]] = [("2×", 2), ("3×", 3), ("4×", 4)]
@@ -43,7 +43,7 @@ FORMATS = [
 
 
 class Picker:
-    """Dropdowns of models that always show what is on offer."""
+    """Dropdowns of models. They always show the models on offer."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -57,13 +57,13 @@ class Picker:
 
     def add_dropdown(self) -> gr.Dropdown:
         """Add a dropdown of all models to the page."""
-        dropdown = gr.Dropdown(self._all(), value=AUTOMATIC, label="Model", elem_classes="models")
+        dropdown = gr.Dropdown(self._list_choices(), value=AUTOMATIC, label="Model", elem_classes="models")
         self._singles.append(dropdown)
         return dropdown
 
     def add_dropdown_of_scale(self, scale: gr.Radio, most: int) -> gr.Dropdown:
-        """Add a dropdown of the models of a scale. Up to `most` can be chosen; at first these are the first ones."""
-        names = self._catalogue.names_of_scale(scale.value)
+        """Add a dropdown of the models of a scale. Up to `most` can be chosen; at the start, the first ones are."""
+        names = self._catalogue.list_names(scale.value)
         dropdown = gr.Dropdown(
             names, value=names[:most], multiselect=True, max_choices=most, label=f"Models, up to {most}"
         )
@@ -71,16 +71,16 @@ class Picker:
         return dropdown
 
     def refresh_on(self, event: Callable[..., Any]) -> Any:
-        """Refresh all dropdowns whenever the event happens; what is chosen stays chosen."""
+        """Refresh all dropdowns when the event happens. The chosen models stay chosen."""
         outputs = [*self._singles, *(dropdown for dropdown, _ in self._of_scale)]
         inputs = [scale for _, scale in self._of_scale]
-        return event(self._refreshed, inputs, outputs, **QUIET)
+        return event(self._refresh, inputs, outputs, **QUIET)
 
-    def _refreshed(self, *scales: int) -> Any:
-        updates = [gr.update(choices=self._all()) for _ in self._singles]
-        return [*updates, *(gr.update(choices=self._catalogue.names_of_scale(scale)) for scale in scales)]
+    def _refresh(self, *scales: int) -> Any:
+        updates = [gr.update(choices=self._list_choices()) for _ in self._singles]
+        return [*updates, *(gr.update(choices=self._catalogue.list_names(scale)) for scale in scales)]
 
-    def _all(self) -> list[tuple[str, str]]:
+    def _list_choices(self) -> list[tuple[str, str]]:
         automatic = ("Automatic: by size and compression", AUTOMATIC)
         speeds = self._catalogue.speeds
         offers = self._catalogue.offers().items()
@@ -88,22 +88,22 @@ class Picker:
 
 
 def label_offer(offer: Offer, name: str, seconds_per_mp: float | None) -> str:
-    """Return a model in one line: size, quality and speed where they were measured, licence."""
+    """Return a model in one line: size, quality, speed and licence. Quality and speed are only there if measured."""
     parts = [name, offer.tier, f"{offer.cost.params / 1e3:,.0f}k parameters"]
     if offer.config.restores:
         parts[1] += ", for noise and compression"
     if "Set5" in offer.config.metrics:
-        parts.append(f"{offer.config.metrics['Set5'].psnr:.2f} dB")
+        parts.append(format_psnr(offer.config.metrics["Set5"].psnr))
     if seconds_per_mp is not None:
-        parts.append(f"{seconds_per_mp:.2f} s per megapixel")
+        parts.append(f"{format_seconds(seconds_per_mp)} per megapixel")
     return " · ".join([*filter(None, parts), offer.licence])
 
 
 class Controls:
-    """The choices of size, model, and how results are written."""
+    """The choices of size and model, and of how results are written."""
 
     def __init__(self, picker: Picker) -> None:
-        """Add them to the page, here."""
+        """Add the choices to the page at the present place."""
         size = gr.Radio(SIZES, value=4, label="Size", elem_classes="choices")
         amount = gr.Number(None, label="Times", visible=False, minimum=1, elem_id=None)
         model = picker.add_dropdown()
@@ -125,7 +125,7 @@ class Controls:
 
 
 def show_amount(size: Any) -> Any:
-    """Show the number field of a size that is not on the list, and hide it for the others."""
+    """Show the number field for a size that needs a number, and hide it for all others."""
     if size == OTHER_SCALE:
         return gr.update(visible=True, label=f"Times, 1 to {MAX_SCALE}", value=2.5)
     if isinstance(size, str):
@@ -137,13 +137,13 @@ def read_controls(
     runner: Runner, size: Any, amount: float | None, model: str, file_format: str, quality: float, strength: float,
     self_ensemble: bool, keep_metadata: bool,
 ) -> Request:  # fmt: skip
-    """Return what the values of `Controls.components` ask for.
+    """Return the request that the values of `Controls.components` mean.
 
     Raises:
         ImageError: a number is out of range.
     """
     pixels = amount and round(amount)
-    wishes = {
+    sizes = {
         OTHER_SCALE: {"scale": amount},
         LONG_SIDE: {"long_side": pixels},
         WIDTH: {"width": pixels},
@@ -155,22 +155,23 @@ def read_controls(
         background="white" if file_format == ".jpg" else None,
         strip_metadata=not keep_metadata,
     )
-    asked_size = runner.size(**(wishes[size] if isinstance(size, str) else {"scale": float(size)}))
+    asked_size = runner.size(**(sizes[size] if isinstance(size, str) else {"scale": float(size)}))
     return Request(asked_size, save, model, UpscaleOptions(strength, self_ensemble))
 
 
 class JobButtons:
-    """The button that starts a job and the one that stops it, which is only seen while the job runs."""
+    """A button that starts a job, and one that stops it. The latter is only visible while the job runs."""
 
     def __init__(
         self, sessions: Sessions, job: str, label: str, elem_id: str, stop_id: str, variant: Any = "primary"
     ) -> None:
-        """Add them to the page, here.
+        """Add the buttons to the page at the present place.
 
         Args:
+            sessions: of the visitors.
             job: the kind of job, as for `Session.stop_request`.
-            label, variant: text and look of the button that starts.
-            elem_id, stop_id: their ids in the page.
+            label, variant: text and look of the start button.
+            elem_id, stop_id: ids of both buttons in the page.
         """
         self._sessions, self._job = sessions, job
         self.start = gr.Button(label, variant=variant, interactive=False, elem_id=elem_id)
@@ -183,9 +184,10 @@ class JobButtons:
         """Run a handler when the job starts.
 
         Args:
-            run: the handler, with its inputs and outputs.
+            run: the handler.
+            inputs, outputs: of the handler.
             said: where its progress is shown.
-            cleared: components and their values while the job runs.
+            cleared: component -> its value while the job runs.
         Returns:
             The event after the job.
         """
@@ -194,7 +196,7 @@ class JobButtons:
 
         def begin(request: gr.Request) -> tuple[Any, ...]:
             self._sessions.get(request.session_hash).stop_request(self._job).clear()
-            return *button_states(running=True), *cleared.values()
+            return *update_buttons(running=True), *cleared.values()
 
         def stop(request: gr.Request) -> None:
             self._sessions.get(request.session_hash).stop_request(self._job).set()
@@ -202,16 +204,20 @@ class JobButtons:
         running = self.start.click(begin, None, [*buttons, *cleared], queue=False, **QUIET)
         running = running.then(run, inputs, outputs, show_progress_on=said, **NETWORKS, **PRIVATE)
         self.stop.click(stop, None, None, queue=False, **QUIET)
-        return running.then(lambda: button_states(running=False), None, buttons, queue=False, **QUIET)
+        return running.then(lambda: update_buttons(running=False), None, buttons, queue=False, **QUIET)
 
 
-def button_states(running: bool) -> tuple[Any, Any]:
-    """Return updates of a start button and a stop button, for while something runs or not."""
+def update_buttons(running: bool) -> tuple[Any, Any]:
+    """Return updates of a start button and a stop button.
+
+    Args:
+        running: whether the job runs.
+    """
     return gr.update(interactive=not running), gr.update(visible=running)
 
 
 class TileProgress:
-    """Shows progress after each tile, with the time left."""
+    """Shows the progress after each tile, with the time left."""
 
     def __init__(self, progress: gr.Progress, names: list[str]) -> None:
         self._progress, self._names = progress, names
@@ -222,21 +228,21 @@ class TileProgress:
         done = (number + share) / len(self._names)
         left = (time.monotonic() - self._start) * (1 - done) / done
         which = f"{number + 1} of {len(self._names)}, {self._names[number]}; " if len(self._names) > 1 else ""
-        # Gradio adds the share that is done. After the last tile the file is written.
+        # Gradio itself adds the finished share. After the last tile, the file is written.
         self._progress(done, desc=f"{which}{f'about {format_duration(left)} left' if done < 1 else 'writing the file'}")
 
 
-def note(text: str, kind: str = "") -> str:
-    """Return words in a box.
+def render_note(text: str, kind: str = "") -> str:
+    """Return a text in a box, as HTML.
 
     Args:
         text: HTML.
-        kind: good, bad or nothing.
+        kind: good, bad, or empty.
     """
     return f'<div class="note {kind}">{text}</div>' if text else ""
 
 
-def table(headers: dict[str, str], rows: Iterable[Iterable[str]]) -> str:
+def render_table(headers: dict[str, str], rows: Iterable[Iterable[str]]) -> str:
     """Return a table as HTML, in a box that scrolls.
 
     Args:
@@ -253,7 +259,11 @@ def table(headers: dict[str, str], rows: Iterable[Iterable[str]]) -> str:
     return f'<div class="scrolled"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def facts(rows: dict[str, str]) -> str:
-    """Return names and values, both text, as HTML."""
+def render_facts(rows: dict[str, str]) -> str:
+    """Return names and values as HTML.
+
+    Args:
+        rows: name -> value, both as text.
+    """
     items = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in rows.items())
     return f'<dl class="facts">{items}</dl>'

@@ -1,4 +1,4 @@
-"""What one visitor of the page may ask for; the command line takes its defaults from here."""
+"""The limits of a visitor of the page. The command line takes its defaults from here."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from trinas.config import MAX_INPUT_PX
 
 @dataclass(frozen=True)
 class Limits:
-    """What one visitor may ask for."""
+    """The limits of one visitor."""
 
     upload_mb: float = 200
     """Size of one file."""
@@ -22,6 +22,6 @@ class Limits:
     seconds: float = 3600
     """Time of one job: an image, a batch, a comparison."""
     queue: int = 32
-    """Jobs that wait; more are turned away."""
+    """Jobs that may wait. Further jobs are refused."""
     search_minutes: float = 240
-    """Time of a search; 0: the page has no searches."""
+    """Time of a search. 0: the page has no searches."""

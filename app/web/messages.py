@@ -1,4 +1,4 @@
-"""Errors and file names as text for visitors."""
+"""Turn errors and file names into text for visitors."""
 
 import html
 from pathlib import Path
@@ -11,15 +11,15 @@ _OPTIONS = {
     "--background": "a background colour",
     "--format": "the format",
 }
-"""Options of the command line, and the words that the page has for them."""
+"""Option of the command line -> the words of the page."""
 
 
 def hide_paths(text: str, *folders: Path) -> str:
-    """Return a message that names files as the visitor knows them.
+    """Return a message with the file names that the visitor knows.
 
     Args:
-        text: a message of the library, which names files by their paths and options by those of the command line.
-        folders: taken off the front of paths in the text.
+        text: a message of the library. It has paths of files and options of the command line.
+        folders: are removed from the paths in the text.
     """
     for folder in folders:
         text = text.replace(f"{folder}/", "")
@@ -29,5 +29,5 @@ def hide_paths(text: str, *folders: Path) -> str:
 
 
 def escape(error: TrinasError | Stopped | str) -> str:
-    """Return a message as HTML. A file name in it stays text, whatever it contains."""
+    """Return a message as HTML. It is shown as text, whatever the file names in it contain."""
     return html.escape(str(error))

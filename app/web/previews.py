@@ -1,4 +1,4 @@
-"""Copies of images that a browser can show, whatever the size and format of the file."""
+"""Copies of images that every browser can show."""
 
 import base64
 import io
@@ -11,7 +11,7 @@ import torch
 from PIL import Image as PillowImage
 from torch import Tensor
 
-from trinas.images.image import Image, in_srgb, rgb_of, to_levels
+from trinas.images.image import Image, to_levels, to_rgb, to_srgb
 from trinas.images.read import read_image
 from trinas.images.write import write_image
 from trinas.inference.cascade import resize_image
@@ -21,18 +21,18 @@ PREVIEW_PX = 1600
 """Longest side of a copy."""
 
 OVERVIEW_PX = 800
-"""Longest side of the image in which a place is marked; small images are enlarged to it."""
+"""Longest side of the image in which a place is marked. Small images are made so large too."""
 
 DETAIL_PX = 800
-"""Side of the piece that is shown pixel by pixel where the copy of a whole result is smaller than the result."""
+"""Side of the piece that is shown pixel by pixel if the copy of the whole result is smaller than the result."""
 
 SQUARE_PX = 16
-"""Side of the light squares that stand for transparency."""
+"""Side of the light squares that show transparency."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two files of one size for the slider: bicubic, and the result."""
+    """Two files of the same size for the slider: bicubic, and the result."""
 
     before: Path
     after: Path
@@ -42,7 +42,7 @@ def write_preview(path: Path, folder: Path, max_px: int) -> Path:
     """Write a copy of an image file that a browser can show, in sRGB, and return its path.
 
     Raises:
-        ImageError: the file is no image, or too large.
+        ImageError: the file is no image, or is too large.
     """
     return _write_shown(_cap(read_image(path, max_px)), folder, "preview")
 
@@ -50,13 +50,16 @@ def write_preview(path: Path, folder: Path, max_px: int) -> Path:
 def write_pairs(
     low_path: Path, high_path: Path, folder: Path, max_input_px: int, max_output_px: int
 ) -> dict[str, Pair]:
-    """Write what shows a result beside bicubic.
+    """Write the files that show a result beside bicubic.
 
     Args:
         low_path, high_path: the files of the image and of its result.
         folder: for the copies.
+        max_input_px, max_output_px: larger images are refused.
     Returns:
-        `whole`, and `detail`, a piece in full size, where the copy of the result is smaller than the result.
+        `whole`. If it is smaller than the result, also `detail`, a piece in full size.
+    Raises:
+        ImageError: a file is no image, or is too large.
     """
     low, high = read_image(low_path, max_input_px), read_image(high_path, max_output_px)
     whole = _cap(high)
@@ -71,10 +74,10 @@ def write_pairs(
 
 
 def _write_detail(low: Image, high: Image, folder: Path) -> Pair:
-    """Write the most detailed piece; bicubic sees only the pixels of the piece."""
+    """Write the most detailed piece. Bicubic only sees the pixels of the piece."""
     factor = high.size[0] / low.size[0]
     side = max(1, min(round(DETAIL_PX / factor), *low.size))
-    y, x = find_detailed_places(rgb_of(low.pixels), side)[0]
+    y, x = find_detailed_places(to_rgb(low.pixels), side)[0]
     low_piece = replace(low, pixels=low.pixels[:, y : y + side, x : x + side])
     top, left, extent = round(y * factor), round(x * factor), round(side * factor)
     high_piece = replace(high, pixels=high.pixels[:, top : top + extent, left : left + extent])
@@ -82,8 +85,12 @@ def _write_detail(low: Image, high: Image, folder: Path) -> Pair:
     return Pair(_write_shown(bicubic, folder, "bicubic-detail"), _write_shown(high_piece, folder, "upscaled-detail"))
 
 
-def data_url(pixels: Tensor) -> str:
-    """Return (3, H, W) in [0, 1] as the data URL of a PNG."""
+def encode_data_url(pixels: Tensor) -> str:
+    """Return an image as the data URL of a PNG.
+
+    Args:
+        pixels: (3, H, W) in [0, 1].
+    """
     buffer = io.BytesIO()
     PillowImage.fromarray(to_levels(pixels, 8)).save(buffer, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
@@ -96,29 +103,30 @@ def fit_size(size: tuple[int, int], longest_px: int) -> tuple[int, int]:
 
 
 def mark_place(image: Image, place: tuple[int, int], side: int) -> Tensor:
-    """Draw a frame around a square, on a copy of the image whose longer side is `OVERVIEW_PX`.
+    """Draw a frame around a square on a copy of the image. The longer side of the copy is `OVERVIEW_PX`.
 
     Args:
+        image: the image.
         place: top left corner (y, x) in the image's pixels.
         side: of the square, in the image's pixels.
     Returns:
         (3, H, W) in [0, 1].
     """
     copy = _resize(image, fit_size(image.size, OVERVIEW_PX))
-    pixels = rgb_of(copy.pixels).clone()
+    pixels = to_rgb(copy.pixels).clone()
     factor = copy.size[0] / image.size[0]
     top, left = (int(start * factor) for start in place)
     bottom, right = (
         min(end - 1, int(start + side * factor)) for start, end in zip((top, left), pixels.shape[1:], strict=True)
     )
-    for thickness, level in ((3, 0.0), (0, 1.0)):  # white around black is visible on any image
+    for thickness, level in ((3, 0.0), (0, 1.0)):  # black inside white is visible on every image
         for offset in range(thickness, thickness + 3):
             _draw_frame(pixels, top + offset, bottom - offset, left + offset, right - offset, level)
     return pixels
 
 
 def _draw_frame(pixels: Tensor, top: int, bottom: int, left: int, right: int, level: float) -> None:
-    height, width = pixels.shape[1:]  # a thin image may be narrower than the frame is thick
+    height, width = pixels.shape[1:]  # a thin image may be narrower than the lines of the frame
     top, bottom, left, right = min(top, height - 1), max(bottom, 0), min(left, width - 1), max(right, 0)
     pixels[:, [top, bottom], left : right + 1] = level
     pixels[:, top : bottom + 1, [left, right]] = level
@@ -129,10 +137,10 @@ def _cap(image: Image) -> Image:
 
 
 def _resize(image: Image, size: tuple[int, int]) -> Image:
-    """Reduce by areas, or enlarge by bicubic.
+    """Reduce an image by averaging areas, or make it larger by bicubic interpolation.
 
-    OpenCV's area filter takes each channel as it is, without a copy of the image, and is faster than bicubic with
-    antialiasing. Colour is weighted by alpha, which is done by `resize_image`.
+    OpenCV's area filter needs no copy of the image, and is faster than bicubic with antialiasing. Images with alpha go
+    through `resize_image`, which weights colours by alpha.
     """
     width, height = size
     if image.has_alpha or width > image.size[0] or height > image.size[1]:
@@ -145,15 +153,15 @@ def _write_shown(image: Image, folder: Path, name: str) -> Path:
     """Write a PNG in sRGB with 8 bits and without metadata.
 
     Args:
-        image: a copy or a piece: converting a whole image takes more memory than upscaling it.
+        image: a copy or a piece. To convert a whole image takes more memory than to upscale it.
     """
     path = folder / f"{name}.png"
-    write_image(path, _lay_on_squares(Image((in_srgb(image) or image).pixels)))
+    write_image(path, _lay_on_squares(Image((to_srgb(image) or image).pixels)))
     return path
 
 
 def _lay_on_squares(image: Image) -> Image:
-    """Show transparency as light squares, whatever the page's colours are."""
+    """Show transparency as light squares, which do not depend on the colours of the page."""
     if not image.has_alpha:
         return image
     width, height = image.size

@@ -1,4 +1,4 @@
-"""Upscaling for visitors: previews, single images and batches, within the limits and until they are stopped."""
+"""Upscale images for visitors: previews, single images and batches, within the limits."""
 
 import shutil
 import threading
@@ -20,7 +20,7 @@ from .messages import hide_paths
 from .uploads import Session
 
 OnTile = Callable[[int, float], None]
-"""Called after each tile with the number of the job and the share of it that is done."""
+"""Called after each tile with the number of the job and its finished share."""
 
 
 def ignore_tile(number: int, share: float) -> None:
@@ -34,13 +34,13 @@ class Request:
     size: SizeConfig
     save: SaveConfig = field(default_factory=SaveConfig)
     model: str = ""
-    """A name on offer; empty: the models that suit each image."""
+    """A name on offer. Empty: models are chosen for each image."""
     options: UpscaleOptions = field(default_factory=UpscaleOptions)
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What is known about an image before it is upscaled."""
+    """What an image will become, as it is known before upscaling."""
 
     size: tuple[int, int]
     """Width and height in pixels."""
@@ -48,7 +48,7 @@ class Preview:
     models: list[str]
     """Names of the models that it will go through."""
     reason: str
-    """Why the first of them is not the usual one for its scale; empty where it is."""
+    """As `Work.reason`."""
     seconds: float
 
 
@@ -56,7 +56,9 @@ class Runner:
     """Upscales images for visitors as the command line does.
 
     Args:
-        folder: where results would be written; only looked at.
+        catalogue: has the models.
+        limits: of each visitor.
+        folder: where previews assume the results. Nothing is written there.
     """
 
     def __init__(self, catalogue: Catalogue, limits: Limits, folder: Path) -> None:
@@ -64,20 +66,20 @@ class Runner:
         self._limits = limits
         self._folder = folder
 
-    def size(self, **wishes: float | int | None) -> SizeConfig:
-        """Return a size within the limits; the arguments are those of `SizeConfig`.
+    def size(self, **sizes: float | int | None) -> SizeConfig:
+        """Return a size within the limits. The arguments are those of `SizeConfig`.
 
         Raises:
             ImageError: a number is out of range.
         """
         limits = {"max_input_px": self._limits.input_px, "max_output_px": self._limits.output_px}
         try:
-            return SizeConfig(**wishes, **limits)  # type: ignore[arg-type]
+            return SizeConfig(**sizes, **limits)  # type: ignore[arg-type]
         except ValueError as error:
             raise ImageError(str(error)) from None
 
     def preview(self, path: Path, request: Request) -> Preview:
-        """Return what an image will become and how long that will take.
+        """Return what an image will become, and how long that will take.
 
         Raises:
             TrinasError: the image cannot be upscaled, or the model cannot be loaded.
@@ -89,8 +91,8 @@ class Runner:
         if estimate.work is None:
             raise ImageError(hide_paths(estimate.problem, path.parent))
         work = estimate.work
-        models = list(map(self._catalogue.name_of, work.models))
-        return Preview((work.header.width, work.header.height), work.size, models, work.why, estimate.seconds)
+        models = list(map(self._catalogue.find_name, work.models))
+        return Preview((work.header.width, work.header.height), work.size, models, work.reason, estimate.seconds)
 
     def upscale(
         self,
@@ -100,13 +102,17 @@ class Runner:
         request: Request,
         on_tile: OnTile = ignore_tile,
     ) -> Outcome:
-        """Upscale one image into a folder of the session.
+        """Upscale one image into a new folder of the session.
 
         Args:
-            stop: of `Session.stop_request`.
+            session: of the visitor.
+            stop: from `Session.stop_request`.
+            path: the image file.
+            request: what the visitor asks for.
+            on_tile: called after each tile.
         Raises:
             TrinasError: the image cannot be upscaled, or the model cannot be loaded.
-            Stopped: the visitor stopped it, or it took too long.
+            Stopped: the visitor stopped the job, or it took too long.
         """
         folder = session.new_folder()
         plan = plan_jobs([path], folder, request.size, request.save)
@@ -127,12 +133,16 @@ class Runner:
         request: Request,
         on_tile: OnTile = ignore_tile,
     ) -> Iterator[Outcome]:
-        """Run jobs as `run_jobs` does, until they end, are stopped or take too long.
+        """Run jobs as `run_jobs` does, until they end, are stopped, or take too long.
 
         Args:
-            stop: of `Session.stop_request`.
+            session: of the visitor.
+            stop: from `Session.stop_request`.
+            jobs: from `plan_batch` or `plan_jobs`.
+            request: what the visitor asks for.
+            on_tile: called after each tile.
         Returns:
-            One outcome a job. The iterator raises `Stopped` within a tile or an image.
+            An iterator over one outcome a job. It raises `Stopped` after a tile or an image.
         Raises:
             ModelError: the model cannot be loaded.
         """
@@ -144,7 +154,7 @@ class Runner:
             on_tile(number, share)
 
         def check_outcomes() -> Iterator[Outcome]:
-            """Check between images too: there are no tiles where they fail or are only reduced."""
+            """Check between images too, because images that fail or are only reduced have no tiles."""
             check()
             running = run_jobs(jobs, cascade, request.size, request.save, request.options, on_tile=check_tile)
             for outcome in running:
@@ -154,7 +164,7 @@ class Runner:
         return check_outcomes()
 
     def begin_job(self, session: Session, stop: threading.Event) -> Callable[[], None]:
-        """Begin the time of a job; return a function that raises `Stopped` once the job has to end."""
+        """Start the clock of a job. Return a function that raises `Stopped` when the job must end."""
         end = time.monotonic() + self._limits.seconds
 
         def check() -> None:
@@ -169,8 +179,13 @@ class Runner:
 
 
 def plan_batch(folder: Path, results: Path, size: SizeConfig, save: SaveConfig) -> Plan:
-    """Plan the jobs of an unpacked batch; files whose names are not those of images become jobs that fail.
+    """Plan the jobs of an unpacked batch. A file whose name is not that of an image becomes a job that fails.
 
+    Args:
+        folder: of the batch.
+        results: folder for the results.
+        size: how large results are.
+        save: how results are written.
     Raises:
         ImageError: the batch has no files.
     """

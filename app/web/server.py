@@ -1,4 +1,4 @@
-"""The server: how the page is served, which tabs it has, and how it ends."""
+"""Build the page from its tabs, and serve it until the process is asked to end."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
-# Gradio reads these when it is imported: nothing is sent anywhere, and nothing is fetched.
+# Gradio reads these variables when it is imported. With them it sends nothing and fetches nothing.
 os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 import gradio as gr
@@ -17,7 +17,7 @@ import PIL.Image
 import typer
 
 from trinas.errors import TrinasError
-from trinas.reports.pages import drawing_style
+from trinas.reports.pages import render_drawing_style
 
 from .api import Api
 from .backend import Backend
@@ -34,16 +34,16 @@ from .theme import build_theme
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
 SWEEP_EVERY_S = 60
-"""Seconds between searches for files that nobody needs any more."""
+"""Seconds between deletions of files that are not needed any more."""
 
 FORGET_DELAY_S = 5
-"""Seconds between a visitor's leaving and the end of the files: the server may still be about to open one of them."""
+"""Seconds after which the files of a visitor who has left are deleted. The server may still open one of them before."""
 
 ABOUT = """# TriNAS
-Makes photographs larger and keeps them sharp. Everything happens on this computer: no image leaves it."""
+Makes images larger and keeps them sharp. Everything happens on this computer: no image leaves it."""
 
 ABOUT_SERVER = """# TriNAS
-Makes photographs larger and keeps them sharp. Images are sent to this server, which deletes them after an hour."""
+Makes images larger and keeps them sharp. Images are sent to this server, which deletes them after an hour."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class WebConfig:
     auth: tuple[str, str] | None = None
     """Name and password."""
     runs: Path = Path("searches")
-    """Folder of the searches' run folders."""
+    """Folder for the run folders of searches."""
     device: str = "auto"
     limits: Limits = field(default_factory=Limits)
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only users of this machine reach the page. They may read its folders anyway."""
+        """Whether only users of this machine can reach the page. They can read its folders anyway."""
         try:
             return ip_address(self.host).is_loopback
         except ValueError:
@@ -91,7 +91,7 @@ def build_page(backend: Backend, searches: Searches, config: WebConfig) -> gr.Bl
         def leave(request: gr.Request) -> None:
             backend.sessions.get(request.session_hash).stop_all()
             forgetting = threading.Timer(FORGET_DELAY_S, backend.sessions.forget, [request.session_hash])
-            forgetting.daemon = True  # the files of all visitors are deleted with the server's
+            forgetting.daemon = True  # when the server ends, it deletes the files of all visitors itself
             forgetting.start()
 
         page.unload(leave)
@@ -104,7 +104,7 @@ def serve(config: WebConfig) -> None:
     Raises:
         TrinasError: the address cannot be listened on.
     """
-    PIL.Image.MAX_IMAGE_PIXELS = None  # the limits are checked before decoding, and results are read back
+    PIL.Image.MAX_IMAGE_PIXELS = None  # Gradio reads results with Pillow; our own limits are checked before decoding
     folder = Path(tempfile.mkdtemp(prefix="trinas-web-"))
     os.environ |= {"GRADIO_TEMP_DIR": str(folder), **_bypass_proxy(config.host)}
     backend = Backend.create(folder, config.limits, config.device)
@@ -134,7 +134,7 @@ def _launch(page: gr.Blocks, config: WebConfig) -> str:
             server_port=config.port,
             auth=config.auth,
             theme=build_theme(),
-            css=STYLE + drawing_style(),
+            css=STYLE + render_drawing_style(),
             max_file_size=round(config.limits.upload_mb * 2**20),
             run_history=False,
             enable_monitoring=False,
@@ -150,7 +150,7 @@ def _launch(page: gr.Blocks, config: WebConfig) -> str:
 
 
 def _bypass_proxy(host: str) -> dict[str, str]:
-    """Return variables that take the page's own address out of any proxy: Gradio calls itself at the start."""
+    """Return variables that exclude the page's own address from any proxy, because Gradio calls itself at the start."""
     names = ("no_proxy", "NO_PROXY")
     known = next(filter(None, map(os.environ.get, names)), "")
     return dict.fromkeys(names, ",".join(filter(None, [known, "localhost", "127.0.0.1", host])))

@@ -1,4 +1,4 @@
-"""Many images, or archives of them: a table with a state for each, and an archive of the results."""
+"""The tab for many images or archives. It shows the state of each image in a table, and offers all results."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +12,17 @@ from trinas.inference.batch import Outcome
 
 from ..words import format_bytes, format_count, format_duration
 from .backend import Backend
-from .components import PROGRESS, QUIET, Controls, JobButtons, Picker, TileProgress, note, read_controls, table
+from .components import (
+    PROGRESS,
+    QUIET,
+    Controls,
+    JobButtons,
+    Picker,
+    TileProgress,
+    read_controls,
+    render_note,
+    render_table,
+)
 from .messages import escape, hide_paths
 from .runner import plan_batch
 from .uploads import unpack, write_zip
@@ -21,8 +31,8 @@ HEADERS = {"File": "long", "State": "whole", "Details": "long"}
 JOB = "batch"
 ARCHIVE = "upscaled.zip"
 EMPTY = (
-    "Choose several images, or a zip archive. All become as large as you say, and come back in one archive; "
-    "the folders of yours are kept."
+    "Choose several images, or a zip archive. All become as large as you say, and come back in one archive. The "
+    "folders in your archive are kept."
 )
 WAITING, WORKING, LEFT = "waiting", "working…", "not done"
 SIGNS = {"done": "✓ done", "failed": "✕ failed"}
@@ -37,13 +47,13 @@ class BatchTable:
         self._states: list[str] = []
 
     def mark_working(self, number: int) -> None:
-        """Mark the files up to a number. Earlier ones may still have to be written."""
+        """Mark all files up to a number that are not done. Earlier files may still have to be written."""
         for row in self._rows[len(self._states) : number + 1]:
             row[1] = WORKING
 
     def add(self, outcome: Outcome) -> None:
         """Fill the next row."""
-        self._rows[len(self._states)][1:] = describe_outcome(outcome, self._folder, self._results)
+        self._rows[len(self._states)][1:] = describe_row(outcome, self._folder, self._results)
         self._states.append(outcome.state)
 
     def leave_rest(self) -> None:
@@ -57,26 +67,26 @@ class BatchTable:
 
     def html(self) -> str:
         """Return the table as HTML."""
-        return table(HEADERS, self._rows)
+        return render_table(HEADERS, self._rows)
 
 
 class BatchTab:
     """The tab for many images."""
 
     def __init__(self, backend: Backend, picker: Picker) -> None:
-        """Lay it out on the page, here."""
+        """Add the tab's components to the page at the present place."""
         self._backend = backend
         with gr.Row(elem_classes="sides"):
             with gr.Column(scale=2, min_width=320):
                 self._uploads = gr.File(
                     label="Images or zip archives", show_label=False, file_count="multiple", height=180,
-                    elem_id="pictures", elem_classes=["drop", "many"],
+                    elem_id="image-files", elem_classes=["drop", "many"],
                 )  # fmt: skip
                 self._controls = Controls(picker)
                 with gr.Row():
                     self._buttons = JobButtons(backend.sessions, JOB, "Upscale all", "start-batch", "stop-batch")
             with gr.Column(scale=3, min_width=320):
-                self._said = gr.HTML(note(EMPTY), elem_id="said-batch")
+                self._said = gr.HTML(render_note(EMPTY), elem_id="said-batch")
                 self._download = gr.DownloadButton(
                     "Download all results", variant="primary", visible=False, elem_id="download-batch"
                 )
@@ -86,26 +96,26 @@ class BatchTab:
         """Connect events to handlers."""
         shown = [self._said, self._buttons.start, self._download, self._files]
         self._uploads.change(self._receive, self._uploads, shown, **QUIET)
-        wishes = [self._uploads, *self._controls.components]
+        inputs = [self._uploads, *self._controls.components]
         results = [self._files, self._said, self._download]
-        self._buttons.connect(self._run, wishes, results, self._said, {self._download: gr.update(visible=False)})
+        self._buttons.connect(self._run, inputs, results, self._said, {self._download: gr.update(visible=False)})
 
     def _receive(self, paths: list[str] | None) -> tuple[Any, ...]:
         """Take new files, and hide the results of an earlier batch."""
         words = f"{format_count(len(paths), 'file')} chosen." if paths else EMPTY
-        return note(words), gr.update(interactive=bool(paths)), gr.update(visible=False), ""
+        return render_note(words), gr.update(interactive=bool(paths)), gr.update(visible=False), ""
 
     def _run(
         self, paths: list[str], request: gr.Request, progress: gr.Progress = PROGRESS, *values: Any
     ) -> Iterator[tuple[Any, ...]]:
-        """Upscale the files; yield the table after each, and at the end words and the archive."""
+        """Upscale the files. Yield the table after each file, and at the end a message and the archive."""
         session = self._backend.sessions.get(request.session_hash)
         runner = self._backend.runner
         try:
-            wish = read_controls(runner, *values)
+            wanted = read_controls(runner, *values)
             folder = unpack(session, [Path(path) for path in paths], self._backend.limits)
             results = session.new_folder()
-            jobs = plan_batch(folder, results, wish.size, wish.save).jobs
+            jobs = plan_batch(folder, results, wanted.size, wanted.save).jobs
             names = [str(job.source.relative_to(folder)) for job in jobs]
             rows, show_progress = BatchTable(names, folder, results), TileProgress(progress, names)
 
@@ -113,11 +123,11 @@ class BatchTab:
                 rows.mark_working(number)
                 show_progress(number, share)
 
-            outcomes = runner.run(session, session.stop_request(JOB), jobs, wish, on_tile)
+            outcomes = runner.run(session, session.stop_request(JOB), jobs, wanted, on_tile)
         except TrinasError as error:
-            yield gr.update(), note(escape(error), "bad"), gr.update()
+            yield gr.update(), render_note(escape(error), "bad"), gr.update()
             return
-        yield rows.html(), note(f"{format_count(len(jobs), 'file')}."), gr.update()
+        yield rows.html(), render_note(f"{format_count(len(jobs), 'file')}."), gr.update()
         ended = ""
         try:
             for outcome in outcomes:
@@ -131,14 +141,15 @@ class BatchTab:
         if counts["done"]:
             archive = gr.update(value=str(write_zip(results, session.new_folder() / ARCHIVE)), visible=True)
         words = f"{ended} {', '.join(f'{count} {state}' for state, count in counts.items() if count)}.".strip()
-        yield rows.html(), note(escape(words), "" if counts["failed"] or ended else "good"), archive
+        yield rows.html(), render_note(escape(words), "" if counts["failed"] or ended else "good"), archive
 
 
-def describe_outcome(outcome: Outcome, folder: Path, results: Path) -> list[str]:
-    """Return state and details of a row.
+def describe_row(outcome: Outcome, folder: Path, results: Path) -> list[str]:
+    """Return the state and the details of a row.
 
     Args:
-        folder, results: where the batch and its results are.
+        outcome: of the job.
+        folder, results: folders of the batch and of its results.
     """
     if outcome.state != "done":
         reason = hide_paths(outcome.reason, folder, results)

@@ -1,4 +1,4 @@
-"""Bicubic and several models on the same place of an image; with an original also PSNR and SSIM."""
+"""The tab that compares models. It shows bicubic and models on the same place of an image, with PSNR and SSIM."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from trinas.inference.compare import find_detailed_places
 
 from .backend import Backend
 from .comparison import Metrics, compare_place, measure_models, read_displayed, read_measured, render_columns
-from .components import NETWORKS, PRIVATE, PROGRESS, QUIET, READING, SCALES, JobButtons, Picker, note
+from .components import NETWORKS, PRIVATE, PROGRESS, QUIET, READING, SCALES, JobButtons, Picker, render_note
 from .messages import escape, hide_paths
 from .previews import OVERVIEW_PX, fit_size, mark_place
 
@@ -19,11 +19,11 @@ JOB = "comparison"
 MOST_MODELS = 4
 ZOOMS = [("Far", 192), ("Middle", 96), ("Near", 48)]
 """Names and sides of the place, in the image's own pixels."""
-EMPTY = "Choose an image: the same place of it is shown here as usual (bicubic) and as each model upscales it."
+EMPTY = "Choose an image. The same place of it is shown here as usual (bicubic) and as each model upscales it."
 TAP = '<p class="faint">Tap the image where you want to look closely.</p>'
 ABOUT_ORIGINAL = (
-    "If yours is a reduced copy: the image that it was reduced from, exactly 2, 3 or 4 times as large, as chosen "
-    "above. PSNR and SSIM then say how near each result comes to it: higher is better."
+    "If your image is a reduced copy, choose here the image that it was reduced from. It must be exactly 2, 3 or 4 "
+    "times as large, as chosen above. PSNR and SSIM then say how near each result comes to it: higher is better."
 )
 
 
@@ -31,10 +31,10 @@ class CompareTab:
     """The tab that compares models."""
 
     def __init__(self, backend: Backend, picker: Picker) -> None:
-        """Lay it out on the page, here."""
+        """Add the tab's components to the page at the present place."""
         self._backend = backend
         self._catalogue = backend.catalogue
-        self._metrics = gr.State({})  # of the image, once they are measured
+        self._metrics = gr.State({})  # of the image; empty until they are measured
         self._place = gr.State(None)  # top left corner (y, x), in the image's pixels
         with gr.Row(elem_classes="sides"):
             with gr.Column(scale=2, min_width=320):
@@ -42,7 +42,7 @@ class CompareTab:
                 with gr.Accordion("Measure against an original", open=False):
                     self._lay_out_original()
             with gr.Column(scale=3, min_width=320):
-                self._said = gr.HTML(note(EMPTY), elem_id="said-compare", elem_classes="words")
+                self._said = gr.HTML(render_note(EMPTY), elem_id="said-compare", elem_classes="words")
                 self._sheet = gr.HTML(elem_id="sheet")
 
     def _lay_out_choices(self, picker: Picker) -> None:
@@ -98,7 +98,7 @@ class CompareTab:
         self._buttons.connect(self._measure, measured, [self._metrics, self._said], self._said).then(**drawing)
 
     def _offer_models(self, scale: int) -> Any:
-        names = self._catalogue.names_of_scale(scale)
+        names = self._catalogue.list_names(scale)
         return gr.update(choices=names, value=names[:MOST_MODELS])
 
     def _enable_measuring(self, original: str | None) -> Any:
@@ -111,7 +111,7 @@ class CompareTab:
         """Draw the columns, and the image with the place marked."""
         hidden = gr.update(visible=False), gr.update(visible=False)
         if not path:
-            return "", *hidden, None, note(EMPTY)
+            return "", *hidden, None, render_note(EMPTY)
         try:
             image = read_displayed(Path(path), self._backend.limits.input_px)
             side = min(side, *image.size)
@@ -119,9 +119,9 @@ class CompareTab:
             place = (max(0, min(y, image.size[1] - side)), max(0, min(x, image.size[0] - side)))
             columns = compare_place(self._catalogue, image, place, side, scale, names, metrics)
         except TrinasError as error:
-            return "", *hidden, None, note(escape(hide_paths(str(error), Path(path).parent)), "bad")
+            return "", *hidden, None, render_note(escape(hide_paths(str(error), Path(path).parent)), "bad")
         overview = gr.update(value=to_levels(mark_place(image, place, side), 8), visible=True)
-        words = "" if names else note("Choose a model to see it beside bicubic.")
+        words = "" if names else render_note("Choose a model to see it beside bicubic.")
         return render_columns(columns), gr.update(visible=True), overview, place, words
 
     def _choose_place(self, path: str, side: int, event: gr.SelectData) -> Any:
@@ -137,7 +137,7 @@ class CompareTab:
     ) -> tuple[Metrics, str]:  # fmt: skip
         """Measure every column."""
         if not path or not original:
-            return {}, note("Choose an image and its original.", "bad")
+            return {}, render_note("Choose an image and its original.", "bad")
         session = self._backend.sessions.get(request.session_hash)
         check = self._backend.runner.begin_job(session, session.stop_request(JOB))
         try:
@@ -146,7 +146,7 @@ class CompareTab:
                 self._catalogue, low, high, scale, names, check, lambda share, name: progress(share, desc=name)
             )
         except TrinasError as error:
-            return {}, note(escape(hide_paths(str(error), Path(path).parent, Path(original).parent)), "bad")
+            return {}, render_note(escape(hide_paths(str(error), Path(path).parent, Path(original).parent)), "bad")
         except Stopped as stopped:
-            return {}, note(escape(stopped))
+            return {}, render_note(escape(stopped))
         return metrics, ""

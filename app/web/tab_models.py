@@ -1,4 +1,4 @@
-"""The models on offer: a table, their quality against their speed, and one more from the Hub or a folder."""
+"""The tab of the models on offer: a table, drawings of quality against speed, and a field to add a model."""
 
 import asyncio
 from pathlib import Path
@@ -12,7 +12,7 @@ from trinas.zoo.hub import is_hub_id
 
 from .backend import Backend
 from .catalogue import Offer
-from .components import PRIVATE, QUIET, Picker, note, table
+from .components import PRIVATE, QUIET, Picker, render_note, render_table
 from .messages import escape
 from .trade_off import draw_trade_offs
 
@@ -35,10 +35,12 @@ class ModelsTab:
     """The tab that lists models and adds one."""
 
     def __init__(self, backend: Backend, picker: Picker, is_loopback: bool) -> None:
-        """Lay it out on the page, here.
+        """Add the tab's components to the page at the present place.
 
         Args:
-            is_loopback: whether only users of this machine reach the page; they may load its folders.
+            backend: of the page.
+            picker: shows an added model in the other tabs.
+            is_loopback: whether only users of this machine can reach the page. They may load its folders.
         """
         self._catalogue = backend.catalogue
         self._picker = picker
@@ -47,11 +49,11 @@ class ModelsTab:
         self._list = gr.HTML(elem_id="models")
         self._drawings = gr.HTML(elem_id="trade-off")
         with gr.Row():
-            self._where = gr.Textbox(
+            self._place = gr.Textbox(
                 label="Another model, of the Hugging Face Hub"
                 + (" or of a folder on this machine" if is_loopback else ""),
                 placeholder="user/name" + (" or runs/small" if is_loopback else ""),
-                scale=4, min_width=260, elem_id="where",
+                scale=4, min_width=260, elem_id="model-place",
             )  # fmt: skip
             self._add = gr.Button("Load", scale=1, min_width=100, elem_id="load")
         self._said = gr.HTML(elem_id="said-models", elem_classes="words")
@@ -64,7 +66,7 @@ class ModelsTab:
         measured = page.load(self._wait_for_speeds, None, shown, queue=False, **QUIET)
         self._picker.refresh_on(measured.then)
         added = self._add.click(
-            self._add_model, self._where, [self._said, *shown], show_progress_on=self._said, **PRIVATE
+            self._add_model, self._place, [self._said, *shown], show_progress_on=self._said, **PRIVATE
         )
         self._picker.refresh_on(added.then)
 
@@ -73,38 +75,38 @@ class ModelsTab:
         return list_models(offers, speeds), draw_trade_offs(offers, speeds)
 
     async def _wait_for_speeds(self) -> tuple[str, str]:
-        """Show the models again once all are measured, some seconds after the server's start."""
+        """Show the models again when all are measured, some seconds after the server's start."""
         while not self._catalogue.measured.is_set():
             await asyncio.sleep(POLL_S)
         return self._show()
 
-    def _add_model(self, wish: str) -> tuple[str, str, str]:
+    def _add_model(self, place: str) -> tuple[str, str, str]:
         """Add a model to all lists."""
         try:
-            name = self._find(wish.strip())
+            name = self._find(place.strip())
             self._catalogue.seconds_per_mp(name)
         except TrinasError as error:
-            return note(escape(error), "bad"), *self._show()
-        return note(f"{escape(name)} can be chosen now, in every tab.", "good"), *self._show()
+            return render_note(escape(error), "bad"), *self._show()
+        return render_note(f"{escape(name)} can be chosen now, in every tab.", "good"), *self._show()
 
-    def _find(self, wish: str) -> str:
+    def _find(self, place: str) -> str:
         """Put a folder or a model of the Hub on offer and return its name.
 
-        Only users of this machine may name its folders, or reach private models of the Hub by its owner's login.
+        Only users of this machine may name its folders, or reach private models of the Hub with its owner's login.
         """
-        if self._is_loopback and wish and (folder := _expand(wish)).is_dir():
+        if self._is_loopback and place and (folder := _expand(place)).is_dir():
             return self._catalogue.add(str(folder), "folder")
-        if is_hub_id(wish):
-            return self._catalogue.add(str(find_hub_model(wish, anonymous=not self._is_loopback)), "Hub", wish)
+        if is_hub_id(place):
+            return self._catalogue.add(str(find_hub_model(place, anonymous=not self._is_loopback)), "Hub", place)
         known = "no such folder, nor " if self._is_loopback else "not "
-        raise ModelError(f"{wish or 'nothing'}: {known}user/name of the Hub")
+        raise ModelError(f"{place or 'nothing'}: {known}user/name of the Hub")
 
 
-def _expand(wish: str) -> Path:
+def _expand(place: str) -> Path:
     try:
-        return Path(wish).expanduser()
+        return Path(place).expanduser()
     except RuntimeError:  # there is no such user
-        return Path(wish)
+        return Path(place)
 
 
 def list_models(offers: dict[str, Offer], speeds: dict[str, float]) -> str:
@@ -123,4 +125,4 @@ def list_models(offers: dict[str, Offer], speeds: dict[str, float]) -> str:
         scale, macs = f"{offer.config.spec.scale}×", f"{offer.cost.macs / 1e9:.2f}"
         rows.append([name + star, offer.tier, scale, f"{offer.cost.params:,}", macs, speed, *psnr, made_for])
         rows[-1].append(offer.config.licence)
-    return table(COLUMNS, rows)
+    return render_table(COLUMNS, rows)

@@ -1,4 +1,4 @@
-"""A search from the page: budgets, photographs and minutes go in, a network comes out, and all of it can be watched."""
+"""The tab that starts searches and shows the latest one, while it runs and when it is finished."""
 
 import html
 import shutil
@@ -14,13 +14,13 @@ from trinas.errors import ModelError, TrinasError
 from trinas.images.read import read_header
 from trinas.networks.latency import measure_spec_ms_per_mp
 from trinas.networks.space import ArchSpec
-from trinas.reports.pages import BUDGET_WORDS, PAGE_FILE, live_drawings
-from trinas.search.budgets import possible_costs
+from trinas.reports.pages import BUDGET_WORDS, PAGE_FILE, render_live_drawings
+from trinas.search.budgets import find_possible_costs
 from trinas.zoo.folder import push_model
 from trinas.zoo.hub import is_hub_id
 
 from .backend import Backend
-from .components import PRIVATE, QUIET, SCALES, Picker, button_states, note
+from .components import PRIVATE, QUIET, SCALES, Picker, render_note, update_buttons
 from .limits import Limits
 from .messages import escape, hide_paths
 from .searches import Searches, SearchStatus
@@ -28,46 +28,49 @@ from .uploads import write_zip
 
 POLL_S = 2
 ABOUT = (
-    "For the curious: let TriNAS find a network that keeps within your budget, and train it, on photographs like "
-    "those that you want to upscale (three or more, the more the better) or on generated images. It runs on when this "
-    "page is closed, and everybody who opens the page sees it."
+    "For the curious: let TriNAS find a network within your budget and train it. It learns from photographs like those "
+    "that you want to upscale (three or more, the more the better), or from generated images. The search continues "
+    "when this page is closed, and everybody who opens the page sees it."
 )
-ABOUT_BUDGETS = "**Budget**: what the network may cost. Fill in one or more; each is kept."
+ABOUT_BUDGETS = "**Budget**: what the network may cost. Fill in one or more. The network meets all of them."
 EMPTY = (
-    "No search yet. Here you will see it happen: how good the network is, what it costs, which candidates are left, "
-    "and in the end the network, to use at once or to download."
+    "No search yet. Here you will see how good the network is, what it costs, and which candidates are left. At the "
+    "end you can use the network at once, or download it."
 )
 NO_LIMIT = "no limit"
 ASK_MS = "click here to measure what is possible"
 FEWEST = 3
-"""Photographs that a search needs: to learn weights, to learn the architecture, to validate."""
+"""Images that a search needs at least: one for the weights, one for the architecture, one for validation."""
 
 
 class SearchTab:
     """The tab that starts searches and shows the latest one."""
 
     def __init__(self, backend: Backend, searches: Searches, picker: Picker, is_loopback: bool) -> None:
-        """Lay it out on the page, here.
+        """Add the tab's components to the page at the present place.
 
         Args:
-            is_loopback: whether only users of this machine reach the page; they may push to the Hub.
+            backend: of the page.
+            searches: runs the searches.
+            picker: shows the found network in the other tabs.
+            is_loopback: whether only users of this machine can reach the page. They may push to the Hub.
         """
         self._backend = backend
         self._searches = searches
         self._picker = picker
         self._is_loopback = is_loopback
-        self._ms_ranges: dict[int, tuple[float, float]] = {}  # scale -> measured for all visitors: it is the machine's
-        self._drawn = gr.State("")  # version of the drawings that a visitor sees
+        self._ms_ranges: dict[int, tuple[float, float]] = {}  # scale -> the range on this machine, for all visitors
+        self._drawn = gr.State("")  # version of the drawings that the visitor sees
         self._chosen = gr.State("")
         gr.Markdown(ABOUT)
         with gr.Row(elem_classes="sides"):
             with gr.Column(scale=2, min_width=320):
-                self._lay_out_wishes()
+                self._lay_out_settings()
             with gr.Column(scale=3, min_width=320):
                 self._lay_out_status()
         self._timer = gr.Timer(POLL_S)
 
-    def _lay_out_wishes(self) -> None:
+    def _lay_out_settings(self) -> None:
         most = self._backend.limits.search_minutes
         self._scale = gr.Radio(SCALES, value=4, label="Upscales", elem_classes="choices")
         gr.Markdown(ABOUT_BUDGETS)
@@ -130,8 +133,8 @@ class SearchTab:
         self._ms.focus(
             self._measure_ms_range, self._scale, self._ms, concurrency_limit=1, show_progress="minimal", **PRIVATE
         )
-        wishes = [self._scale, *budgets, self._minutes, self._photographs]
-        self._start.click(self._begin, wishes, self._wrong, **QUIET).then(**watching)
+        settings = [self._scale, *budgets, self._minutes, self._photographs]
+        self._start.click(self._begin, settings, self._wrong, **QUIET).then(**watching)
         self._stop.click(self._searches.stop, None, None, queue=False, **QUIET).then(**watching)
         self._resume.click(self._resume_search, None, self._wrong, **QUIET).then(**watching)
         used = self._use.click(self._use_network, None, [self._chosen, tabs], **QUIET)
@@ -141,8 +144,8 @@ class SearchTab:
         self._push.click(self._push_network, [self._repo, self._token], [self._pushed, self._token], **PRIVATE)
 
     def _show_ranges(self, scale: int) -> list[Any]:
-        """Show under each field what is possible at a scale."""
-        found = possible_costs(scale)
+        """Show the possible range under each field, for a scale."""
+        found = find_possible_costs(scale)
         known = [
             gr.update(info=f"possible: {_format_amount(low * factor)} to {_format_amount(high * factor)}")
             for (low, high), factor in ((found["params"], 1e-3), (found["macs"], 1e-9))
@@ -156,9 +159,9 @@ class SearchTab:
         return gr.update(info=f"possible here: about {low:,.0f} to {high:,.0f}")
 
     def _measure_ms_range(self, scale: int) -> Any:
-        """Measure the range of milliseconds if need be, which is slow for the largest network, and show it."""
+        """Show the range of milliseconds, and measure it if it is not known. The largest network takes long."""
         if scale not in self._ms_ranges:
-            costs = possible_costs(scale, _ms_per_mp_on(self._searches.device))
+            costs = find_possible_costs(scale, _make_timer(self._searches.device))
             self._ms_ranges[scale] = costs["ms_per_mp"]
         return self._show_ms_range(scale)
 
@@ -166,7 +169,7 @@ class SearchTab:
         self, scale: int, kilo_params: float | None, giga_macs: float | None, ms_per_mp: float | None,
         minutes: float | None, paths: list[str] | None,
     ) -> str:  # fmt: skip
-        """Start a search; return words if that fails."""
+        """Start a search. Return a message if that fails."""
         limits = self._backend.limits
         try:
             if minutes is None or not 0 < minutes <= limits.search_minutes:
@@ -178,26 +181,26 @@ class SearchTab:
             check_budgets(budgets, scale)
             self._searches.start(budgets, scale, minutes, photographs)
         except (TrinasError, ValueError) as error:
-            return note(escape(str(error)), "bad")
+            return render_note(escape(str(error)), "bad")
         return ""
 
     def _resume_search(self) -> str:
-        """Resume the search that was stopped; return words if that fails."""
+        """Resume the stopped search. Return a message if that fails."""
         try:
             self._searches.resume()
         except TrinasError as error:
-            return note(escape(error), "bad")
+            return render_note(escape(error), "bad")
         return ""
 
     def _watch(self, known: str, request: gr.Request) -> tuple[Any, ...]:
-        """Show where the latest search stands; drawings and files only where they are new to the visitor.
+        """Show the status of the latest search. Drawings and files are only sent if they are new for the visitor.
 
         Args:
-            known: the version that the visitor sees.
+            known: the version of the drawings that the visitor sees.
         """
         status = self._searches.status()
         if status is None:
-            return note(EMPTY), *button_states(running=False), *(gr.update(visible=False),) * 5, "", ""
+            return render_note(EMPTY), *update_buttons(running=False), *(gr.update(visible=False),) * 5, "", ""
         is_running, is_finished = status.state in ("running", "stopping"), status.state == "finished"
         version = f"{status.run_dir} {status.state} {len(status.events)}"
         is_new = version != known
@@ -213,17 +216,17 @@ class SearchTab:
             gr.update(visible=is_finished),
             *offered,
             gr.update(visible=self._is_loopback and is_finished),
-            (live_drawings(status.events) if status.events else "") if is_new else gr.skip(),
+            (render_live_drawings(status.events) if status.events else "") if is_new else gr.skip(),
             version,
         )
 
     def _describe(self, status: SearchStatus) -> str:
         line = escape(hide_paths(status.line, self._searches.folder))
         kind = {"finished": "good", "failed": "bad"}.get(status.state, "")
-        return note(f"<b>{escape(status.run_dir.name)}</b><br>{line}", kind)
+        return render_note(f"<b>{escape(status.run_dir.name)}</b><br>{line}", kind)
 
     def _use_network(self) -> tuple[Any, ...]:
-        """Put the network on offer; return its name, and choose the first tab."""
+        """Put the network on offer. Return its name, and show the first tab."""
         status = self._searches.status()
         assert status is not None
         name = self._backend.catalogue.add(str(status.run_dir), "searched", status.run_dir.name)
@@ -231,7 +234,7 @@ class SearchTab:
         return name, gr.update(selected="upscale")
 
     def _push_network(self, repo: str, token: str) -> tuple[str, str]:
-        """Push the network to the Hub; return words, and an empty value for the token's field."""
+        """Push the network to the Hub. Return a message, and an empty value for the field of the token."""
         status = self._searches.status()
         repo = repo.strip()
         try:
@@ -241,17 +244,17 @@ class SearchTab:
                 raise ModelError(f"{repo or 'nothing'}: not a repository such as user/name")
             link = html.escape(push_model(status.run_dir, repo, token.strip() or None))
         except TrinasError as error:
-            return note(escape(error), "bad"), ""
-        return note(f'It is at <a href="{link}" target="_blank">{link}</a>.', "good"), ""
+            return render_note(escape(error), "bad"), ""
+        return render_note(f'It is at <a href="{link}" target="_blank">{link}</a>.', "good"), ""
 
 
 def check_budgets(budgets: Budgets, scale: int) -> None:
-    """Refuse budgets that no network keeps.
+    """Refuse budgets that no network meets.
 
     Raises:
-        TrinasError: says which, and what the smallest network has.
+        TrinasError: a budget is too small; the message says the smallest possible cost.
     """
-    smallest = {name: low for name, (low, _) in possible_costs(scale).items()}
+    smallest = {name: low for name, (low, _) in find_possible_costs(scale).items()}
     for name, budget in budgets.given().items():
         words, factor = BUDGET_WORDS[name]
         if budget < smallest.get(name, 0):
@@ -260,10 +263,10 @@ def check_budgets(budgets: Budgets, scale: int) -> None:
 
 
 def check_photographs(photographs: Sequence[Path], limits: Limits) -> None:
-    """Refuse photographs that a search cannot learn from, or that are over the limits of a batch.
+    """Refuse photographs that a search cannot learn from, or that exceed the limits of a batch.
 
     Raises:
-        TrinasError: says why, and names the file where it is one.
+        TrinasError: there are too few or too many, they are too large, or one cannot be read; the message names it.
     """
     if len(photographs) < FEWEST:
         raise TrinasError(
@@ -290,8 +293,8 @@ def _format_amount(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _ms_per_mp_on(device_name: str) -> Callable[[ArchSpec], float]:
-    """Return a function that measures an architecture on a device."""
+def _make_timer(device_name: str) -> Callable[[ArchSpec], float]:
+    """Return a function that measures the milliseconds per output megapixel of an architecture on a device."""
     device = pick_device(device_name)
 
     def measure(spec: ArchSpec) -> float:

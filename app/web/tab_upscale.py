@@ -1,4 +1,4 @@
-"""One image: drop it, see what it will become, upscale it, compare it with bicubic, download the file."""
+"""The tab for one image: drop it, see what it will become, upscale it, compare it with bicubic, download the file."""
 
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,20 @@ from trinas.errors import Stopped, TrinasError
 from trinas.images.read import read_header
 from trinas.inference.batch import Outcome
 
-from ..words import format_bytes, format_duration, format_pixels
+from ..words import format_bytes, format_duration, format_pixels, format_psnr, format_seconds
 from .backend import Backend
-from .components import PROGRESS, QUIET, READING, Controls, JobButtons, Picker, TileProgress, facts, note, read_controls
+from .components import (
+    PROGRESS,
+    QUIET,
+    READING,
+    Controls,
+    JobButtons,
+    Picker,
+    TileProgress,
+    read_controls,
+    render_facts,
+    render_note,
+)
 from .messages import escape, hide_paths
 from .previews import Pair, write_pairs, write_preview
 from .runner import Preview
@@ -22,7 +33,7 @@ SIDES = (
     '<p class="sides-note"><span>← as usual (bicubic)</span><span>TriNAS →</span>'
     '<span class="faint">Drag the line. The wheel, or two fingers, zoom.</span></p>'
 )
-EMPTY = "Choose an image first: here it will say how large it becomes, and how long that takes."
+EMPTY = "Choose an image first. Then you will see here how large it becomes, and how long that takes."
 LOOKING = "Looking at the image…"
 WELCOME = """<ol class="steps">
 <li>Drop an image into the box.</li>
@@ -35,26 +46,26 @@ class UpscaleTab:
     """The tab for one image."""
 
     def __init__(self, backend: Backend, picker: Picker) -> None:
-        """Lay it out on the page, here."""
+        """Add the tab's components to the page at the present place."""
         self._backend = backend
-        self._views = gr.State(None)  # view -> files of the slider
+        self._views = gr.State(None)  # view -> the files that the slider shows
         with gr.Row(elem_classes="sides"):
             with gr.Column(scale=2, min_width=320):
-                self._lay_out_wishes(picker)
+                self._lay_out_controls(picker)
             with gr.Column(scale=3, min_width=320):
                 self._lay_out_result()
 
-    def _lay_out_wishes(self, picker: Picker) -> None:
+    def _lay_out_controls(self, picker: Picker) -> None:
         self._image = gr.File(
-            label="Image", show_label=False, height=130, elem_id="picture", elem_classes=["drop", "one"]
+            label="Image", show_label=False, height=130, elem_id="image-file", elem_classes=["drop", "one"]
         )
         self._controls = Controls(picker)
-        self._plan = gr.HTML(note(EMPTY), elem_id="plan")
+        self._plan = gr.HTML(render_note(EMPTY), elem_id="plan")
         with gr.Row():
             self._buttons = JobButtons(self._backend.sessions, JOB, "Upscale", "start", "stop")
 
     def _lay_out_result(self) -> None:
-        # The words come first: on a phone they then follow the buttons.
+        # The message comes first, so that on a phone it follows the buttons.
         self._said = gr.HTML(elem_id="said", elem_classes="words")
         self._download = gr.DownloadButton("Download", variant="primary", visible=False, elem_id="download")
         self._welcome = gr.HTML(WELCOME, elem_id="welcome")
@@ -73,7 +84,7 @@ class UpscaleTab:
 
     def connect(self) -> None:
         """Connect events to handlers."""
-        wishes = [self._image, *self._controls.components]
+        inputs = [self._image, *self._controls.components]
         planned = [self._plan, self._buttons.start]
         planning: dict[str, Any] = {"trigger_mode": "always_last", **READING, **QUIET}
         shown = [
@@ -81,13 +92,13 @@ class UpscaleTab:
         ]  # fmt: skip
         for change in (self._image.upload, self._image.clear):
             received = change(self._receive, self._image, shown, **READING, **QUIET)
-            received.then(self._describe, wishes, planned, **planning)
+            received.then(self._describe, inputs, planned, **planning)
         for control in self._controls.components:
-            control.change(self._describe, wishes, planned, **planning)
+            control.change(self._describe, inputs, planned, **planning)
         results = [
             self._preview, self._slider, self._sides, self._view, self._views, self._said, self._download
         ]  # fmt: skip
-        self._buttons.connect(self._run, wishes, results, self._said, {self._said: ""})
+        self._buttons.connect(self._run, inputs, results, self._said, {self._said: ""})
         self._view.input(self._switch, [self._view, self._views], self._slider, **QUIET)
 
     def _receive(self, path: str | None, request: gr.Request) -> tuple[Any, ...]:
@@ -95,7 +106,7 @@ class UpscaleTab:
         hidden = (gr.update(value=None, visible=False), *(gr.update(visible=False),) * 2, "", gr.update(visible=False))
         none = gr.update(visible=True), gr.update(value=None, visible=False)
         if not path:
-            return *none, *hidden, note(EMPTY)
+            return *none, *hidden, render_note(EMPTY)
         max_px = self._backend.limits.input_px
         try:
             read_header(Path(path), max_px)
@@ -103,47 +114,49 @@ class UpscaleTab:
             copy = write_preview(Path(path), folder, max_px)
         except TrinasError:
             return *none, *hidden, ""  # `_describe` says why
-        return gr.update(visible=False), gr.update(value=str(copy), visible=True), *hidden, note(LOOKING)
+        return gr.update(visible=False), gr.update(value=str(copy), visible=True), *hidden, render_note(LOOKING)
 
     def _describe(self, path: str | None, *values: Any) -> tuple[Any, Any]:
-        """Say what the image will become; enable the button if it can be upscaled."""
+        """Say what the image will become. Enable the button if it can be upscaled."""
         if not path:
-            return note(EMPTY), gr.update(interactive=False)
+            return render_note(EMPTY), gr.update(interactive=False)
         try:
-            wish = read_controls(self._backend.runner, *values)
-            preview = self._backend.runner.preview(Path(path), wish)
+            wanted = read_controls(self._backend.runner, *values)
+            preview = self._backend.runner.preview(Path(path), wanted)
         except TrinasError as error:
-            return note(escape(error), "bad"), gr.update(interactive=False)
+            return render_note(escape(error), "bad"), gr.update(interactive=False)
         rows = {
             "Image": format_pixels(preview.size),
             "Result": format_pixels(preview.result_size),
             "Time": f"about {format_duration(preview.seconds)} on this machine",
-            "Model": describe_models(preview, is_named=bool(wish.model)),
+            "Model": describe_models(preview, is_named=bool(wanted.model)),
         }
         for name in dict.fromkeys(preview.models):
             rows[name] = ", ".join(self._model_details(name))
-        return facts(rows), gr.update(interactive=True)
+        return render_facts(rows), gr.update(interactive=True)
 
     def _model_details(self, name: str) -> list[str]:
         catalogue = self._backend.catalogue
         offer = catalogue.offers()[name]
         details = [f"{offer.tier}: {offer.cost.params:,} parameters"]
-        details += [f"{metrics.psnr:.2f} dB on {test}" for test, metrics in list(offer.config.metrics.items())[:1]]
-        return [*details, f"{catalogue.seconds_per_mp(name):.2f} s per megapixel here", offer.licence]
+        details += [
+            f"{format_psnr(metrics.psnr)} on {test}" for test, metrics in list(offer.config.metrics.items())[:1]
+        ]
+        return [*details, f"{format_seconds(catalogue.seconds_per_mp(name))} per megapixel here", offer.licence]
 
     def _run(self, path: str, request: gr.Request, progress: gr.Progress = PROGRESS, *values: Any) -> tuple[Any, ...]:
-        """Upscale the image; show both views, words and the file."""
+        """Upscale the image. Show both views, a message and the file."""
         session = self._backend.sessions.get(request.session_hash)
         runner = self._backend.runner
         unchanged = gr.update()
         try:
-            wish = read_controls(runner, *values)
+            wanted = read_controls(runner, *values)
             on_tile = TileProgress(progress, [Path(path).name])
-            outcome = runner.upscale(session, session.stop_request(JOB), Path(path), wish, on_tile)
+            outcome = runner.upscale(session, session.stop_request(JOB), Path(path), wanted, on_tile)
         except Stopped as stopped:
-            return *(unchanged,) * 5, note(escape(stopped)), unchanged
+            return *(unchanged,) * 5, render_note(escape(stopped)), unchanged
         except TrinasError as error:
-            return *(unchanged,) * 5, note(escape(error), "bad"), unchanged
+            return *(unchanged,) * 5, render_note(escape(error), "bad"), unchanged
         pairs, notes = self._write_views(Path(path), outcome.job.result, session.new_folder())
         paths = {name: (str(pair.before), str(pair.after)) for name, pair in pairs.items()}
         first = "detail" if "detail" in paths else "whole"
@@ -153,12 +166,12 @@ class UpscaleTab:
             gr.update(visible=bool(paths)),
             gr.update(visible="detail" in paths, value=DETAIL if first == "detail" else WHOLE),
             paths,
-            note(describe_outcome(outcome, notes), "good"),
+            render_note(describe_result(outcome, notes), "good"),
             gr.update(value=str(outcome.job.result), visible=True, label=f"Download {outcome.job.result.name}"),
         )
 
     def _write_views(self, path: Path, result: Path, folder: Path) -> tuple[dict[str, Pair], list[str]]:
-        """Return the pairs of the slider, and a note where the result cannot be shown; it can still be downloaded."""
+        """Return the pairs of the slider, and a note if the result cannot be shown. It can still be downloaded."""
         limits = self._backend.limits
         try:
             return write_pairs(path, result, folder, limits.input_px, limits.output_px), []
@@ -171,7 +184,12 @@ class UpscaleTab:
 
 
 def describe_models(preview: Preview, is_named: bool) -> str:
-    """Return which models an image goes through, and why; `is_named` where the visitor chose one."""
+    """Return which models an image goes through, and why.
+
+    Args:
+        preview: of the image.
+        is_named: whether the visitor chose a model.
+    """
     names = preview.models
     if not names:
         return "none: it is only reduced"
@@ -180,8 +198,13 @@ def describe_models(preview: Preview, is_named: bool) -> str:
     return f"{', then '.join(names)} ({'your choice' if is_named else 'the one for this size'})"
 
 
-def describe_outcome(outcome: Outcome, notes: list[str]) -> str:
-    """Return as HTML what became of an image: file, size, time, and notes."""
+def describe_result(outcome: Outcome, notes: list[str]) -> str:
+    """Return a result as HTML: file, size, time, and notes.
+
+    Args:
+        outcome: of the job.
+        notes: further notes than those of the outcome.
+    """
     result = outcome.job.result
     seconds = outcome.read_seconds + outcome.upscale_seconds + outcome.write_seconds
     text = f"{escape(result.name)}, {format_bytes(result.stat().st_size)}, done in {format_duration(seconds)}"

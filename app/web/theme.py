@@ -1,13 +1,13 @@
-"""Colours and letters of the page; page.css says the rest."""
+"""Colours and fonts of the page. page.css says the rest."""
 
 import gradio as gr
 
 FONTS = ["system-ui", "sans-serif"]
-"""Fonts of the system: others would be fetched."""
+"""Fonts of the system. Other fonts would have to be fetched."""
 
 
 def build_theme() -> gr.themes.Base:
-    """Return a theme with calm colours and the system's own fonts."""
+    """Return a theme with calm colours and the fonts of the system."""
     return gr.themes.Soft(
         primary_hue="blue", secondary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=FONTS
     ).set(

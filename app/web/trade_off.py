@@ -1,10 +1,20 @@
 """The quality of models against their speed, as drawings."""
 
 import html
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from trinas.reports.charts import (
+    Axis,
+    keep_inside,
+    linear_ticks,
+    log_ticks,
+    svg_dot,
+    svg_line,
+    svg_text,
+)
+
+from ..words import format_short
 from .catalogue import Offer
 
 TEST_SET = "Set5"
@@ -16,10 +26,8 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 440, 240, 44, 16, 20, 24
 LETTER = 6
 """Approximate width of a letter, in the same units."""
 
-STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
-"""Distances of grid lines, in dB; the first one that gives at most `MOST_LINES` lines is taken."""
-
-MOST_LINES = 6
+TEXT_SIZE, TEXT_COLOUR = 11, "var(--faint)"
+"""Of the drawing alone; the style sheet of the page overrides the size."""
 
 
 @dataclass(frozen=True)
@@ -63,60 +71,32 @@ def draw_trade_offs(offers: dict[str, Offer], speeds: dict[str, float]) -> str:
     return f'<div class="drawings"><div class="charts">{panels}</div>{legend}</div>'
 
 
-class _Axes:
-    """Cost, on a logarithmic scale, and PSNR as places in the drawing."""
-
-    def __init__(self, points: Sequence[Point]) -> None:
-        costs, psnrs = [point.cost for point in points], [point.psnr for point in points]
-        self.left, self.right = min(costs) / 1.5, max(costs) * 1.5
-        self.low, self.high = min(psnrs) - 0.2, max(psnrs) + 0.2
-
-    def x(self, cost: float) -> float:
-        share = math.log(cost / self.left) / math.log(self.right / self.left)
-        return LEFT + share * (WIDTH - LEFT - RIGHT)
-
-    def y(self, psnr: float) -> float:
-        return TOP + (self.high - psnr) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
-
-
 def draw_points(points: Sequence[Point], title: str) -> str:
     """Draw at least one model as a point; return an SVG.
 
     Args:
         title: read to those who do not see the drawing.
     """
-    axes = _Axes(points)
-    parts = [*_draw_grid(axes), *_draw_ticks(axes), *(_draw_point(axes, point) for point in points)]
+    costs, psnrs = [point.cost for point in points], [point.psnr for point in points]
+    x_axis = Axis(min(costs) / 1.5, max(costs) * 1.5, LEFT, WIDTH - RIGHT, logarithmic=True)
+    y_axis = Axis(min(psnrs) - 0.2, max(psnrs) + 0.2, HEIGHT - BOTTOM, TOP)
+    parts = [*_draw_grid(x_axis, y_axis), *(_draw_point(point, x_axis, y_axis) for point in points)]
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title)}">{"".join(parts)}</svg>'
 
 
-def _draw_grid(axes: _Axes) -> Iterator[str]:
-    step = next(step for step in STEPS if (axes.high - axes.low) / step <= MOST_LINES)
-    for number in range(math.ceil(axes.low / step), math.floor(axes.high / step) + 1):
-        y = axes.y(number * step)
-        yield (
-            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--grid)"/>'
-            f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{number * step:.1f}</text>'
-        )
+def _draw_grid(x_axis: Axis, y_axis: Axis) -> Iterator[str]:
+    ticks, decimals = linear_ticks(y_axis.low, y_axis.high)
+    for tick in ticks:
+        y = y_axis.place(tick)
+        yield svg_line((LEFT, y), (WIDTH - RIGHT, y), "var(--grid)")
+        yield svg_text(LEFT - 8, y + 4, f"{tick:.{decimals}f}", TEXT_SIZE, TEXT_COLOUR, "end")
+    for tick in log_ticks(x_axis.low, x_axis.high):
+        yield svg_text(x_axis.place(tick), HEIGHT - 6, format_short(tick), TEXT_SIZE, TEXT_COLOUR, "middle")
 
 
-def _draw_ticks(axes: _Axes) -> Iterator[str]:
-    for tick in round_numbers(axes.left, axes.right):
-        yield f'<text x="{axes.x(tick):.1f}" y="{HEIGHT - 6}" text-anchor="middle">{tick:,g}</text>'
-
-
-def _draw_point(axes: _Axes, point: Point) -> str:
-    x, y = axes.x(point.cost), axes.y(point.psnr)
-    fill = "var(--card)" if point.restores else "var(--line-1)"
-    half = LETTER * len(point.name) / 2
-    middle = min(max(x, LEFT + half), WIDTH - half)
-    return (
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{fill}" stroke="var(--line-1)" stroke-width="2"/>'
-        f'<text x="{middle:.1f}" y="{y - 10:.1f}" text-anchor="middle" class="name">{html.escape(point.name)}</text>'
-    )
-
-
-def round_numbers(low: float, high: float) -> list[float]:
-    """Return 1, 2 and 5 times the powers of ten between two numbers."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [value for decade in decades for digit in (1, 2, 5) if low <= (value := float(f"{digit}e{decade}")) <= high]
+def _draw_point(point: Point, x_axis: Axis, y_axis: Axis) -> str:
+    x, y = x_axis.place(point.cost), y_axis.place(point.psnr)
+    middle = keep_inside(x, LETTER * len(point.name), LEFT, WIDTH)
+    name = svg_text(middle, y - 10, point.name, TEXT_SIZE, TEXT_COLOUR, "middle")
+    dot = svg_dot(x, y, 5, "var(--card)" if point.restores else "var(--line-1)", "var(--line-1)", 2)
+    return f'{dot}<g class="name">{name}</g>'

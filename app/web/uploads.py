@@ -1,4 +1,4 @@
-"""Visitors' files: a session for each visitor, uploads unpacked, results packed."""
+"""The files of visitors: a session for each visitor, unpacked uploads, and archives of results."""
 
 import secrets
 import shutil
@@ -16,11 +16,11 @@ from trinas.files import HIDDEN
 from .limits import Limits
 
 FORGET_AFTER_S = 3600
-"""Age at which uploads are deleted, and the files of a visitor who has done nothing for so long."""
+"""Age at which uploads are deleted. The files of a visitor are deleted after so long without a request."""
 
 
 class Session:
-    """One visitor's files, and requests to stop their jobs."""
+    """The files of one visitor, and requests to stop the visitor's jobs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -28,7 +28,7 @@ class Session:
         self._stops: dict[str, threading.Event] = {}
 
     def stop_request(self, job: str) -> threading.Event:
-        """Return the event that stops one kind of job. Jobs of different kinds run side by side."""
+        """Return the event that stops one kind of job. Jobs of different kinds can run at the same time."""
         return self._stops.setdefault(job, threading.Event())
 
     def stop_all(self) -> None:
@@ -37,7 +37,7 @@ class Session:
             stop.set()
 
     def new_folder(self) -> Path:
-        """Make an empty folder whose name cannot be guessed: whoever knows the name may read the files in it."""
+        """Make an empty folder. Its name cannot be guessed, because everybody who knows it can read the files."""
         folder = self.folder / secrets.token_hex(16)
         folder.mkdir(parents=True)
         return folder
@@ -47,8 +47,8 @@ class Sessions:
     """The sessions of all visitors.
 
     Args:
-        folder: for visitors' files. Everything in it is deleted in the end.
-        job_seconds: the longest that a job may take; results are kept at least that much longer.
+        folder: for the files of visitors. Everything in it is deleted in the end.
+        job_seconds: the longest time of a job. Results are kept so much longer than uploads.
     """
 
     def __init__(self, folder: Path, job_seconds: float) -> None:
@@ -58,14 +58,14 @@ class Sessions:
         self._lock = threading.Lock()
 
     def get(self, key: str | None) -> Session:
-        """Return the session of a key; it is made if there is none."""
+        """Return the session of a key. It is made if there is none."""
         with self._lock:
             session = self._sessions.setdefault(key or "", Session(self.folder / secrets.token_hex(16)))
         session.last_used = time.monotonic()
         return session
 
     def forget(self, key: str | None) -> None:
-        """Stop a visitor's jobs and delete the files."""
+        """Stop the jobs of a visitor and delete the files."""
         with self._lock:
             session = self._sessions.pop(key or "", None)
         if session is not None:
@@ -73,7 +73,7 @@ class Sessions:
             shutil.rmtree(session.folder, ignore_errors=True)
 
     def sweep(self) -> None:
-        """Forget visitors who have done nothing for an hour; delete uploads of that age, and older results."""
+        """Forget visitors who have done nothing for an hour. Delete uploads of this age, and older results."""
         now = time.monotonic()
         with self._lock:
             old = [key for key, session in self._sessions.items() if now - session.last_used > FORGET_AFTER_S]
@@ -84,8 +84,8 @@ class Sessions:
             with suppress(FileNotFoundError):
                 if time.time() - folder.stat().st_mtime > FORGET_AFTER_S + self._job_seconds:
                     shutil.rmtree(folder, ignore_errors=True)
-        for path in self.folder.iterdir():  # uploads: each in a folder of its own, or a file that is still arriving
-            with suppress(OSError):  # moved or deleted meanwhile, or another file has come into its folder
+        for path in self.folder.iterdir():  # each upload has its own folder, or is a file that is still arriving
+            with suppress(OSError):  # it was moved or deleted meanwhile, or a file has arrived in the folder
                 if path not in known and time.time() - path.stat().st_mtime > FORGET_AFTER_S:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -95,8 +95,12 @@ def unpack(session: Session, uploads: Sequence[Path], limits: Limits) -> Path:
 
     Archives are unpacked with their folders. Files that would get the same name are numbered.
 
+    Args:
+        session: of the visitor.
+        uploads: files and archives.
+        limits: of a batch.
     Raises:
-        ImageError: an archive is damaged or unsafe, or the batch is over a limit. Nothing is left in the folder.
+        ImageError: an archive is damaged or unsafe, or the batch exceeds a limit. The folder is deleted then.
     """
     folder = session.new_folder()
     try:
@@ -116,14 +120,14 @@ def _unpack_into(folder: Path, uploads: Sequence[Path], limits: Limits) -> None:
                 if files > limits.files:
                     raise ImageError(f"{upload.name}: too many files; the limit is {limits.files} at once")
                 target = next(path for path in map(folder.joinpath, number_names(name)) if not path.exists())
-                free_bytes -= _copy(source, target, free_bytes)
+                free_bytes -= _copy_limited(source, target, free_bytes)
                 if free_bytes < 0:
                     most = f"{limits.unpacked_mb:g} MB"
                     raise ImageError(f"{upload.name}: more than {most} of files are too much at once")
 
 
-def _copy(source: IO[bytes], target: Path, max_bytes: float) -> int:
-    """Copy a file and return its size; end beyond `max_bytes`, since the sizes that an archive states may be false."""
+def _copy_limited(source: IO[bytes], target: Path, max_bytes: float) -> int:
+    """Copy a file and return its size. Stop after `max_bytes`, since the sizes in an archive may be false."""
     count = 0
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as file:
@@ -134,7 +138,7 @@ def _copy(source: IO[bytes], target: Path, max_bytes: float) -> int:
 
 
 def _open_files(upload: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yield name and content of each file in an archive, or of the upload itself."""
+    """Yield the name and the content of each file in an archive, or of the upload itself."""
     if not zipfile.is_zipfile(upload):
         with upload.open("rb") as file:
             yield upload.name, file
@@ -151,7 +155,7 @@ def _open_files(upload: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 @contextmanager
 def _name_upload(name: str) -> Iterator[None]:
-    """Turn any error in unpacking into one that names the upload: each compression has its own error classes."""
+    """Turn every error in unpacking into one that names the upload. Each compression has its own error classes."""
     try:
         yield
     except (ImageError, MemoryError):
@@ -162,7 +166,7 @@ def _name_upload(name: str) -> Iterator[None]:
 
 
 def is_inside(name: str) -> bool:
-    """Return whether a path in an archive stays in the folder that it is unpacked to."""
+    """Return whether a path in an archive stays in the folder to which it is unpacked."""
     path = PurePosixPath(name.replace("\\", "/"))
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0]
 
@@ -178,7 +182,7 @@ def number_names(name: str) -> Iterator[str]:
 def write_zip(folder: Path, target: Path) -> Path:
     """Write an archive of a folder with its sub-folders and return `target`.
 
-    The files are only stored, since images are compressed already.
+    The files are stored without compression, because images are compressed already.
     """
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(folder.rglob("*")):

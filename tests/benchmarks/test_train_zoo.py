@@ -21,7 +21,8 @@ from trinas.errors import ModelError, RunError
 from trinas.networks.network import Network
 from trinas.training.data import GENERATED_SIDE_PX, check_sizes
 from trinas.training.state import STATE_FILE
-from trinas.zoo.folder import ModelConfig, TrainingRecord, load_config, save_model
+from trinas.zoo.folder import load_config, save_model
+from trinas.zoo.record import ModelConfig, TrainingRecord
 
 FOLDERS = [str(Path(support.__file__).parents[1]), str(Path(train_zoo.__file__).parent)]
 WORK = f"""

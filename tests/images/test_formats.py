@@ -6,7 +6,7 @@ import pytest
 
 from support.format_matrix import INTRODUCTION, KINDS, NOTES, cases, find, table_line
 from trinas.errors import ImageError
-from trinas.images.formats import FORMATS, format_of_suffix, image_files, sniff_format
+from trinas.images.formats import FORMATS, find_format, list_image_files, sniff_format
 
 PAGE = Path(__file__).parents[2] / "docs/formats.md"
 BECOMES = {"1 bit": "gray", "palette": "RGB", "palette with transparency": "RGB with alpha", "CMYK": "RGB"}
@@ -53,10 +53,10 @@ def test_every_kind_of_image_is_tried():
 
 
 def test_a_format_is_told_by_suffix_and_by_content(tmp_path):
-    assert format_of_suffix(Path("Photo.TIFF")).name == "TIFF"
-    assert format_of_suffix(Path("photo.jfif")).name == "JPEG"
+    assert find_format(Path("Photo.TIFF")).name == "TIFF"
+    assert find_format(Path("photo.jfif")).name == "JPEG"
     with pytest.raises(ImageError, match=r"photo\.gif: cannot write this format; choose one of \.png"):
-        format_of_suffix(Path("photo.gif"))
+        find_format(Path("photo.gif"))
     assert sniff_format(tmp_path / "missing") is None
 
 
@@ -64,4 +64,4 @@ def test_hidden_files_and_others_are_no_images(tmp_path):
     for name in ("b.png", "a.JPG", ".c.png", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "folder.png").mkdir()
-    assert [path.name for path in image_files(tmp_path)] == ["a.JPG", "b.png"]
+    assert [path.name for path in list_image_files(tmp_path)] == ["a.JPG", "b.png"]

@@ -5,7 +5,7 @@ from PIL import Image as PillowImage
 
 from support.icc_profiles import gray_profile, rgb_profile
 from trinas.errors import ImageError
-from trinas.images.colour import convert_to_srgb, srgb_profile
+from trinas.images.colour import convert_to_srgb, make_srgb_profile
 from trinas.images.image import Image, flatten, to_levels
 
 
@@ -18,7 +18,7 @@ def test_transparent_images_are_laid_on_a_colour():
     assert np.abs(seen[0, 0].astype(int) - [255, 128, 0]).max() <= 8, "8-bit values of a linear profile are coarse"
     gray = Image(torch.cat([torch.ones(1, 1, 3), alpha]))
     coloured = flatten(Image(gray.pixels, icc_profile=gray_profile()), "red")
-    assert (coloured.pixels.shape, coloured.icc_profile) == ((3, 1, 3), srgb_profile())
+    assert (coloured.pixels.shape, coloured.icc_profile) == ((3, 1, 3), make_srgb_profile())
     assert flatten(gray, "black").pixels.tolist() == [[[0, 0.5, 1]]]
     assert flatten(gray, "red").pixels.shape == (3, 1, 3)
     assert flatten(Image(torch.ones(3, 2, 2)), "red").pixels.min() == 1

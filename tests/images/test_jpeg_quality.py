@@ -9,7 +9,7 @@ from PIL import Image as PillowImage
 
 from support.images import generated_photograph
 from trinas.errors import ImageError
-from trinas.images.jpeg_quality import estimate_quality, standard_table
+from trinas.images.jpeg_quality import estimate_quality, make_standard_table
 from trinas.images.read import read_header, read_image
 
 MOZJPEG = (
@@ -91,7 +91,7 @@ def test_what_is_coarser_than_any_baseline_table_has_the_least_quality():
     assert estimate_quality([65535] * 64) == 1
 
 
-@pytest.mark.parametrize("table", [[], [1] * 63, [1] * 65, [0] * 64, [*standard_table(50)[:-1], 0]])
+@pytest.mark.parametrize("table", [[], [1] * 63, [1] * 65, [0] * 64, [*make_standard_table(50)[:-1], 0]])
 def test_what_is_no_table_has_no_quality(table):
     assert estimate_quality(table) is None
 

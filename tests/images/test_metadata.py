@@ -9,7 +9,7 @@ from PIL import Image as PillowImage
 from support.images import generated_photograph
 from trinas.images.exif import LONG, SHORT, UNDEFINED, Exif, Value, parse_exif
 from trinas.images.image import Image
-from trinas.images.metadata import Metadata, add_resolution, exif_orientation, fit_metadata
+from trinas.images.metadata import Metadata, add_resolution, fit_metadata, read_exif_orientation
 from trinas.images.read import read_image
 from trinas.images.write import write_image
 
@@ -121,7 +121,7 @@ def fitted(metadata, width, height):
 def test_exif_is_fitted_to_the_upscaled_image():
     before = exif_with_thumbnail()
     assert load(before).get_ifd(ExifTags.IFD.IFD1), "there is a thumbnail to lose"
-    assert exif_orientation(before) == 8
+    assert read_exif_orientation(before) == 8
     after = load(fitted(Metadata(exif=before), 96, 144).exif)
     assert (after[0x010F], after[0x0112], after[0x0100], after[0x0101]) == ("Camera", 1, 96, 144)
     details = after.get_ifd(0x8769)
@@ -207,7 +207,7 @@ def test_xmp_is_fitted_too():
 
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0not a TIFF header"])
 def test_damaged_exif_is_dropped(exif):
-    assert exif_orientation(exif) == 1
+    assert read_exif_orientation(exif) == 1
     assert fitted(Metadata(exif=exif), 8, 8).exif is None
 
 
@@ -215,7 +215,7 @@ def test_damaged_exif_is_dropped(exif):
 def test_senseless_orientations_are_upright(orientation):
     exif = PillowImage.Exif()
     exif[0x0112] = orientation
-    assert exif_orientation(exif.tobytes()) == 1
+    assert read_exif_orientation(exif.tobytes()) == 1
 
 
 def test_resolution_is_found_in_exif_where_the_file_itself_has_no_place_for_it(tmp_path):
@@ -237,10 +237,14 @@ def test_exif_of_very_many_tags_is_rewritten_at_once():
     """Adding to the bytes that there are copies all of them each time: minutes for these."""
     order, value = "<", bytes(range(200)) * 2
     tags = {tag: Value(UNDEFINED, value) for tag in range(65_000) if tag not in POINTERS}
-    exif = Exif(order, tags).tobytes()
+    exif = Exif(order, tags).to_bytes()
     assert len(exif) > 25_000_000
     after, notes = fit_metadata(Metadata(exif=exif), 8, 8)
     assert notes == []
     found = parse_exif(after.exif)
-    rewritten = {0x0100: found.integers(LONG, 8), 0x0101: found.integers(LONG, 8), 0x0112: found.integers(SHORT, 1)}
+    rewritten = {
+        0x0100: found.make_integers(LONG, 8),
+        0x0101: found.make_integers(LONG, 8),
+        0x0112: found.make_integers(SHORT, 1),
+    }
     assert found.tags == tags | rewritten

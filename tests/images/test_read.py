@@ -14,8 +14,8 @@ from support.icc_profiles import rgb_profile
 from support.images import encode_png16, generated_photograph, insert_chunks, levels_of, png_chunk, png_file
 from trinas.config import SaveConfig, SizeConfig
 from trinas.errors import ImageError
-from trinas.images.colour import srgb_profile
-from trinas.images.image import rgb_of, to_levels
+from trinas.images.colour import make_srgb_profile
+from trinas.images.image import to_levels, to_rgb
 from trinas.images.read import open_image, read_header, read_image, read_rgb8
 from trinas.images.write import write_image
 from trinas.inference.batch import run_jobs
@@ -124,7 +124,7 @@ def test_cmyk_without_a_profile_of_its_own_is_still_read(tmp_path, profile):
     inks.save(tmp_path / "in.tif", icc_profile=profile)
     image = read_image(tmp_path / "in.tif")
     np.testing.assert_array_equal(levels_of(image), inks.convert("RGB"))
-    assert image.icc_profile == srgb_profile()
+    assert image.icc_profile == make_srgb_profile()
     assert image.notes == ("CMYK was converted to sRGB without a profile, so that colours may differ from print",)
 
 
@@ -144,7 +144,7 @@ def test_colours_told_by_a_code_are_said_to_be_taken_for_srgb(tmp_path, encode):
     path.write_bytes(encode(1, 13))
     assert read_image(path).notes == ()
     path.write_bytes(encode(12, 13))
-    assert read_image(path).notes == ("its colours are told by a code (12/13) and no profile, and are taken for sRGB",)
+    assert read_image(path).notes == ("its colours are given by a code (12/13) and no profile, and are taken for sRGB",)
     path.write_bytes(encode(1, 16))
     assert len(read_image(path).notes) == 1
     path.write_bytes(png_with_cicp(12, 13, rgb_profile()))
@@ -312,7 +312,7 @@ def test_levels_for_training_are_those_of_the_image(tmp_path):
         rgb = read_rgb8(path)
         assert rgb.flags.writeable
         assert rgb.flags.c_contiguous
-        np.testing.assert_array_equal(rgb, to_levels(rgb_of(read_image(path).pixels), 8), path.name)
+        np.testing.assert_array_equal(rgb, to_levels(to_rgb(read_image(path).pixels), 8), path.name)
 
 
 def test_a_file_is_opened_once(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from support.icc_profiles import gray_profile, rgb_profile
 from support.images import encode_png16, generated_photograph, insert_chunks, levels_of, png_chunk
 from trinas.config import SaveConfig
 from trinas.errors import ImageError
-from trinas.images.colour import convert_to_srgb, srgb_profile
+from trinas.images.colour import convert_to_srgb, make_srgb_profile
 from trinas.images.image import Image, to_levels
 from trinas.images.metadata import Metadata
 from trinas.images.read import read_image
@@ -155,7 +155,7 @@ def test_metadata_is_stripped_on_request_but_never_the_profile(tmp_path, suffix)
         again = read_image(tmp_path / f"{strip}{suffix}")
         assert again.icc_profile == rgb_profile()
         assert (again.metadata.dpi is None) == strip
-        assert again.metadata.kinds() == ([] if strip else ["EXIF", "XMP"])
+        assert again.metadata.list_names() == ([] if strip else ["EXIF", "XMP"])
 
 
 def test_what_a_format_cannot_hold_is_refused(tmp_path):
@@ -210,4 +210,4 @@ def test_compressed_xmp_is_kept(tmp_path):
 
 def test_the_same_profile_is_written_at_any_time():
     """LittleCMS puts the time into it."""
-    assert srgb_profile()[24:36] == bytes(12)
+    assert make_srgb_profile()[24:36] == bytes(12)

@@ -11,7 +11,8 @@ from trinas.images.image import Image, to_levels
 from trinas.inference.compare import compare_models, find_detailed_places
 from trinas.inference.tensors import resize
 from trinas.inference.tiled import TiledUpscaler
-from trinas.zoo.folder import Model, ModelConfig
+from trinas.zoo.folder import Model
+from trinas.zoo.record import ModelConfig
 
 
 def opened(content):

@@ -5,7 +5,7 @@ import trinas.inference.estimate
 from support.images import generated_photograph
 from trinas.config import SaveConfig, SizeConfig
 from trinas.inference.cascade import CascadeUpscaler
-from trinas.inference.estimate import estimate_jobs, peak_memory_bytes
+from trinas.inference.estimate import estimate_jobs, measure_peak_memory_bytes
 from trinas.inference.plan import plan_jobs
 
 
@@ -27,7 +27,7 @@ def test_time_and_memory_grow_with_the_image(tmp_path, upscaler):
     # 4 bytes for each value of input and result, and for a result's values as integers and in its file.
     growth = (900**2 - 300**2) * 3 * (4 * (1 + 16) + 2 * 16)
     assert large.memory_bytes - small.memory_bytes == pytest.approx(growth, rel=0.5)
-    assert small.memory_bytes > peak_memory_bytes() / 2
+    assert small.memory_bytes > measure_peak_memory_bytes() / 2
     assert (small.work.size, small.work.models) == ((1200, 1200), ["trinas-xs-x4"])
     assert not (tmp_path / "300_x4.png").exists()
 
@@ -56,9 +56,9 @@ def test_jpegs_are_timed_with_the_networks_that_they_get(tmp_path, upscaler, mon
         PillowImage.fromarray(generated_photograph(200, 200)).save(tmp_path / f"{quality}.jpg", quality=quality)
     compressed, good = estimate([tmp_path / "50.jpg", tmp_path / "95.jpg"], tmp_path, upscaler, scale=2)
     assert compressed.work.models == ["trinas-s-photo-x2"]
-    assert compressed.work.why == "JPEG of quality 50"
+    assert compressed.work.reason == "JPEG of quality 50"
     assert good.work.models == ["trinas-xs-x2"]
-    assert good.work.why == ""
+    assert good.work.reason == ""
     assert timed == [1000.0, 2000.0]
     assert good.seconds == pytest.approx(2 * compressed.seconds, rel=0.01), "each kind by its own time"
 

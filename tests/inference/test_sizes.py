@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from trinas.config import SizeConfig
 from trinas.errors import UpscaleError
-from trinas.inference.sizes import choose_scales, target_size
+from trinas.inference.sizes import choose_scales, compute_target_size
 
 
 @pytest.mark.parametrize(
@@ -24,16 +24,16 @@ from trinas.inference.sizes import choose_scales, target_size
     ],
 )
 def test_sizes_keep_the_aspect(wish, expected):
-    assert target_size(SizeConfig(**wish), 300, 200) == expected
+    assert compute_target_size(SizeConfig(**wish), 300, 200) == expected
 
 
 def test_no_side_vanishes():
-    assert target_size(SizeConfig(long_side=10), 10_000, 1) == (10, 1)
+    assert compute_target_size(SizeConfig(long_side=10), 10_000, 1) == (10, 1)
 
 
 def test_more_than_sixteen_times_is_refused():
     with pytest.raises(UpscaleError, match=r"100x50 would have to grow 20\.0 times; the most is 16"):
-        target_size(SizeConfig(width=2000), 100, 50)
+        compute_target_size(SizeConfig(width=2000), 100, 50)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_single_network_is_applied_again():
 
 @given(st.integers(1, 500), st.integers(1, 500), st.floats(1, 16), st.sets(st.sampled_from([2, 3, 4]), min_size=1))
 def test_passes_always_reach_the_size_with_the_least_work(width, height, scale, scales):
-    size = target_size(SizeConfig(scale=scale), width, height)
+    size = compute_target_size(SizeConfig(scale=scale), width, height)
     passes = choose_scales(width, height, size, scales)
     assert prod(passes) * width >= size[0]
     assert prod(passes) * height >= size[1]

@@ -12,16 +12,17 @@ from trinas.device import pick_precision
 from trinas.errors import TrinasError, UpscaleError
 from trinas.images.image import Image, to_levels
 from trinas.inference import tiled
-from trinas.inference.tensors import bleed_colour, clamp_to_neighbourhood, neighbourhood_range, resize
+from trinas.inference.tensors import bleed_colour, clamp_to_neighbourhood, find_neighbourhood_range, resize
 from trinas.inference.tiled import TiledUpscaler
 from trinas.inference.tiles import count_tiles, tile_grid
-from trinas.networks.cost import spec_cost
+from trinas.networks.cost import compute_cost
 from trinas.networks.network import Network
 from trinas.networks.space import ArchSpec, CellSpec, SlotSpec
 from trinas.training.degrade import imresize
 from trinas.training.metrics import evaluate_model
-from trinas.zoo.bundled import bundled_models
-from trinas.zoo.folder import Model, ModelConfig, TrainingRecord, load_config, load_model
+from trinas.zoo.bundled import list_bundled_models
+from trinas.zoo.folder import Model, load_config, load_model
+from trinas.zoo.record import ModelConfig, TrainingRecord
 
 
 def slots(*pairs):
@@ -86,8 +87,8 @@ def test_a_pixel_less_of_overlap_would_show(tiny_spec, monkeypatch):
     """So the overlap is the smallest that is exact."""
     image = Image(torch.rand(3, 40, 40))
     exact = upscaler_of(tiny_spec)(image, SMALL_TILES).pixels
-    cost = spec_cost(tiny_spec)
-    monkeypatch.setattr(tiled, "spec_cost", lambda spec: replace(cost, radius_px=cost.radius_px - 1))
+    cost = compute_cost(tiny_spec)
+    monkeypatch.setattr(tiled, "compute_cost", lambda spec: replace(cost, radius_px=cost.radius_px - 1))
     assert (upscaler_of(tiny_spec)(image, SMALL_TILES).pixels - exact).abs().max() > 1e-5
 
 
@@ -128,7 +129,7 @@ def test_opaque_stays_opaque_and_transparent_stays_transparent(tiny_spec):
 @pytest.mark.usefixtures("unchecked")
 def test_hidden_colour_never_shines_through(tiny_spec):
     """Whatever colour lies under transparent pixels, visible ones come out the same."""
-    side = 4 * spec_cost(tiny_spec).radius_px + 20
+    side = 4 * compute_cost(tiny_spec).radius_px + 20
     colour, alpha = torch.rand(3, side, side), torch.ones(1, side, side)
     alpha[:, 5:-5, 5:-5] = 0
     results = []
@@ -228,7 +229,7 @@ PATTERNS = ("checkerboard", "lines", "noise")
     [
         (kind, name)
         for kind in (*PATTERNS, "text", "one pixel", "black", "dark noise")
-        for name in bundled_models()
+        for name in list_bundled_models()
         if kind not in PATTERNS or not load_config(name).restores
     ],
 )
@@ -247,7 +248,7 @@ def test_unusual_images_are_not_taken_for_failures(kind, name):
     assert result.pixels.isfinite().all()
 
 
-@pytest.mark.parametrize("name", bundled_models())
+@pytest.mark.parametrize("name", list_bundled_models())
 def test_an_even_image_keeps_its_colour(name):
     upscaler = TiledUpscaler(load_model(name), "cpu")
     for colour in torch.cartesian_prod(*[torch.tensor([0.0, 0.3, 0.8, 1.0])] * 3):
@@ -261,7 +262,7 @@ def test_values_are_clamped_to_their_neighbourhood():
     high = torch.randn(3, 18, 21)
     bounded = clamp_to_neighbourhood(high.clone(), low)
     lowest, highest = (
-        bound.repeat_interleave(3, dim=1).repeat_interleave(3, dim=2) for bound in neighbourhood_range(low)
+        bound.repeat_interleave(3, dim=1).repeat_interleave(3, dim=2) for bound in find_neighbourhood_range(low)
     )
     margin = highest - lowest + 0.4 / 255
     assert (bounded >= lowest - margin - 1e-6).all()
@@ -274,7 +275,7 @@ def test_the_neighbourhood_range_is_that_of_pooling():
     low = torch.rand(2, 5, 1)
     for size in ((1, 1), (1, 6), (7, 1), (5, 8)):
         low = torch.rand(2, *size)
-        lowest, highest = neighbourhood_range(low)
+        lowest, highest = find_neighbourhood_range(low)
         torch.testing.assert_close(highest, torch.nn.functional.max_pool2d(low, 3, stride=1, padding=1))
         torch.testing.assert_close(lowest, -torch.nn.functional.max_pool2d(-low, 3, stride=1, padding=1))
 
@@ -328,7 +329,7 @@ def test_8_bit_arrays_are_upscaled_as_images_are(tiny_spec):
     np.testing.assert_array_equal(upscaler.upscale_rgb8(low), to_levels(upscaler(Image(pixels)).pixels, 8))
 
 
-@pytest.mark.parametrize("name", bundled_models())
+@pytest.mark.parametrize("name", list_bundled_models())
 def test_the_precision_that_is_picked_stays_within_one_level_of_fp32(name):
     image = generated_photograph(96, 128)
     results = {
@@ -340,7 +341,7 @@ def test_the_precision_that_is_picked_stays_within_one_level_of_fp32(name):
     assert 0 < difference.mean() < 0.1, "bf16 ran when asked for, and rounds little"
 
 
-@pytest.mark.parametrize("name", bundled_models())
+@pytest.mark.parametrize("name", list_bundled_models())
 def test_bf16_costs_less_than_a_hundredth_of_a_decibel(data_dir, name):
     folder = data_dir / "benchmarks/Set5/HR"
     psnr = {}

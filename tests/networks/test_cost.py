@@ -4,14 +4,14 @@ from hypothesis import given
 from torch.utils.flop_counter import FlopCounterMode
 
 from support.networks import specs
-from trinas.networks.cost import QUOTED_OUTPUT_PX, spec_cost
+from trinas.networks.cost import QUOTED_OUTPUT_PX, compute_cost
 from trinas.networks.network import Network
-from trinas.networks.space import named_spec
+from trinas.networks.space import find_named_spec
 
 
 @given(specs())
 def test_cost_agrees_with_torch(spec):
-    network, cost = Network(spec), spec_cost(spec)
+    network, cost = Network(spec), compute_cost(spec)
     height, width = 6, 5
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 3, height, width))
@@ -23,7 +23,7 @@ def test_cost_agrees_with_torch(spec):
 @given(specs())
 def test_the_radius_is_the_largest_distance_at_which_a_pixel_matters(spec):
     """A pixel at the radius matters and none beyond it, in float64 and with weights that cannot cancel out."""
-    radius = spec_cost(spec).radius_px
+    radius = compute_cost(spec).radius_px
     side = 2 * radius + 1
     network = Network(spec).double()
     for parameter in network.parameters():
@@ -52,6 +52,6 @@ def test_the_radius_is_the_largest_distance_at_which_a_pixel_matters(spec):
     ],
 )
 def test_the_networks_of_the_paper_are_built_by_name_and_have_their_parameter_counts(name, params):
-    spec = named_spec(name)
-    assert spec_cost(spec).params == params
+    spec = find_named_spec(name)
+    assert compute_cost(spec).params == params
     assert sum(parameter.numel() for parameter in Network(spec).parameters()) == params

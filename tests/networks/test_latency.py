@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trinas.errors import RunError
-from trinas.networks.latency import cache_dir, measure_ms_per_mp, measure_slot_times, measure_spec_ms_per_mp
+from trinas.networks.latency import find_cache_dir, measure_ms_per_mp, measure_slot_times, measure_spec_ms_per_mp
 from trinas.networks.network import Network
 from trinas.networks.space import SearchSpace
 
@@ -26,18 +26,18 @@ def test_every_primitive_and_pair_of_widths_is_measured():
 
 def test_times_are_stored_for_each_space_and_precision():
     first = measure_slot_times(SPACE, CPU, "fp32")
-    (path,) = cache_dir().iterdir()
+    (path,) = find_cache_dir().iterdir()
     assert torch.equal(measure_slot_times(SPACE, CPU, "fp32"), first)
     stored = json.loads(path.read_text(encoding="utf-8"))
     assert stored["key"] | {"torch": torch.__version__, "threads": torch.get_num_threads()} == stored["key"]
     measure_slot_times(SPACE, CPU, "bf16")
     measure_slot_times(SearchSpace("paper-b", 2, 8, 1, 1, 0), CPU, "fp32")
-    assert len(list(cache_dir().iterdir())) == 3
+    assert len(list(find_cache_dir().iterdir())) == 3
 
 
 def test_a_damaged_file_of_times_is_measured_again():
     measure_slot_times(SPACE, CPU, "fp32")
-    (path,) = cache_dir().iterdir()
+    (path,) = find_cache_dir().iterdir()
     whole = path.read_text(encoding="utf-8")
     path.write_text(whole[: len(whole) // 2], encoding="utf-8")
     assert measure_slot_times(SPACE, CPU, "fp32").shape == (len(SPACE.primitives), 2, 2)

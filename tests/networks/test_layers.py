@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from trinas.networks.layers import PReLU, shared_prefix
+from trinas.networks.layers import PReLU, take_prefix
 
 
 def test_the_shared_prefix_crops_or_pads_with_zeros():
     features = torch.randn(1, 4, 3, 3)
-    assert torch.equal(shared_prefix(features, 2), features[:, :2])
-    padded = shared_prefix(features, 6)
+    assert torch.equal(take_prefix(features, 2), features[:, :2])
+    padded = take_prefix(features, 6)
     assert torch.equal(padded[:, :4], features)
     assert (padded[:, 4:] == 0).all()
 

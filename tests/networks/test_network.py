@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from support.networks import busy_network, specs
 from trinas.networks.network import Network
 from trinas.networks.space import PAPER_NETWORKS, ArchSpec, CellSpec, SlotSpec
-from trinas.zoo.folder import collapsed_weights
+from trinas.zoo.folder import collapse_weights
 
 
 @given(specs())
@@ -48,7 +48,7 @@ def test_branches_open_without_changing_anything_and_collapse_exactly(tiny_spec)
     trained = network(low)
     assert (trained - before).abs().max() > 0.01
     collapsed = Network(tiny_spec)
-    collapsed.load_state_dict(collapsed_weights(network))
+    collapsed.load_state_dict(collapse_weights(network))
     assert torch.equal(collapsed(low), trained)
     network.close_branches()
     assert torch.equal(network(low), trained)

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 import trinas
-from trinas.networks.layers import Conv, shared_prefix
+from trinas.networks.layers import Conv, take_prefix
 from trinas.networks.primitives import PRIMITIVES, build_primitive, find_primitive
 
 EVERY_PRIMITIVE = [(family, name) for family, rows in PRIMITIVES.items() for name in rows]
@@ -66,7 +66,7 @@ def busy_primitive(family, name, c_in, c_out):
 @pytest.mark.parametrize("name", PRIMITIVES["edge"])
 def test_edge_primitives_follow_their_formulas(name, c_in, c_out):
     features, module = torch.randn(2, c_in, 8, 9), busy_primitive("edge", name, c_in, c_out)
-    expected = EDGE_FORMULAS[name](module, features, shared_prefix(features, c_out))
+    expected = EDGE_FORMULAS[name](module, features, take_prefix(features, c_out))
     torch.testing.assert_close(module(features), expected)
 
 
@@ -84,7 +84,7 @@ def test_paper_primitives_follow_their_formulas(name, c_in, c_out):
 @pytest.mark.parametrize(("c_in", "c_out"), [(6, 6), (6, 9), (9, 6)])
 def test_a_fresh_block_passes_its_input_on(c_in, c_out):
     features = torch.randn(2, c_in, 8, 9)
-    assert torch.equal(build_primitive("edge", "block4", c_in, c_out)(features), shared_prefix(features, c_out))
+    assert torch.equal(build_primitive("edge", "block4", c_in, c_out)(features), take_prefix(features, c_out))
 
 
 @pytest.mark.parametrize(("family", "name"), EVERY_PRIMITIVE)

@@ -8,13 +8,13 @@ import pytest
 
 from trinas.config import Budgets, SearchConfig
 from trinas.errors import RunError
-from trinas.networks.space import PRIMITIVES, SPACES, SearchSpace, named_spec
+from trinas.networks.space import PRIMITIVES, SPACES, SearchSpace, find_named_spec
 from trinas.reports.diagrams import draw_mixture, draw_network
 from trinas.reports.pages import (
-    drawing_style,
-    live_drawings,
-    mean_survivors,
-    render,
+    count_mean_survivors,
+    render_drawing_style,
+    render_live_drawings,
+    render_page,
     write_search_report,
 )
 from trinas.search.loop import search_network
@@ -76,13 +76,13 @@ def test_the_page_says_what_the_report_says(run_dir):
 
 def test_candidates_are_counted_per_decision():
     mixtures = {"path": [0.2, 0.8, 0.0], "primitives": [[[0.5, 0.5], [0.0, 1.0]]], "widths": [[]]}
-    assert [mean_survivors(level) for level in mixtures.values()][:2] == [2.0, 1.5]
-    assert math.isnan(mean_survivors(mixtures["widths"]))
+    assert [count_mean_survivors(level) for level in mixtures.values()][:2] == [2.0, 1.5]
+    assert math.isnan(count_mean_survivors(mixtures["widths"]))
 
 
 def test_each_level_ends_with_one_candidate(run_dir):
     last = [event.mixtures for event in read_events(run_dir) if getattr(event, "mixtures", None)][-1]
-    assert {mean_survivors(level) for level in last.model_dump().values()} == {1.0}
+    assert {count_mean_survivors(level) for level in last.model_dump().values()} == {1.0}
     page = (run_dir / "report.html").read_text()
     drawn = re.findall(r'<polyline points="([^"]+)"', page[page.index("Candidates left") :])
     assert len(drawn) == 3
@@ -91,14 +91,14 @@ def test_each_level_ends_with_one_candidate(run_dir):
 def test_a_search_is_drawn_from_its_first_event_on(run_dir):
     """As a page that watches it would: whenever it looks, there is a valid part of a page."""
     events = read_events(run_dir)
-    drawn = [live_drawings(events[:count]) for count in range(1, len(events) + 1)]
+    drawn = [render_live_drawings(events[:count]) for count in range(1, len(events) + 1)]
     for part in drawn:
         assert read(part).tags.count("svg") in (0, 5)
     assert read(drawn[0]).tags.count("svg") == 0
     told = next(count for count, event in enumerate(events) if getattr(event, "mixtures", None))
     assert "Candidates, at step" in drawn[told]
     assert "The network" in drawn[-1]
-    assert drawing_style().count("light-dark(") > 10
+    assert render_drawing_style().count("light-dark(") > 10
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -118,13 +118,13 @@ def test_every_primitive_has_words_and_a_colour():
         for name, primitive in family.items():
             light, dark = primitive.colours
             assert primitive.words
-            assert drawing_style().count(f"--{name}: light-dark({light}, {dark});") == 1
+            assert render_drawing_style().count(f"--{name}: light-dark({light}, {dark});") == 1
 
 
 def test_names_are_escaped(run_dir):
     record = read_search_record(run_dir / "report.json")
     data = record.data.model_copy(update={"folders": ["<b>&"]})
-    page = render("<script>alert(1)</script>", record.model_copy(update={"data": data}), [], [])
+    page = render_page("<script>alert(1)</script>", record.model_copy(update={"data": data}), [], [])
     assert "script" not in read(page).tags
     assert "&lt;b&gt;&amp;" in page
 
@@ -140,7 +140,7 @@ def test_a_file_that_is_missing_is_named(name, run_dir, tmp_path):
 
 @pytest.mark.parametrize("name", ["paper-a1", "paper-b2"])
 def test_a_diagram_has_every_step_in_order(name):
-    spec = named_spec(name)
+    spec = find_named_spec(name)
     labels = [bar.label for bar in draw_network(spec).bars]
     slots = [slot.primitive for cell in spec.cells for slot in cell.slots]
     extra = ["conv3x3"] * spec.plain_convs

@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 from trinas.config import Budgets
 from trinas.errors import BudgetError, SpecError
-from trinas.networks.cost import spec_cost
+from trinas.networks.cost import compute_cost
 from trinas.networks.space import SPACES, SearchSpace
 from trinas.search.budgets import (
     ROOM,
     BudgetController,
     CostModel,
-    cheapest_choice,
     check_possible,
-    largest_choice,
-    smallest_choice,
+    find_cheapest_choice,
+    find_largest_choice,
+    find_smallest_choice,
     space_for,
 )
 from trinas.search.fit import fit_choice
@@ -55,7 +55,7 @@ def tasks(draw):
     name, scale = draw(st.sampled_from(sorted(SPACES))), draw(st.sampled_from([2, 3, 4]))
     space = SearchSpace(name, scale, draw(st.sampled_from([8, 20, 32])), cells, draw(st.integers(1, 3)), searched)
     model = CostModel(space, made_up_slot_ms(space, draw(st.integers(0, 99))), base_ms=1.0)
-    smallest, largest = model.exact(smallest_choice(space)), model.exact(largest_choice(space))
+    smallest, largest = model.exact(find_smallest_choice(space)), model.exact(find_largest_choice(space))
     names = draw(st.sets(st.sampled_from(["params", "macs", "ms_per_mp"]), min_size=1))
     limits = {
         name: smallest[name] + draw(st.floats(0, 1.4)) * abs(largest[name] - smallest[name]) for name in sorted(names)
@@ -73,7 +73,7 @@ def test_no_derived_network_exceeds_a_budget(task):
     choice = fit_choice(supernet.choice(), some_loss, model, budgets)
     supernet.choose(choice)
     network = supernet.derive(supernet.choice())
-    costs = {**dataclasses.asdict(spec_cost(network.spec)), "ms_per_mp": model.exact(choice)["ms_per_mp"]}
+    costs = {**dataclasses.asdict(compute_cost(network.spec)), "ms_per_mp": model.exact(choice)["ms_per_mp"]}
     assert costs["params"] == sum(parameter.numel() for parameter in network.parameters())
     for name, limit in budgets.given().items():
         assert costs[name] <= limit * (1 + 1e-12)
@@ -90,14 +90,14 @@ def test_a_network_of_the_edge_space_uses_its_budget(scale, limit):
         for parameter, values in zip(supernet.arch_parameters(), random_parameters(space, seed), strict=True):
             parameter.data.copy_(values)
         choice = fit_choice(supernet.choice(), some_loss, model, budgets)
-        assert 0.7 * budgets.params <= spec_cost(space.spec(choice)).params <= budgets.params
+        assert 0.7 * budgets.params <= compute_cost(space.spec(choice)).params <= budgets.params
 
 
 @given(tasks(), st.sampled_from(["params", "macs", "ms_per_mp"]))
 def test_nothing_is_cheaper_than_the_cheapest(task, name):
     space, model, _, seed = task
-    least = model.exact(cheapest_choice(model, name))[name]
-    assert least <= model.exact(smallest_choice(space))[name]
+    least = model.exact(find_cheapest_choice(model, name))[name]
+    assert least <= model.exact(find_smallest_choice(space))[name]
     supernet = Supernet(space)
     for parameter, values in zip(supernet.arch_parameters(), random_parameters(space, seed), strict=True):
         parameter.data.copy_(values)
@@ -110,16 +110,16 @@ def test_the_cheapest_in_time_need_not_be_the_smallest():
     slot_ms = torch.full((len(space.primitives), 3, 3), 9.0, dtype=torch.float64)
     slot_ms[0, 2, 2] = 1.0
     model = CostModel(space, slot_ms, base_ms=1.0)
-    assert cheapest_choice(model, "ms_per_mp").widths == ((2,),)
-    budgets = Budgets(ms_per_mp=model.exact(cheapest_choice(model, "ms_per_mp"))["ms_per_mp"])
+    assert find_cheapest_choice(model, "ms_per_mp").widths == ((2,),)
+    budgets = Budgets(ms_per_mp=model.exact(find_cheapest_choice(model, "ms_per_mp"))["ms_per_mp"])
     check_possible(model, budgets)
-    choice = fit_choice(smallest_choice(space), some_loss, model, budgets)
+    choice = fit_choice(find_smallest_choice(space), some_loss, model, budgets)
     assert model.exact(choice)["ms_per_mp"] <= budgets.ms_per_mp
 
 
 def test_an_impossible_budget_names_the_smallest_network():
     space = SearchSpace("edge-all", 4, 16, 2, 3, 1)
-    smallest = spec_cost(space.spec(smallest_choice(space)))
+    smallest = compute_cost(space.spec(find_smallest_choice(space)))
     with pytest.raises(BudgetError, match=rf"at most 5,000 parameters: the smallest has {smallest.params:,}"):
         check_possible(CostModel(space), Budgets(params=5000))
     check_possible(CostModel(space), Budgets(params=smallest.params, macs=smallest.macs))
@@ -182,9 +182,9 @@ def test_only_the_tightest_budget_presses():
 
 def test_the_space_suits_the_tightest_budget():
     small = space_for("edge", 4, Budgets(params=50e3, macs=1e12), ms_per_mp=lambda spec: 0.0)
-    assert spec_cost(small.spec(largest_choice(small))).params >= ROOM * 50e3
+    assert compute_cost(small.spec(find_largest_choice(small))).params >= ROOM * 50e3
     tighter = space_for("edge", 4, Budgets(params=50e3, macs=1e9), ms_per_mp=lambda spec: 0.0)
-    assert spec_cost(tighter.spec(largest_choice(tighter))).macs >= ROOM * 1e9
+    assert compute_cost(tighter.spec(find_largest_choice(tighter))).macs >= ROOM * 1e9
     assert tighter.trunk_width < small.trunk_width
     timed = space_for("edge", 4, Budgets(params=50e3, ms_per_mp=100), ms_per_mp=lambda spec: spec.trunk_width)
     assert timed.trunk_width == small.trunk_width

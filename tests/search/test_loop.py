@@ -18,9 +18,9 @@ from support.runs import StopAfter
 from trinas.config import Budgets
 from trinas.device import torch_threads
 from trinas.errors import BudgetError, DataError, ModelError, RunError
-from trinas.networks.cost import spec_cost
+from trinas.networks.cost import compute_cost
 from trinas.networks.space import SearchSpace
-from trinas.search.budgets import smallest_choice
+from trinas.search.budgets import find_smallest_choice
 from trinas.search.loop import repeat_search, resume_search, search_network
 from trinas.search.record import (
     STAGES,
@@ -35,7 +35,8 @@ from trinas.search.record import (
 from trinas.search.run import check_search_resumable
 from trinas.training.data import generate_images
 from trinas.training.state import load_state, save_state
-from trinas.zoo.folder import ModelConfig, load_config, load_model, save_model
+from trinas.zoo.folder import load_config, load_model, save_model
+from trinas.zoo.record import ModelConfig
 
 EDGE = SearchSpace("edge", 2, 8, 2, 2, 1)
 
@@ -201,7 +202,7 @@ def test_events_tell_the_story_in_order(straight):
     assert of_search[-1].anneal == 1
     (chosen,) = (event for event in events if isinstance(event, ArchitectureChosen))
     assert chosen.spec == network.spec
-    assert chosen.costs["params"] == spec_cost(network.spec).params
+    assert chosen.costs["params"] == compute_cost(network.spec).params
     assert isinstance(events[-1], Finished)
     lines = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
     for event in progress:
@@ -217,7 +218,7 @@ def test_the_report_says_how_the_result_came_about(straight, photographs):
     report = json.loads((run_dir / "report.json").read_text())
     assert report["steps"] == {"warm-up": 3, "search": 17, "fine-tune": 4}
     assert report["budgets"] == {"params": 3000}
-    assert report["results"]["params"] == spec_cost(network.spec).params
+    assert report["results"]["params"] == compute_cost(network.spec).params
     assert report["settings"]["seed"] == 0
     assert report["data"]["images"] == len(photographs)
     assert report["versions"]["torch"] == torch.__version__
@@ -242,16 +243,16 @@ def test_the_spaces_of_the_paper_can_be_searched(name, scale, tmp_path):
     network = search_network(space, photographs, config, tmp_path / "run").network
     assert network.spec.family == "paper"
     assert bool(network.spec.upsample_after) == (name == "paper-a")
-    assert spec_cost(network.spec).params <= 9000
+    assert compute_cost(network.spec).params <= 9000
 
 
 def test_every_budget_is_met(photographs, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    smallest = spec_cost(EDGE.spec(smallest_choice(EDGE)))
+    smallest = compute_cost(EDGE.spec(find_smallest_choice(EDGE)))
     budgets = Budgets(params=4000, macs=2 * smallest.macs, ms_per_mp=1e6)
     config = dataclasses.replace(CONFIG, budgets=budgets, steps=(1, 3, 1))
     network = search_network(EDGE, photographs, config, tmp_path / "run").network
-    cost = spec_cost(network.spec)
+    cost = compute_cost(network.spec)
     assert cost.params <= 4000
     assert cost.macs <= 2 * smallest.macs
     report = json.loads((tmp_path / "run/report.json").read_text())
@@ -265,7 +266,7 @@ def pretend_times(monkeypatch, measured):
     timed = []
 
     def network_time(spec, device, precision):
-        timed.append(measured(spec_cost(spec).params))
+        timed.append(measured(compute_cost(spec).params))
         return timed[-1]
 
     monkeypatch.setattr(trinas.search.fit, "measure_spec_ms_per_mp", network_time)
@@ -277,7 +278,7 @@ def test_a_network_that_takes_longer_than_promised_is_made_smaller(photographs, 
     config = dataclasses.replace(CONFIG, budgets=Budgets(params=5000, ms_per_mp=6.5), steps=(1, 2, 1))
     network = search_network(EDGE, photographs, config, tmp_path / "run").network
     assert len(timed) > 1
-    assert timed[-1] == spec_cost(network.spec).params / 400 <= 6.5
+    assert timed[-1] == compute_cost(network.spec).params / 400 <= 6.5
     report = read_search_record(tmp_path / "run/report.json")
     assert len(report.times.slowdowns) == len(timed) - 1
     pretend_times(monkeypatch, lambda params: params / 50)  # a machine ten times as slow changes nothing
@@ -373,7 +374,7 @@ def test_a_teacher_is_imitated_in_the_fine_tuning(photographs, tmp_path, tiny_mo
         repeat_search(report, photographs, tmp_path / "another")
     space, larger = dataclasses.replace(EDGE, scale=4), generate_images(3, 200, seed=0)
     config = dataclasses.replace(config, budgets=Budgets(params=9000))
-    with pytest.raises(ModelError, match="enlarges 2 times and cannot teach a network that enlarges 4 times"):
+    with pytest.raises(ModelError, match="upscales 2 times and cannot teach a network that upscales 4 times"):
         search_network(space, larger, config, tmp_path / "no")
     assert not (tmp_path / "no").exists()
 
@@ -397,9 +398,11 @@ def test_minutes_become_steps_that_resuming_keeps(photographs, tmp_path):
 
 def test_a_search_that_was_shortened_is_repeated_as_it_was(photographs, tmp_path, monkeypatch):
     monkeypatch.setattr(trinas.training.loop, "count_affordable_steps", lambda *_: 10**6)
-    tuning = trinas.search.finetune._tuning_config
+    tuning = trinas.search.finetune._make_tuning_config
     monkeypatch.setattr(
-        trinas.search.finetune, "_tuning_config", lambda session: dataclasses.replace(tuning(session), validate_every=2)
+        trinas.search.finetune,
+        "_make_tuning_config",
+        lambda session: dataclasses.replace(tuning(session), validate_every=2),
     )
     config = dataclasses.replace(CONFIG, steps=None, minutes=0.02)
     network = search_network(EDGE, photographs, config, tmp_path / "run").network

@@ -8,7 +8,7 @@ import pytest
 
 from trinas.config import Budgets, SearchConfig
 from trinas.errors import RunError
-from trinas.networks.space import SearchSpace, named_spec
+from trinas.networks.space import SearchSpace, find_named_spec
 from trinas.search.record import (
     ArchitectureChosen,
     EventLog,
@@ -17,9 +17,9 @@ from trinas.search.record import (
     SearchProgress,
     SearchStarted,
     StageStarted,
+    count_stage_steps,
     read_events,
-    settings_from_dict,
-    stage_steps,
+    read_settings,
 )
 
 SPACE = SearchSpace("edge", 2, 8, 2, 2, 1)
@@ -38,7 +38,7 @@ EVENTS = [
     SearchStarted(space=SPACE, budgets={"params": 2.0}, started_from="noise"),
     StageStarted(stage="search", steps=9),
     progress(),
-    ArchitectureChosen(spec=named_spec("paper-a1"), costs={"params": 1.0}),
+    ArchitectureChosen(spec=find_named_spec("paper-a1"), costs={"params": 1.0}),
     Finished(psnr=30.0, costs={"params": 1.0}, seconds=4.0),
 ]
 
@@ -47,7 +47,7 @@ def write(folder, events, count=0):
     heard = []
     log = EventLog(folder / "events.jsonl", heard.append, count)
     for event in events:
-        log(event)
+        log.add(event)
     assert heard == events
     return log
 
@@ -55,7 +55,7 @@ def write(folder, events, count=0):
 def test_events_come_back_as_they_were(tmp_path):
     assert write(tmp_path, EVENTS).count == len(EVENTS)
     assert read_events(tmp_path) == EVENTS
-    assert stage_steps(EVENTS) == {"search": 9}
+    assert count_stage_steps(EVENTS) == {"search": 9}
 
 
 def test_what_is_no_number_is_null_in_the_file_and_nan_in_the_program(tmp_path):
@@ -102,8 +102,8 @@ def test_progress_of_earlier_versions_is_read():
 def test_settings_come_back_from_plain_values_of_this_version_and_earlier_ones():
     config = SearchConfig(Budgets(macs=3.0), steps=(1, 2, 3), arch_rate=0.5, shortened=((1, 2),))
     stored = json.loads(json.dumps(dataclasses.asdict(config)))
-    assert settings_from_dict(stored) == config
+    assert read_settings(stored) == config
     stored["score_rate"] = stored.pop("arch_rate")
-    assert settings_from_dict(stored | {"order_weight": 0.0}) == config
+    assert read_settings(stored | {"order_weight": 0.0}) == config
     with pytest.raises(TypeError, match="unknown"):
-        settings_from_dict(stored | {"unknown": 1})
+        read_settings(stored | {"unknown": 1})

@@ -10,7 +10,7 @@ import pytest
 from support.runs import SEARCH_CONFIG as CONFIG
 from trinas.networks.space import SearchSpace
 from trinas.search.loop import search_network
-from trinas.search.pace import arch_rate, given_steps, weight_rate
+from trinas.search.pace import choose_arch_rate, choose_weight_rate, find_given_steps
 from trinas.search.record import MeasuredTimes
 from trinas.search.run import FINE_TUNE, SEARCH, WARM_UP, SearchRun
 from trinas.search.step import Learner
@@ -32,19 +32,19 @@ def test_anneal_waits_and_then_grows_evenly_to_one():
 
 
 def test_rates_follow_the_width_the_steps_and_the_settings():
-    assert weight_rate(run_at(SEARCH)) == pytest.approx(0.024 / 8)
-    assert arch_rate(run_at(SEARCH)) == pytest.approx(4 / 101)
-    assert weight_rate(run_at(SEARCH, weight_rate=0.5)) == 0.5
-    assert arch_rate(run_at(SEARCH, arch_rate=0.5)) == 0.5
+    assert choose_weight_rate(run_at(SEARCH)) == pytest.approx(0.024 / 8)
+    assert choose_arch_rate(run_at(SEARCH)) == pytest.approx(4 / 101)
+    assert choose_weight_rate(run_at(SEARCH, weight_rate=0.5)) == 0.5
+    assert choose_arch_rate(run_at(SEARCH, arch_rate=0.5)) == 0.5
     long = run_at(SEARCH)
     long.counts[SEARCH] = 10**6
-    assert arch_rate(long) == 3e-4
+    assert choose_arch_rate(long) == 3e-4
 
 
 def test_steps_are_given_shared_out_or_open():
-    assert [given_steps(run_at(WARM_UP, steps=(7, 8, 9)), stage) for stage in (0, 1, 2)] == [7, 8, 9]
-    assert [given_steps(run_at(WARM_UP, steps=1000), stage) for stage in (0, 1, 2)] == [40, 110, 850]
-    assert given_steps(run_at(WARM_UP, steps=None, minutes=1), 0) is None
+    assert [find_given_steps(run_at(WARM_UP, steps=(7, 8, 9)), stage) for stage in (0, 1, 2)] == [7, 8, 9]
+    assert [find_given_steps(run_at(WARM_UP, steps=1000), stage) for stage in (0, 1, 2)] == [40, 110, 850]
+    assert find_given_steps(run_at(WARM_UP, steps=None, minutes=1), 0) is None
 
 
 class Recorder(Learner):

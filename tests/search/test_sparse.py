@@ -5,7 +5,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from trinas.search.sparse import largest_radius, sparsemax, sparsestmax, survival
+from trinas.search.sparse import find_largest_radius, sparsemax, sparsestmax, survival
 
 SHARES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99)
 
@@ -52,7 +52,7 @@ def test_sparsemax_agrees_with_bisection(candidates):
 
 @given(distinct_parameters(), st.sampled_from(SHARES))
 def test_a_mixture_is_on_the_simplex_and_far_enough_out(parameters, share):
-    radius = share * largest_radius(len(parameters))
+    radius = share * find_largest_radius(len(parameters))
     mixture = sparsestmax(parameters, radius)
     assert mixture.min() >= 0
     assert mixture.sum().item() == pytest.approx(1, abs=1e-12)
@@ -61,7 +61,7 @@ def test_a_mixture_is_on_the_simplex_and_far_enough_out(parameters, share):
 
 @given(distinct_parameters(), st.floats(0, 0.999))
 def test_sparsestmax_agrees_with_the_face_by_face_construction(parameters, share):
-    radius = share * largest_radius(len(parameters))
+    radius = share * find_largest_radius(len(parameters))
     torch.testing.assert_close(
         sparsestmax(parameters, radius), sparsestmax_by_faces(parameters, radius), rtol=0, atol=1e-9
     )
@@ -74,20 +74,20 @@ def test_radius_zero_is_sparsemax(parameters):
 
 @given(distinct_parameters(), st.floats(1, 2))
 def test_the_largest_radius_chooses_one_candidate(parameters, share):
-    mixture = sparsestmax(parameters, share * largest_radius(len(parameters)))
+    mixture = sparsestmax(parameters, share * find_largest_radius(len(parameters)))
     assert mixture.tolist() == [float(index == parameters.argmax()) for index in range(len(parameters))]
 
 
 @given(distinct_parameters(), st.sampled_from(SHARES), st.floats(-5, 5))
 def test_a_common_shift_changes_nothing(parameters, share, shift):
-    radius = share * largest_radius(len(parameters))
+    radius = share * find_largest_radius(len(parameters))
     shifted = sparsestmax(parameters + shift, radius)
     torch.testing.assert_close(shifted, sparsestmax(parameters, radius), rtol=0, atol=1e-7)
 
 
 @given(distinct_parameters(), st.sampled_from(SHARES), st.randoms())
 def test_candidates_have_no_favourite_place(parameters, share, random):
-    radius = share * largest_radius(len(parameters))
+    radius = share * find_largest_radius(len(parameters))
     order = list(range(len(parameters)))
     random.shuffle(order)
     torch.testing.assert_close(sparsestmax(parameters[order], radius), sparsestmax(parameters, radius)[order])
@@ -96,7 +96,7 @@ def test_candidates_have_no_favourite_place(parameters, share, random):
 def test_a_batch_is_its_rows_and_any_axis_will_do():
     parameters = torch.randn(3, 4, 6, dtype=torch.float64)
     for share in SHARES:
-        radius = share * largest_radius(6)
+        radius = share * find_largest_radius(6)
         rows = torch.stack([sparsestmax(row, radius) for row in parameters.flatten(0, 1)]).view_as(parameters)
         assert torch.equal(sparsestmax(parameters, radius), rows)
         assert torch.equal(sparsestmax(parameters.movedim(2, 0), radius, dim=0).movedim(0, 2), rows)
@@ -105,7 +105,7 @@ def test_a_batch_is_its_rows_and_any_axis_will_do():
 @pytest.mark.parametrize("share", [0.0, 0.4, 0.8])
 def test_gradients_inside_a_face(share):
     parameters = torch.tensor([[0.5, 0.31, 0.2, -0.4], [0.1, 0.15, 0.3, 0.21]], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda values: sparsestmax(values, share * largest_radius(4)), (parameters,))
+    assert torch.autograd.gradcheck(lambda values: sparsestmax(values, share * find_largest_radius(4)), (parameters,))
 
 
 @pytest.mark.parametrize("share", SHARES)
@@ -113,7 +113,7 @@ def test_gradients_inside_a_face(share):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_ties_give_numbers_and_the_lowest_index(values, share, dtype):
     parameters = torch.tensor(values, dtype=dtype, requires_grad=True)
-    mixture = sparsestmax(parameters, share * largest_radius(4))
+    mixture = sparsestmax(parameters, share * find_largest_radius(4))
     mixture[1].backward()
     assert mixture.isfinite().all()
     assert parameters.grad.isfinite().all()
@@ -137,7 +137,7 @@ CHAIN = torch.ones(9, 9, dtype=torch.float64).triu()
 @given(distinct_parameters(), st.floats(0, 1))
 def test_survival_never_grows_along_a_chain_and_starts_at_one(parameters, share):
     count = len(parameters)
-    alive = survival(sparsestmax(parameters, share * largest_radius(count)), CHAIN[:count, :count])
+    alive = survival(sparsestmax(parameters, share * find_largest_radius(count)), CHAIN[:count, :count])
     assert alive[0].item() == pytest.approx(1, abs=1e-9)
     assert (alive.diff() <= 1e-12).all()
 

@@ -12,8 +12,8 @@ from support.runs import SEARCH_CONFIG as CONFIG
 from trinas.config import Budgets
 from trinas.networks.space import SearchSpace
 from trinas.search.budgets import CostModel
-from trinas.search.sparse import largest_radius, sparsestmax
-from trinas.search.step import Learner, draw_sandwich, frozen_decisions
+from trinas.search.sparse import find_largest_radius, sparsestmax
+from trinas.search.step import Learner, draw_sandwich, find_frozen_decisions
 from trinas.search.supernet import Supernet
 
 EDGE = SearchSpace("edge", 2, 8, 2, 2, 1)
@@ -63,9 +63,9 @@ def test_two_survivors_held_apart_by_the_radius_are_left_alone():
     parameters = torch.tensor([[1, 0.9, -9], [0.5, 0, -0.1], [8, 0, 0], [1, 0.1, -9]], dtype=torch.float64)
     gradient = torch.tensor([[1e-17, -1e-17, 0.0], [0.1, -0.2, 0.1], [0.0, 0.0, 0.0], [0.1, -0.1, 0.0]])
     # At anneal 0.6: a pair held apart, three still free, one survivor, a pair further apart than it has to be.
-    mixture = sparsestmax(parameters, 0.6 * largest_radius(3))
+    mixture = sparsestmax(parameters, 0.6 * find_largest_radius(3))
     assert [(row > 0).sum().item() for row in mixture] == [2, 3, 1, 2]
-    assert frozen_decisions(mixture, gradient, 0.6)[:, 0].tolist() == [True, False, True, False]
+    assert find_frozen_decisions(mixture, gradient, 0.6)[:, 0].tolist() == [True, False, True, False]
 
 
 def test_two_candidates_learn_while_nothing_holds_them_apart():
@@ -176,7 +176,7 @@ def test_a_pair_that_is_held_apart_does_not_gather_momentum():
     learner = learner_of(supernet)
     learner.search(random_batch(), random_batch(), 0.9, 2e-3, 1e-2)
     mixtures = supernet.mixtures(0.9)
-    held_apart = frozen_decisions(mixtures.primitives, torch.ones_like(mixtures.primitives), 0.9)
+    held_apart = find_frozen_decisions(mixtures.primitives, torch.ones_like(mixtures.primitives), 0.9)
     assert held_apart.any()
     moments = learner.arch_optimizer.state[supernet.arch_primitives]["exp_avg"]
     assert (moments.masked_select(held_apart) == 0).all()
@@ -187,7 +187,7 @@ def test_the_state_of_a_learner_brings_all_of_it_back():
     batches = [random_batch() for _ in range(4)]
     learner = learner_of(busy_supernet("edge-all", 2, dtype=torch.float32))
     learner.search(batches[0], batches[1], 0.3, 2e-3, 1e-2)
-    state = copy.deepcopy(learner.state())
+    state = copy.deepcopy(learner.to_state())
     restored = learner_of(busy_supernet("edge-all", 2, dtype=torch.float32, seed=1))
     restored.load(state)
     for one in (learner, restored):

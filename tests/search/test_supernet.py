@@ -3,9 +3,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from support.networks import busy_supernet
-from trinas.networks.cost import QUOTED_OUTPUT_PX, spec_cost
+from trinas.networks.cost import QUOTED_OUTPUT_PX, compute_cost
 from trinas.networks.space import SPACES, SearchSpace
-from trinas.search.budgets import CostModel, largest_choice, smallest_choice
+from trinas.search.budgets import CostModel, find_largest_choice, find_smallest_choice
 from trinas.search.supernet import Mixtures
 
 SPACES_AND_SCALES = [(name, scale) for name in SPACES for scale in (2, 3, 4)]
@@ -110,7 +110,7 @@ def test_expected_cost_of_a_choice_is_the_exact_cost_of_its_network(name, scale)
     with torch.no_grad():
         expected = model.expected(supernet.mixtures(1))
     spec = supernet.space.spec(supernet.choice())
-    exact = spec_cost(spec)
+    exact = compute_cost(spec)
     assert float(expected["params"]) == exact.params
     assert float(expected["macs"]) == pytest.approx(exact.macs, rel=1e-12)
     assert model.exact(supernet.choice()) == {name: pytest.approx(float(cost)) for name, cost in expected.items()}
@@ -201,10 +201,12 @@ def test_checkpointing_changes_memory_only():
 @pytest.mark.parametrize("name", SPACES)
 def test_any_choice_can_be_chosen(name):
     supernet = busy_supernet(name, 4)
-    for choice in (smallest_choice(supernet.space), largest_choice(supernet.space)):
+    for choice in (find_smallest_choice(supernet.space), find_largest_choice(supernet.space)):
         supernet.choose(choice)
         assert supernet.choice() == choice
-        for ours, projected in zip(supernet.mixtures_of(choice).tensors(), supernet.mixtures(1).tensors(), strict=True):
+        for ours, projected in zip(
+            supernet.make_one_hot_mixtures(choice).tensors(), supernet.mixtures(1).tensors(), strict=True
+        ):
             assert torch.equal(ours, projected)
     before = [level.detach().clone() for level in supernet.arch_parameters()]
     supernet.choose(supernet.choice())

@@ -10,13 +10,19 @@ from support.runs import SEARCH_CONFIG as CONFIG
 from support.runs import StopAfter
 from trinas.errors import ModelError, RunError
 from trinas.networks.space import SearchSpace
-from trinas.search.budgets import largest_choice
+from trinas.search.budgets import find_largest_choice
 from trinas.search.loop import repeat_search, resume_search, search_network
 from trinas.search.record import read_search_record
 from trinas.search.supernet import Supernet
-from trinas.search.warmstart import bundled_supernet, load_supernet, save_supernet, start_from, supernet_weights
+from trinas.search.warmstart import (
+    find_bundled_supernet,
+    list_supernet_weights,
+    load_supernet,
+    save_supernet,
+    start_from,
+)
 from trinas.training.data import generate_images
-from trinas.zoo.bundled import bundle_dir
+from trinas.zoo.bundled import find_bundle_dir
 from trinas.zoo.folder import load_config
 
 LARGE = SearchSpace("edge", 2, 16, 3, 2, 2)
@@ -27,7 +33,7 @@ TRAINING = {"data": ["birds (CC0)"], "steps": 3}
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("supernets") / "trinas-supernet-x2"
-    save_supernet(folder, LARGE, supernet_weights(busy()), TRAINING)
+    save_supernet(folder, LARGE, list_supernet_weights(busy()), TRAINING)
     return load_supernet(folder)
 
 
@@ -43,7 +49,7 @@ def photographs():
 def test_a_supernet_comes_back_in_half_precision(pretrained):
     assert pretrained.space == LARGE
     assert pretrained.training == TRAINING
-    original = supernet_weights(busy())
+    original = list_supernet_weights(busy())
     assert set(pretrained.weights) == set(original)
     assert all(tensor.dtype == torch.float32 for tensor in pretrained.weights.values())
     assert all(torch.equal(tensor, tensor.half().float()) for tensor in pretrained.weights.values())
@@ -84,20 +90,20 @@ def test_cells_beyond_it_are_fresh(pretrained):
     torch.manual_seed(5)
     supernet = Supernet(space)
     start_from(supernet, pretrained)
-    for name, tensor in supernet_weights(supernet).items():
+    for name, tensor in list_supernet_weights(supernet).items():
         assert torch.equal(tensor, pretrained.weights.get(name, fresh[name]))
-    assert any(name not in pretrained.weights for name in supernet_weights(supernet))
+    assert any(name not in pretrained.weights for name in list_supernet_weights(supernet))
 
 
 def test_the_whole_of_it_computes_what_was_saved(pretrained):
     original, started = busy(), Supernet(LARGE)
     start_from(started, pretrained)
-    low, mixtures = torch.rand(1, 3, 9, 7), started.mixtures_of(largest_choice(LARGE))
+    low, mixtures = torch.rand(1, 3, 9, 7), started.make_one_hot_mixtures(find_largest_choice(LARGE))
     torch.testing.assert_close(started(low, mixtures), original(low, mixtures), rtol=1e-2, atol=1e-2)
 
 
 def test_a_search_starts_from_it_and_repeats(pretrained, photographs, tmp_path, monkeypatch):
-    monkeypatch.setattr(trinas.search.loop, "bundled_supernet", lambda space: pretrained)
+    monkeypatch.setattr(trinas.search.loop, "find_bundled_supernet", lambda space: pretrained)
     network = search_network(SMALL, photographs, CONFIG, tmp_path / "warm").network
     cold = search_network(SMALL, photographs, dataclasses.replace(CONFIG, warm_start=False), tmp_path / "cold").network
     assert not same_weights(network, cold)
@@ -110,16 +116,16 @@ def test_a_search_starts_from_it_and_repeats(pretrained, photographs, tmp_path, 
     first = json.loads((tmp_path / "warm/events.jsonl").read_text().splitlines()[0])
     assert first["started_from"] == "trinas-supernet-x2"
     assert same_weights(repeat_search(report, photographs, tmp_path / "again").network, network)
-    monkeypatch.setattr(trinas.search.loop, "bundled_supernet", lambda space: None)
+    monkeypatch.setattr(trinas.search.loop, "find_bundled_supernet", lambda space: None)
     with pytest.raises(RunError, match=r"started from trinas-supernet-x2 \(.*\), here it would from noise"):
         repeat_search(report, photographs, tmp_path / "elsewhere")
 
 
 def test_a_stopped_search_goes_on_without_it(pretrained, photographs, tmp_path, monkeypatch):
-    monkeypatch.setattr(trinas.search.loop, "bundled_supernet", lambda space: pretrained)
+    monkeypatch.setattr(trinas.search.loop, "find_bundled_supernet", lambda space: pretrained)
     straight = search_network(SMALL, photographs, CONFIG, tmp_path / "straight").network
     assert not search_network(SMALL, photographs, CONFIG, tmp_path / "stopped", stop=StopAfter(5)).finished
-    monkeypatch.setattr(trinas.search.loop, "bundled_supernet", lambda space: None)
+    monkeypatch.setattr(trinas.search.loop, "find_bundled_supernet", lambda space: None)
     assert same_weights(resume_search(tmp_path / "stopped", photographs).network, straight)
     assert read_search_record(tmp_path / "stopped/report.json").started_from.name == "trinas-supernet-x2"
 
@@ -138,13 +144,13 @@ def without(folder, key):
         (lambda folder: without(folder, "training"), "damaged, or not a supernet"),
         (lambda folder: (folder / "supernet.safetensors").write_bytes(b"no"), "damaged, or not a supernet"),
         (
-            lambda folder: save_supernet(folder, SMALL, supernet_weights(Supernet(LARGE)), {}),
+            lambda folder: save_supernet(folder, SMALL, list_supernet_weights(Supernet(LARGE)), {}),
             "do not fit",
         ),
     ],
 )
 def test_what_is_damaged_is_named(tmp_path, spoil, complaint):
-    save_supernet(tmp_path / "net", SMALL, supernet_weights(Supernet(SMALL)), {})
+    save_supernet(tmp_path / "net", SMALL, list_supernet_weights(Supernet(SMALL)), {})
     spoil(tmp_path / "net")
     with pytest.raises(ModelError, match=complaint):
         load_supernet(tmp_path / "net")
@@ -153,10 +159,10 @@ def test_what_is_damaged_is_named(tmp_path, spoil, complaint):
 @pytest.mark.parametrize("scale", [2, 4])
 def test_bundled_supernets_serve_the_spaces_of_small_budgets(scale):
     space = SearchSpace("edge", scale, 24, 4, 3, 3)
-    pretrained = bundled_supernet(space)
+    pretrained = find_bundled_supernet(space)
     assert pretrained is not None
     assert pretrained.name == f"trinas-supernet-x{scale}"
-    assert bundled_supernet(dataclasses.replace(space, trunk_width=512)) is None
-    assert bundled_supernet(dataclasses.replace(space, scale=3)) is None
-    config = json.loads((bundle_dir() / pretrained.name / "supernet.json").read_text())
+    assert find_bundled_supernet(dataclasses.replace(space, trunk_width=512)) is None
+    assert find_bundled_supernet(dataclasses.replace(space, scale=3)) is None
+    config = json.loads((find_bundle_dir() / pretrained.name / "supernet.json").read_text())
     assert config["training"]["data"]

@@ -199,7 +199,7 @@ def test_something_else_is_refused_and_removed(server, tmp_path):
 
 def test_a_server_that_stays_away_keeps_what_came(server, tmp_path):
     server.cuts = [70_000, *[0] * datasets.ATTEMPTS]
-    with pytest.raises(DataError, match=r"cannot be downloaded .* 0 MB are kept, the same command goes on"):
+    with pytest.raises(DataError, match=r"cannot be downloaded .* 0 MB are kept, the same command continues"):
         get(server, tmp_path)
     assert (tmp_path / f"{server.name}.part").stat().st_size == 70_000
     get(server, tmp_path)
@@ -249,7 +249,7 @@ def test_a_killed_download_goes_on(server, tmp_path):
     assert server.ranges == [None, f"bytes={have}-"]
     assert files_under(tmp_path) == WHOLE
     assert ended.stderr.splitlines()[0] == "a set"
-    assert ended.stderr.splitlines()[-1] == f"Done; learn from it with --data {tmp_path / 'HR'}"
+    assert ended.stderr.splitlines()[-1] == f"Done; train on it with --data {tmp_path / 'HR'}"
 
 
 @pytest.mark.parametrize("name", DATA_SETS)

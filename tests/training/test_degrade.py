@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from support.images import generated_photograph
-from trinas.images.formats import image_files
+from trinas.images.formats import list_image_files
 from trinas.images.read import read_rgb8
 from trinas.training.degrade import compress_jpeg, crop_to_multiple, degrade_image, downscale, imresize
 
@@ -15,7 +15,7 @@ from trinas.training.degrade import compress_jpeg, crop_to_multiple, degrade_ima
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_reference_images_come_out_bit_for_bit(data_dir, scale):
     """MATLAB's own results, for whole test images."""
-    paths = image_files(data_dir / "benchmarks/Set5/HR")
+    paths = list_image_files(data_dir / "benchmarks/Set5/HR")
     assert len(paths) == 5
     for path in paths:
         reference = read_rgb8(data_dir / f"benchmarks/Set5/LR_x{scale}" / path.name)

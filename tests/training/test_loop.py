@@ -15,10 +15,11 @@ from trinas.networks.network import Network
 from trinas.networks.space import CellSpec, SlotSpec
 from trinas.training.data import load_photographs, make_pairs, split
 from trinas.training.loop import resume_training, train_network
-from trinas.training.metrics import validation_psnr
+from trinas.training.metrics import measure_validation_psnr
 from trinas.training.run import read_validations
 from trinas.training.state import load_state, save_state
-from trinas.zoo.folder import Model, ModelConfig, TrainingRecord, load_model
+from trinas.zoo.folder import Model, load_model
+from trinas.zoo.record import ModelConfig, TrainingRecord
 
 
 @pytest.mark.parametrize("taught", [False, True])
@@ -46,8 +47,8 @@ def test_training_learns_and_leaves_a_usable_model(tiny_spec, images, tmp_path):
     progress = []
     network = train_network(tiny_spec, images, config, tmp_path / "run", on_progress=progress.append).network
     validation = make_pairs(split(images)[1], 2)
-    untrained = validation_psnr(Network(tiny_spec), validation)
-    best = validation_psnr(network, validation)
+    untrained = measure_validation_psnr(Network(tiny_spec), validation)
+    best = measure_validation_psnr(network, validation)
     assert best > untrained + 0.5
     assert progress[-1].best_psnr == pytest.approx(best, abs=1e-4)
     assert (progress[-1].step, progress[-1].steps) == (300, 300)
@@ -62,7 +63,7 @@ def test_a_network_that_learns_from_degraded_images_is_validated_on_such_and_say
     network = train_network(tiny_spec, images, config, tmp_path / "run").network
     model = load_model(str(tmp_path / "run"))
     assert model.config.restores
-    found = validation_psnr(network, make_pairs(split(images)[1], 2, variants=1))
+    found = measure_validation_psnr(network, make_pairs(split(images)[1], 2, variants=1))
     assert model.config.training.validation_psnr == pytest.approx(found, abs=1e-3)
     clean = train_network(tiny_spec, images, CONFIG, tmp_path / "clean").network
     assert not load_model(str(tmp_path / "clean")).config.restores
@@ -77,7 +78,7 @@ def test_the_weights_that_validate_best_are_kept(tiny_spec, images, tmp_path):
     network = train_network(tiny_spec, images, ruinous, tmp_path / "bad", start=model_of(start)).network
     psnrs = [validation.psnr for validation in read_validations(tmp_path / "bad")]
     assert psnrs[-1] < psnrs[0] - 1
-    assert validation_psnr(network, make_pairs(split(images)[1], 2)) == pytest.approx(max(psnrs), abs=1e-3)
+    assert measure_validation_psnr(network, make_pairs(split(images)[1], 2)) == pytest.approx(max(psnrs), abs=1e-3)
 
 
 def test_going_on_from_a_model_starts_where_it_stands(tiny_spec, images, tmp_path):

@@ -8,7 +8,7 @@ import torch
 from support.networks import busy_network
 from trinas.config import TrainConfig
 from trinas.training.muon import Muon
-from trinas.training.step import TrainStep, learning_rate
+from trinas.training.step import TrainStep, compute_learning_rate
 
 
 @pytest.mark.parametrize("squared", [False, True])
@@ -31,7 +31,7 @@ def test_a_step_follows_the_gradient_of_the_loss(tiny_spec, squared):
 
 def test_the_rate_rises_then_falls_to_zero():
     config = TrainConfig(steps=100, warmup_steps=10, learning_rate=1.0)
-    rates = [learning_rate(config, step, 100) for step in range(100)]
+    rates = [compute_learning_rate(config, step, 100) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
     assert max(rates) == rates[10] == 1.0
     assert rates[10:] == sorted(rates[10:], reverse=True)

@@ -12,7 +12,8 @@ from support.runs import StopAfter
 from trinas.errors import ModelError, RunError
 from trinas.training.data import split
 from trinas.training.loop import resume_training, train_network
-from trinas.zoo.folder import ModelConfig, save_model
+from trinas.zoo.folder import save_model
+from trinas.zoo.record import ModelConfig
 
 
 def test_a_teacher_is_imitated_until_the_squared_error_s_turn(tiny_spec, images, tmp_path, tiny_model_dir):

@@ -29,7 +29,7 @@ def test_an_added_model_is_on_offer_under_a_name_of_its_own(catalogue, tiny_mode
     name = catalogue.add(str(tiny_model_dir), "folder")
     assert catalogue.add(str(tiny_model_dir), "folder") == name == "tiny-model"
     assert catalogue.offers()[name].source == "folder"
-    assert catalogue.name_of(catalogue.locate(name)) == name
+    assert catalogue.find_name(catalogue.locate(name)) == name
     other = tiny_model_dir.with_name("copy")
     shutil.copytree(tiny_model_dir, other)
     assert catalogue.add(str(other), "folder") == "tiny-model-2"
@@ -60,9 +60,9 @@ def test_a_model_whose_folder_is_gone_is_no_longer_on_offer(catalogue, tiny_mode
 
 def test_models_are_listed_by_scale(catalogue):
     offers = catalogue.offers()
-    names = [name for scale in (2, 3, 4) for name in catalogue.names_of_scale(scale)]
+    names = [name for scale in (2, 3, 4) for name in catalogue.list_names(scale)]
     assert names == list(offers)
-    assert all(offers[name].config.spec.scale == 3 for name in catalogue.names_of_scale(3))
+    assert all(offers[name].config.spec.scale == 3 for name in catalogue.list_names(3))
 
 
 def test_all_models_are_measured_unless_the_server_ends(catalogue):

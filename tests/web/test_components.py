@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from trinas_app.web.catalogue import Catalogue, Offer
-from trinas_app.web.components import LONG_SIDE, OTHER_SCALE, WIDTH, label_offer, read_controls, table
+from trinas_app.web.components import LONG_SIDE, OTHER_SCALE, WIDTH, label_offer, read_controls, render_table
 from trinas_app.web.tab_models import list_models
 from trinas_app.web.trade_off import draw_trade_offs
 
@@ -48,7 +48,7 @@ def test_controls_ask_for_a_size_and_how_it_is_written(backend):
 
 
 def test_cells_of_a_table_are_text():
-    shown = table({"File": "long", "State": ""}, [["<b>a & b</b>.png", "✓ done"]])
+    shown = render_table({"File": "long", "State": ""}, [["<b>a & b</b>.png", "✓ done"]])
     assert "<b>" not in shown
     assert "&lt;b&gt;a &amp; b&lt;/b&gt;.png" in shown
 

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from support.images import generated_photograph
 from support.processes import PATIENCE_S
 from support.web_server import PATIENCE_MS, Server, download, fill, open_tab, upload
-from trinas.zoo.bundled import models_of_scale
+from trinas.zoo.bundled import list_models_of_scale
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def command_line_result(path: Path, folder: Path, *options: str) -> bytes:
 
 
 def test_an_image_becomes_the_file_that_the_command_line_writes(page, rgba_image, tmp_path):
-    upload(page, "#picture", rgba_image)
+    upload(page, "#image-file", rgba_image)
     expect(page.locator("#plan")).to_contain_text("320 × 240 pixels")
     expect(page.locator("#plan")).to_contain_text("trinas-xs-x4")
     page.locator("#start").click()
@@ -53,7 +53,7 @@ def test_an_image_becomes_the_file_that_the_command_line_writes(page, rgba_image
 def test_other_sizes_and_formats_are_the_command_lines_too(page, tmp_path):
     boat = tmp_path / "boat.jpg"
     PillowImage.fromarray(generated_photograph(50, 70)).save(boat, quality=90)
-    upload(page, "#picture", boat)
+    upload(page, "#image-file", boat)
     page.get_by_label("Longer side…").first.check()
     fill(page, "Longer side in pixels", "200")
     expect(page.locator("#plan")).to_contain_text("200 × 143 pixels")
@@ -66,7 +66,7 @@ def test_other_sizes_and_formats_are_the_command_lines_too(page, tmp_path):
 def test_a_compressed_jpeg_gets_another_model_and_the_page_says_why(page, tmp_path):
     boat = tmp_path / "boat.jpg"
     PillowImage.fromarray(generated_photograph(50, 70)).save(boat, quality=62)
-    upload(page, "#picture", boat)
+    upload(page, "#image-file", boat)
     plan = page.locator("#plan")
     expect(plan).to_contain_text("JPEG of quality 62: trinas-s-photo-x4, which smooths compression away")
     page.get_by_label("Other…").first.check()
@@ -81,7 +81,7 @@ def test_a_compressed_jpeg_gets_another_model_and_the_page_says_why(page, tmp_pa
 def test_a_file_that_is_no_image_is_refused(page, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no image at all")
-    upload(page, "#picture", bad)
+    upload(page, "#image-file", bad)
     expect(page.locator("#plan .bad")).to_contain_text("bad.png")
     expect(page.locator("#start")).to_be_disabled()
     assert str(tmp_path) not in page.locator("#plan").inner_text()
@@ -90,7 +90,7 @@ def test_a_file_that_is_no_image_is_refused(page, tmp_path):
 def test_stop_ends_a_run_within_a_tile_and_the_next_one_works(page, rgba_image, tmp_path, server):
     large = tmp_path / "large.png"
     PillowImage.fromarray(generated_photograph(1800, 1800)).save(large)
-    upload(page, "#picture", large)
+    upload(page, "#image-file", large)
     expect(page.locator("#start")).to_be_enabled()
     page.locator("#start").click()
     expect(page.locator("#said")).to_contain_text("left")  # the first tile is done
@@ -105,9 +105,9 @@ def test_stop_ends_a_run_within_a_tile_and_the_next_one_works(page, rgba_image, 
 
 def upload_another(page: Page, path: Path) -> None:
     """Replace the image that is there by one of 80x60 pixels."""
-    page.locator("#picture").get_by_label("Clear").first.click()
+    page.locator("#image-file").get_by_label("Clear").first.click()
     expect(page.locator("#start")).to_be_disabled()
-    upload(page, "#picture", path)
+    upload(page, "#image-file", path)
     expect(page.locator("#plan")).to_contain_text("80 × 60 pixels")
     expect(page.locator("#start")).to_be_enabled()
 
@@ -122,7 +122,7 @@ def test_a_batch_goes_on_past_a_bad_file_and_keeps_folders(page, rgba_image, tmp
         }.items():
             file.writestr(name, content)
     open_tab(page, "Batch")
-    upload(page, "#pictures", archive, rgba_image)
+    upload(page, "#image-files", archive, rgba_image)
     page.locator("#start-batch").click()
     expect(page.locator("#said-batch")).to_contain_text("3 done, 1 failed")
     expect(page.locator("#start-batch")).to_be_enabled()
@@ -145,7 +145,7 @@ def test_models_are_compared_with_bicubic_on_one_place_and_measured(page, tmp_pa
     open_tab(page, "Compare")
     upload(page, "#compared", reduced)
     figures = page.locator("#sheet figure")
-    expect(figures).to_have_count(1 + min(MOST_MODELS, len(models_of_scale(4))))
+    expect(figures).to_have_count(1 + min(MOST_MODELS, len(list_models_of_scale(4))))
     expect(figures.nth(0)).to_contain_text("bicubic")
     network = figures.filter(has_text="trinas-xs-x4")
     expect(network).to_contain_text("s per megapixel")
@@ -175,7 +175,7 @@ def test_models_are_compared_with_bicubic_on_one_place_and_measured(page, tmp_pa
 def test_models_are_listed_and_a_folder_can_be_loaded(page, tiny_model_dir):
     open_tab(page, "Models")
     expect(page.locator("#models")).to_contain_text("trinas-xs-x4")
-    where = page.locator("#where textarea, #where input").first
+    where = page.locator("#model-place textarea, #model-place input").first
     where.fill(str(tiny_model_dir / "missing"))
     page.locator("#load").click()
     expect(page.locator("#said-models .bad")).to_contain_text("no such folder")
@@ -206,7 +206,7 @@ def test_a_page_for_others_takes_no_folders_and_does_not_tell_of_them(
     no_id, unknown = "not user/name of the Hub", "nor such a model on the Hub"
     answers = {tiny_model_dir: no_id, tmp_path / "missing": no_id, "here/tiny": unknown, "here/missing": unknown}
     for wish, answer in answers.items():
-        page.locator("#where textarea, #where input").first.fill(str(wish))
+        page.locator("#model-place textarea, #model-place input").first.fill(str(wish))
         page.locator("#load").click()
         expect(page.locator("#said-models .bad")).to_contain_text(str(wish))
         expect(page.locator("#said-models .bad")).to_contain_text(answer)
@@ -263,13 +263,13 @@ def test_a_search_survives_a_reload_and_its_network_is_used_and_shared(page, tmp
     expect(page.locator("#pushed .good")).to_contain_text(f"{hub.url}/ann/found")
     assert set(hub.files["ann/found"]) == {"model.safetensors", "config.json", "README.md"}
     open_tab(page, "Models")
-    page.locator("#where textarea, #where input").first.fill("ann/found")
+    page.locator("#model-place textarea, #model-place input").first.fill("ann/found")
     page.locator("#load").click()
     expect(page.locator("#models")).to_contain_text("ann/found")
     open_tab(page, "Search")
     page.locator("#use").click()
     expect(page.locator("#start")).to_be_visible()
-    upload(page, "#picture", photographs[0])
+    upload(page, "#image-file", photographs[0])
     expect(page.locator("#plan")).to_contain_text("x2-6000-params")
     page.locator("#start").click()
     expect(page.locator("#said")).to_contain_text("done in")
@@ -301,7 +301,7 @@ def test_a_visitors_files_are_gone_when_the_page_is_left(browser: Browser, serve
     page = browser.new_page()
     page.set_default_timeout(PATIENCE_MS)
     page.goto(server.url)
-    upload(page, "#picture", path)
+    upload(page, "#image-file", path)
     page.locator("#start").click()
     expect(page.locator("#said")).to_contain_text("done in")
     assert server.find_files("leaving_x4.png")

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from trinas_app.web.catalogue import Catalogue, Offer
-from trinas_app.web.trade_off import HEIGHT, LEFT, WIDTH, draw_trade_offs, round_numbers
+from trinas_app.web.trade_off import HEIGHT, LEFT, WIDTH, draw_trade_offs
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,3 @@ def test_points_are_inside_the_drawing(offers):
     drawn = draw_trade_offs(offers, {name: 10.0**number for number, name in enumerate(offers)})
     assert all(LEFT <= float(x) <= WIDTH for x in re.findall(r'cx="([\d.-]+)"', drawn))
     assert all(0 <= float(y) <= HEIGHT for y in re.findall(r'cy="([\d.-]+)"', drawn))
-
-
-def test_ticks_are_round_numbers():
-    assert round_numbers(0.3, 25) == [0.5, 1, 2, 5, 10, 20]

@@ -9,18 +9,14 @@ from safetensors.torch import load_file, save_file
 
 from support.networks import busy_network
 from trinas.errors import ModelError
-from trinas.networks.cost import spec_cost
-from trinas.networks.space import ArchSpec, CellSpec, SlotSpec
-from trinas.zoo.bundled import DEFAULT_MODELS, RESTORATION_MODELS, bundled_models, default_model, find_model
-from trinas.zoo.card import model_card
-from trinas.zoo.folder import (
-    EXAMPLE_FILE,
-    ModelConfig,
-    TrainingRecord,
-    load_config,
-    load_model,
-    save_model,
-)
+from trinas.networks.cost import compute_cost
+from trinas.networks.network import Network
+from trinas.networks.primitives import PRIMITIVES
+from trinas.networks.space import PAPER_NETWORKS, SCALES, UPSAMPLING_STEPS, ArchSpec, CellSpec, SlotSpec
+from trinas.zoo.bundled import DEFAULT_MODELS, RESTORATION_MODELS, find_default_model, find_model, list_bundled_models
+from trinas.zoo.card import render_card
+from trinas.zoo.folder import load_config, load_model, save_model
+from trinas.zoo.record import EXAMPLE_FILE, ModelConfig, TrainingRecord
 
 
 def test_a_model_survives_saving(tiny_model_dir, tiny_spec):
@@ -94,7 +90,7 @@ def test_a_record_of_the_wrong_kind_is_refused(tiny_model_dir, changes, complain
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", bundled_models())
+@pytest.mark.parametrize("name", list_bundled_models())
 def test_a_config_is_written_as_it_was_read(name):
     content = (find_model(name) / "config.json").read_text(encoding="utf-8")
     assert load_config(name).to_json() + "\n" == content
@@ -162,35 +158,35 @@ def test_unknown_names_and_scales_say_what_there_is(tmp_path):
     with pytest.raises(ModelError, match=r"no config\.json in this folder"):
         find_model(str(tmp_path))
     with pytest.raises(ModelError, match=r"no bundled model upscales 7 times; there are models for .*4"):
-        default_model(7)
+        find_default_model(7)
 
 
-@pytest.mark.parametrize("name", bundled_models())
+@pytest.mark.parametrize("name", list_bundled_models())
 def test_a_bundled_model_is_complete(name):
     folder, config = find_model(name), load_config(name)
     assert config.name == name
     weights = load_file(folder / "model.safetensors")
-    assert sum(tensor.numel() for tensor in weights.values()) == spec_cost(config.spec).params
+    assert sum(tensor.numel() for tensor in weights.values()) == compute_cost(config.spec).params
     assert set(config.metrics) == {"Set5", "Set14", "BSD100"}
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert card == model_card(config, example=EXAMPLE_FILE)
+    assert card == render_card(config, example=EXAMPLE_FILE)
     assert (folder / EXAMPLE_FILE).stat().st_size < 100_000
 
 
 @pytest.mark.parametrize(("models", "restore"), [(DEFAULT_MODELS, False), (RESTORATION_MODELS, True)])
 def test_models_that_are_chosen_unnamed_are_what_they_are_chosen_for(models, restore):
     for scale, name in models.items():
-        assert name in bundled_models()
+        assert name in list_bundled_models()
         assert (load_config(name).spec.scale, load_config(name).restores) == (scale, restore)
 
 
 def test_the_first_network_is_of_the_smallest_tier():
-    assert spec_cost(load_config("trinas-xs-x4").spec).params <= 25_000
-    assert default_model(4) == "trinas-xs-x4"
+    assert compute_cost(load_config("trinas-xs-x4").spec).params <= 25_000
+    assert find_default_model(4) == "trinas-xs-x4"
 
 
 def card_of(spec, training):
-    return model_card(ModelConfig("m", spec, "MIT", TrainingRecord.model_validate(training)))
+    return render_card(ModelConfig("m", spec, "MIT", TrainingRecord.model_validate(training)))
 
 
 def test_a_card_says_what_input_a_model_is_for(tiny_spec):
@@ -235,3 +231,22 @@ def test_a_card_shows_an_example_only_where_there_is_one(tiny_model_dir):
     (tiny_model_dir / EXAMPLE_FILE).write_bytes(b"an image")
     save_model(tiny_model_dir, model.network, model.config)
     assert f"]({EXAMPLE_FILE})" in (tiny_model_dir / "README.md").read_text()
+
+
+def paper_spec(scale, steps):
+    """A small network of the paper's family: a cell, upsampling steps or a pixel-shuffle tail, a plain convolution."""
+    cell = CellSpec(tuple(SlotSpec(name, 8) for name in PRIMITIVES["paper"]))
+    return ArchSpec("paper", scale, 8, (cell,), (1,) * len(UPSAMPLING_STEPS[scale]) if steps else (), plain_convs=1)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [*PAPER_NETWORKS.values(), *(paper_spec(scale, steps) for scale in SCALES for steps in (True, False))],
+    ids=[*PAPER_NETWORKS, *(f"{kind}-x{scale}" for scale in SCALES for kind in ("paper-a", "paper-b"))],
+)
+def test_networks_of_the_paper_survive_saving(spec, tmp_path):
+    network = Network(spec).eval()
+    save_model(tmp_path / "model", network, ModelConfig("model", spec, "MIT"))
+    low = torch.rand(1, 3, 6, 5)
+    with torch.no_grad():
+        assert torch.equal(load_model(str(tmp_path / "model")).network(low), network(low))

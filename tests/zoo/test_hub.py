@@ -20,9 +20,10 @@ from support.images import generated_photograph
 from trinas.errors import ModelError
 from trinas.networks.network import Network
 from trinas.networks.space import ArchSpec, CellSpec, SlotSpec
-from trinas.zoo.bundled import bundled_models, find_hub_model, find_model
-from trinas.zoo.folder import EXAMPLE_FILE, ModelConfig, load_config, load_model, pull_model, push_model, save_model
+from trinas.zoo.bundled import find_hub_model, find_model, list_bundled_models
+from trinas.zoo.folder import load_config, load_model, pull_model, push_model, save_model
 from trinas.zoo.hub import is_hub_id
+from trinas.zoo.record import EXAMPLE_FILE, ModelConfig
 
 NOWHERE = "http://127.0.0.1:9"
 LOAD = "import trinas; print(trinas.load_model('ann/tiny').config.name)"
@@ -220,7 +221,7 @@ def test_all_bundled_models_are_pushed_and_pulled_back(hub, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     ended = run("models", "push", "--all", "ann")
     assert ended.exit_code == 0, ended.output
-    assert {f"ann/{name}" for name in bundled_models()} <= set(hub.files)
+    assert {f"ann/{name}" for name in list_bundled_models()} <= set(hub.files)
     ended = run("models", "pull", "ann/trinas-xs-x2")
     assert ended.exit_code == 0, ended.output
     pulled = tmp_path / "trinas-xs-x2"

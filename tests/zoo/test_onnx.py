@@ -11,9 +11,10 @@ import torch
 from trinas.errors import ModelError
 from trinas.networks.network import Network
 from trinas.networks.primitives import PRIMITIVES
-from trinas.networks.space import ArchSpec, CellSpec, SlotSpec, named_spec
-from trinas.zoo.folder import Model, ModelConfig, load_model
+from trinas.networks.space import ArchSpec, CellSpec, SlotSpec, find_named_spec
+from trinas.zoo.folder import Model, load_model
 from trinas.zoo.onnx import export_onnx
+from trinas.zoo.record import ModelConfig
 
 
 def model_of(spec: ArchSpec) -> Model:
@@ -39,7 +40,7 @@ SPECS = {
     "paper-x3-within": every_paper_primitive(3, (1,)),
     "paper-x4-within": every_paper_primitive(4, (0, 1)),
     "paper-x4-behind": every_paper_primitive(4, ()),
-    "paper-b1": named_spec("paper-b1"),
+    "paper-b1": find_named_spec("paper-b1"),
 }
 
 

@@ -1,6 +1,10 @@
 """Image files and what they hold: pixels, colours, metadata.
 
-Read `formats` (the file formats), `image` (a decoded image), then `read` and `write` (files to images and back). `read`
-asks `pillow`, `png` and `tiff`, which hand on what `stored` describes. All of them ask `metadata` (with `exif` and
-`xmp`), `colour` and `jpeg_quality`.
+Read it in this order:
+
+- `formats`: the file formats and what they can hold
+- `image`: a decoded image; `colour`: colour profiles
+- `read`: files to images. It calls the decoders `pillow` (with `png`) and `tiff`. `stored` has what a decoder returns
+- `write`: images to files
+- `metadata`: EXIF, XMP and resolution, with `exif` and `xmp`; `jpeg_quality`: how strongly a JPEG was compressed
 """

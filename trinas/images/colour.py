@@ -1,4 +1,4 @@
-"""Colour profiles, through LittleCMS."""
+"""Convert colours between ICC profiles, by LittleCMS."""
 
 import io
 from collections.abc import Sequence
@@ -9,19 +9,19 @@ from PIL import ImageCms
 
 _PRINT_TO_SCREEN = ImageCms.Intent.RELATIVE_COLORIMETRIC
 _DATE = range(24, 36)
-"""Where the header of a profile has the time of its making, which would make results differ from run to run."""
+"""Bytes of a profile's header that hold the time when it was made. They would differ from run to run."""
 _BLACK_POINT_COMPENSATION = ImageCms.Flags.BLACKPOINTCOMPENSATION
 
 
 @cache
-def srgb_profile() -> bytes:
-    """Return the ICC profile of sRGB. Files without a profile are taken for sRGB."""
+def make_srgb_profile() -> bytes:
+    """Return the ICC profile of sRGB. A file without a profile counts as sRGB."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return profile[: _DATE.start] + bytes(len(_DATE)) + profile[_DATE.stop :]
 
 
-def profile_space(profile: bytes | None) -> str | None:
-    """Return the colour space of a profile, from its header: RGB, GRAY, CMYK, Lab, ...; None without a profile."""
+def read_profile_space(profile: bytes | None) -> str | None:
+    """Return the colour space in a profile's header, such as RGB, GRAY, CMYK or Lab; None without a profile."""
     return profile[16:20].decode("ascii", "replace").strip() if profile else None
 
 
@@ -29,9 +29,9 @@ def convert_to_srgb(image: PillowImage.Image, profile: bytes) -> PillowImage.Ima
     """Convert an 8-bit image (L, RGB or CMYK) from its profile to sRGB, relative colorimetric.
 
     Returns:
-        An RGB image, or None where the profile is damaged or describes another kind of image.
+        An RGB image, or None if the profile is damaged or is not for this kind of image.
     """
-    if image.mode == "L" and profile_space(profile) == "RGB":  # a gray image with a colour profile
+    if image.mode == "L" and read_profile_space(profile) == "RGB":  # a gray image with a colour profile
         image = image.convert("RGB")
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -52,12 +52,12 @@ def convert_from_srgb(colour: Sequence[int], profile: bytes) -> tuple[int, ...]:
 
     Args:
         colour: red, green and blue, 0 to 255.
-        profile: of RGB or gray.
+        profile: an ICC profile of RGB or gray.
     Returns:
-        Three values, or one for a gray profile, 0 to 255; the colour as it is where the profile is damaged or of
-        another colour space.
+        Three values, or one for a gray profile, 0 to 255. If the profile is damaged or of another colour space, the
+        colour is returned unchanged.
     """
-    mode = {"RGB": "RGB", "GRAY": "L"}.get(profile_space(profile) or "")
+    mode = {"RGB": "RGB", "GRAY": "L"}.get(read_profile_space(profile) or "")
     if mode is None:
         return tuple(colour)
     patch = PillowImage.new("RGB", (1, 1), tuple(colour))

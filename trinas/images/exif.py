@@ -1,6 +1,6 @@
-"""EXIF as directories of tags. Values stay the bytes that the file has, so that they are written unchanged.
+"""EXIF as directories of tags. Values are kept as the bytes of the file, so that they can be written unchanged.
 
-Pillow's own reading and writing loses letters outside ASCII, and the types of values.
+Pillow's own reader and writer lose letters outside ASCII and the types of values.
 """
 
 import struct
@@ -14,12 +14,12 @@ BYTE, SHORT, LONG, RATIONAL, UNDEFINED = 1, 3, 4, 5, 7
 """Types of values, numbered as in TIFF."""
 
 _UNIT_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-"""Type of a value -> bytes of one."""
+"""Type of a value -> bytes of one number."""
 
-_LONG8 = 16  # this type and those beyond exist in BigTIFF only, not in EXIF
+_LONG8 = 16  # this type and higher ones exist in BigTIFF, but not in EXIF
 EXIF_INTRODUCTION = b"Exif\0\0"
-"""Stands before EXIF in most files, but is no part of it."""
-_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two belong to BigTIFF
+"""Comes before EXIF in most files, but is not part of it."""
+_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are those of BigTIFF
 _INNER: dict[int | None, tuple[int, ...]] = {None: (IFD.Exif, IFD.GPSInfo), IFD.Exif: (IFD.Interop,)}
 """Directory (None for the first) -> its tags that hold directories."""
 
@@ -29,6 +29,7 @@ class Value:
     """The value of a tag."""
 
     kind: int
+    """Its type, numbered as in TIFF."""
     content: bytes
     """In the byte order of its EXIF."""
 
@@ -39,45 +40,49 @@ Directory: TypeAlias = dict[int, Union[Value, "Directory"]]
 
 @dataclass
 class Exif:
-    """The first directory and those within it; the thumbnail's directory is left out."""
+    """The first directory, with the directories inside it. The thumbnail's directory is left out."""
 
     order: Literal["<", ">"]
     """Byte order: < or >, as in `struct`."""
     tags: Directory
     is_whole: bool = True
-    """Whether no part was damaged and left out."""
+    """Whether it is complete. If not, damaged parts were left out."""
 
-    def integer(self, tag: int) -> int | None:
-        """Return the value of a tag; None where it is no unsigned integer."""
+    def get_integer(self, tag: int) -> int | None:
+        """Return the value of a tag; None if it is not an unsigned integer."""
         value = self.tags.get(tag)
         if not isinstance(value, Value) or value.kind not in (SHORT, LONG):
             return None
         return int(struct.unpack_from(self.order + ("H" if value.kind == SHORT else "I"), value.content)[0])
 
-    def ratio(self, tag: int) -> float | None:
-        """Return the value of a tag; None where it is no fraction."""
+    def get_ratio(self, tag: int) -> float | None:
+        """Return the value of a tag; None if it is not a fraction."""
         value = self.tags.get(tag)
         if not isinstance(value, Value) or value.kind != RATIONAL:
             return None
         numerator, denominator = struct.unpack_from(self.order + "II", value.content)
         return numerator / denominator if denominator else None
 
-    def integers(self, kind: int, *values: int) -> Value:
-        """Return a value for a tag, SHORT or LONG."""
+    def make_integers(self, kind: int, *values: int) -> Value:
+        """Return a value for a tag, of the type SHORT or LONG."""
         return Value(kind, struct.pack(f"{self.order}{len(values)}{'H' if kind == SHORT else 'I'}", *values))
 
-    def rational(self, number: float) -> Value:
-        """Return a value for a tag: a positive number below 400,000."""
+    def make_rational(self, number: float) -> Value:
+        """Return a value for a tag, as a fraction.
+
+        Args:
+            number: positive and below 400,000.
+        """
         fraction = Fraction(number).limit_denominator(10_000)
         return Value(RATIONAL, struct.pack(self.order + "II", fraction.numerator, fraction.denominator))
 
-    def tiff_header(self) -> bytes:
-        """Return the first eight bytes of a TIFF file whose first directory follows at once."""
+    def make_tiff_header(self) -> bytes:
+        """Return the first eight bytes of a TIFF file. The first directory must follow at once."""
         return {"<": b"II", ">": b"MM"}[self.order] + struct.pack(self.order + "HI", 42, 8)
 
-    def tobytes(self) -> bytes:
-        """Return the bytes as files hold them."""
-        return EXIF_INTRODUCTION + self.tiff_header() + serialise(self.tags, self.order, 8)
+    def to_bytes(self) -> bytes:
+        """Return the EXIF as the bytes of a file."""
+        return EXIF_INTRODUCTION + self.make_tiff_header() + serialise(self.tags, self.order, 8)
 
 
 def parse_exif(content: bytes | None) -> Exif | None:
@@ -86,7 +91,7 @@ def parse_exif(content: bytes | None) -> Exif | None:
     Args:
         content: a TIFF structure, with or without "Exif" and two zeros before it.
     Returns:
-        None where nothing sound is there.
+        The EXIF without damaged parts; None if no part is undamaged.
     """
     while content and content.startswith(EXIF_INTRODUCTION):
         content = content[len(EXIF_INTRODUCTION) :]
@@ -94,22 +99,22 @@ def parse_exif(content: bytes | None) -> Exif | None:
         return None
     reader = _Reader(content)
     try:
-        tags = reader.first_directory()
+        tags = reader.read_first_directory()
     except struct.error:
         return None
     return Exif(reader.order, tags, reader.is_whole) if tags else None
 
 
 def serialise(tags: Directory, order: str, start: int) -> bytes:
-    """Return the bytes of a directory, with all that it refers to.
+    """Return the bytes of a directory and of everything that it refers to.
 
     Args:
         tags: at most 65,535.
         order: byte order, < or >.
-        start: where in the TIFF structure the bytes will stand.
+        start: position of the bytes in the TIFF structure.
     """
     entries, behind = [struct.pack(order + "H", len(tags))], []
-    position = start + 2 + 12 * len(tags) + 4  # of what is appended next to `behind`
+    position = start + 2 + 12 * len(tags) + 4  # of the bytes that are appended next to `behind`
     for tag, value in sorted(tags.items()):
         field_position = position
         if isinstance(value, dict):
@@ -133,25 +138,25 @@ class _Reader:
         self.order: Literal["<", ">"] = "<" if content[:2] == b"II" else ">"
         self.is_big = b"+" in content[2:4]
         self.is_whole = True
-        self.left_bytes = 2 * len(content)  # to read: a hostile file may refer to all of itself time and again
+        self.left_bytes = 2 * len(content)  # still to read: a hostile file may refer to the same bytes many times
 
-    def first_directory(self) -> Directory:
-        """Return the first directory, with those within it. Raises struct.error where it is beyond the end."""
-        return self._directory(self._integer(8, 8) if self.is_big else self._integer(4, 4), None)
+    def read_first_directory(self) -> Directory:
+        """Return the first directory, with those inside it. Raise struct.error if it is beyond the end."""
+        return self._read_directory(self._read_integer(8, 8) if self.is_big else self._read_integer(4, 4), None)
 
-    def _directory(self, start: int, name: int | None) -> Directory:
-        """Return the sound part of the directory at a position. Raises struct.error for a position beyond the end."""
+    def _read_directory(self, start: int, name: int | None) -> Directory:
+        """Return the undamaged part of the directory at a position. Raise struct.error if it is beyond the end."""
         counter, room = (8, 8) if self.is_big else (2, 4)
         entry_bytes = 4 + 2 * room
         tags: Directory = {}
-        for number in range(self._integer(start, counter)):
+        for number in range(self._read_integer(start, counter)):
             position = start + counter + number * entry_bytes
             self.left_bytes -= entry_bytes
             if position + entry_bytes > len(self.content) or self.left_bytes < 0:
                 self.is_whole = False
                 break
             try:
-                tag, value = self._entry(position, room, name)
+                tag, value = self._read_entry(position, room, name)
             except struct.error:
                 self.is_whole = False
                 continue
@@ -159,24 +164,28 @@ class _Reader:
                 tags[tag] = value
         return tags
 
-    def _entry(self, position: int, room: int, name: int | None) -> tuple[int, "Value | Directory"]:
-        """Return a tag and its value. Raises struct.error where it is damaged, or of an unknown type."""
-        tag, kind, count = self._integer(position, 2), self._integer(position + 2, 2), self._integer(position + 4, room)
+    def _read_entry(self, position: int, room: int, name: int | None) -> tuple[int, "Value | Directory"]:
+        """Return a tag and its value. Raise struct.error if the value is damaged or of an unknown type."""
+        tag, kind, count = (
+            self._read_integer(position, 2),
+            self._read_integer(position + 2, 2),
+            self._read_integer(position + 4, room),
+        )
         size = count * _UNIT_BYTES.get(kind, 0)
-        where = position + 4 + room
+        start = position + 4 + room
         if size > room:
-            where = self._integer(where, room)
+            start = self._read_integer(start, room)
             self.left_bytes -= size
-        content = self.content[where : where + size]
+        content = self.content[start : start + size]
         if len(content) < size or self.left_bytes < 0 or kind not in _UNIT_BYTES:
             raise struct.error
         if tag in _INNER.get(name, ()):
-            return tag, self._directory(self._integer(where, min(size, 8)), tag)
+            return tag, self._read_directory(self._read_integer(start, min(size, 8)), tag)
         if kind >= _LONG8:
             raise struct.error
         return tag, Value(kind, content)
 
-    def _integer(self, position: int, size: int) -> int:
-        """Return an unsigned integer. Raises struct.error beyond the end."""
+    def _read_integer(self, position: int, size: int) -> int:
+        """Return an unsigned integer. Raise struct.error if it is beyond the end."""
         code = {2: "H", 4: "I"}.get(size, "Q")
         return int(struct.unpack(self.order + code, self.content[position : position + size])[0])

@@ -1,4 +1,4 @@
-"""The file formats: their names, how their files begin, what they can hold. No pixels here."""
+"""The file formats: their names, how their files begin, and what they can hold. Nothing is decoded here."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +8,14 @@ from trinas.errors import ImageError
 
 @dataclass(frozen=True)
 class Format:
-    """What one kind of image file can hold."""
+    """A file format, and what its files can hold."""
 
     name: str
-    """The name that Pillow has for it."""
+    """Pillow's name for it."""
     suffixes: tuple[str, ...]
     """In lower case, the usual one first."""
     max_side_px: int
-    """The longest side that the format holds, or the library that writes it."""
+    """The longest side that the format, or the library that writes it, allows."""
     has_gray: bool = True
     has_alpha: bool = True
     has_16_bit: bool = False
@@ -24,7 +24,7 @@ class Format:
     has_quality: bool = False
     """Whether it is lossy, with a quality of 1 to 100."""
     has_lossless: bool = False
-    """Whether a lossy format can be lossless too."""
+    """Whether this lossy format can also be written without losses."""
 
 
 FORMATS = {
@@ -42,18 +42,18 @@ FORMATS = {
 IMAGE_SUFFIXES = tuple(suffix for known in FORMATS.values() for suffix in known.suffixes)
 
 SNIFFED_BYTES = 64
-"""How much of a file's beginning tells its format."""
+"""How many bytes at the beginning of a file show its format."""
 
 _NAMES = [known.name.replace("WEBP", "WebP") for known in FORMATS.values()]
 FORMAT_NAMES = f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]}"
 """For messages."""
 
 
-def format_of_suffix(path: Path) -> Format:
-    """Return the format that a file of this name is written in.
+def find_format(path: Path) -> Format:
+    """Return the format in which a file of this name is written.
 
     Raises:
-        ImageError: the suffix belongs to none.
+        ImageError: no format has this suffix.
     """
     for known in FORMATS.values():
         if path.suffix.lower() in known.suffixes:
@@ -62,15 +62,15 @@ def format_of_suffix(path: Path) -> Format:
 
 
 def sniff_format(path: Path) -> Format | None:
-    """Return the format by a file's first bytes; None for all other files, missing ones included."""
+    """Return the format of a file by its first bytes; None for all other files, and for missing ones."""
     try:
         with path.open("rb") as file:
-            return format_of_bytes(file.read(SNIFFED_BYTES))
+            return sniff_bytes(file.read(SNIFFED_BYTES))
     except OSError:
         return None
 
 
-def format_of_bytes(start: bytes) -> Format | None:
+def sniff_bytes(start: bytes) -> Format | None:
     """Return the format of a file that starts with these `SNIFFED_BYTES` bytes; None for all other files."""
     name = _sniff_name(start)
     return FORMATS[name] if name else None
@@ -91,15 +91,15 @@ def _sniff_name(start: bytes) -> str | None:
 
 
 def is_hidden(path: Path) -> bool:
-    """Return whether the file's own name begins with a dot, as those of temporary files do."""
+    """Return whether the name of the file begins with a dot, as the names of temporary files do."""
     return path.name.startswith(".")
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Return the image files of a folder by their suffix, sorted; hidden ones and sub-folders are left out."""
+def list_image_files(folder: Path) -> list[Path]:
+    """Return the image files of a folder by their suffixes, sorted. Hidden files and sub-folders are left out."""
     return [path for path in sorted(folder.iterdir()) if is_image_file(path)]
 
 
 def is_image_file(path: Path) -> bool:
-    """Return whether a file in a folder counts as an image: by its suffix, and not if it is hidden."""
+    """Return whether a file counts as an image: it has the suffix of an image and is not hidden."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path) and path.is_file()

@@ -1,4 +1,4 @@
-"""A decoded image, and what can be done to its pixels and colours."""
+"""A decoded image, and functions on its pixels and colours."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from PIL import ImageColor
 from torch import Tensor
 
 from trinas.errors import ImageError
-from trinas.images.colour import convert_from_srgb, convert_to_srgb, profile_space, srgb_profile
+from trinas.images.colour import convert_from_srgb, convert_to_srgb, make_srgb_profile, read_profile_space
 from trinas.images.metadata import Metadata
 
 _BAND_ROWS = 256
@@ -31,30 +31,30 @@ class Image:
     metadata: Metadata = field(default_factory=Metadata)
     """EXIF, XMP and resolution."""
     is_lossless_webp: bool = False
-    """Whether it comes from a lossless WebP file. It is then written as one too."""
+    """Whether it comes from a lossless WebP file. Then a WebP result is lossless too."""
     jpeg_quality: int | None = None
-    """1 to 100, of the JPEG file that these very pixels come from; None for all others, upscaled images too."""
+    """Quality of the JPEG file whose pixels these are, 1 to 100; None for all other images, also for upscaled ones."""
     notes: tuple[str, ...] = ()
-    """What decoding had to change, for the user to know."""
+    """What the user should know about changes that decoding made."""
 
     @property
     def has_alpha(self) -> bool:
-        """Return whether the last channel is alpha."""
+        """Whether the last channel is alpha."""
         return self.pixels.shape[0] in (2, 4)
 
     @property
     def is_opaque(self) -> bool:
-        """Return whether nothing is transparent."""
+        """Whether no pixel is transparent."""
         return not self.has_alpha or bool((self.pixels[-1] == 1).all())
 
     @property
     def size(self) -> tuple[int, int]:
-        """Return width and height in pixels."""
+        """Width and height in pixels."""
         return self.pixels.shape[2], self.pixels.shape[1]
 
 
 def to_levels(pixels: Tensor, depth: int) -> NDArray[Any]:
-    """Return (C, H, W) in [0, 1] as rounded uint8 or uint16 (H, W, C); values outside are clipped.
+    """Return (C, H, W) in [0, 1] as rounded uint8 or uint16 (H, W, C). Values outside are clipped.
 
     Args:
         pixels: floating-point values, on any device.
@@ -62,27 +62,27 @@ def to_levels(pixels: Tensor, depth: int) -> NDArray[Any]:
     """
     channels, height, width = pixels.shape
     levels = np.empty((height, width, channels), np.uint8 if depth == 8 else np.uint16)
-    for top in range(0, height, _BAND_ROWS):  # in bands, since a float copy of a large result is large
+    for top in range(0, height, _BAND_ROWS):  # in bands, to avoid a float copy of the whole image
         band = pixels[:, top : top + _BAND_ROWS].clamp(0, 1).mul_(2**depth - 1).round_()
         levels[top : top + _BAND_ROWS] = band.permute(1, 2, 0).cpu().numpy()
     return levels
 
 
 def to_pillow(levels: NDArray[np.uint8]) -> PillowImage.Image:
-    """Return uint8 (H, W, C) as an image of Pillow, of mode L, LA, RGB or RGBA."""
+    """Return uint8 (H, W, C) as a Pillow image of mode L, LA, RGB or RGBA."""
     return PillowImage.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else levels)
 
 
-def rgb_of(pixels: Tensor) -> Tensor:
-    """Return (3, H, W) of (C, H, W): gray repeated, alpha left out."""
+def to_rgb(pixels: Tensor) -> Tensor:
+    """Return (C, H, W) as (3, H, W): gray is repeated, alpha is left out."""
     return pixels[:3] if pixels.shape[0] >= 3 else pixels[:1].expand(3, -1, -1)
 
 
-def in_srgb(image: Image) -> Image | None:
+def to_srgb(image: Image) -> Image | None:
     """Convert an image's colours from its profile to sRGB, as 8-bit RGB with its alpha.
 
     Returns:
-        The image itself where it has no profile; None where the profile is damaged or does not fit the image.
+        The image itself if it has no profile; None if the profile is damaged or does not fit the image.
     """
     if image.icc_profile is None:
         return image
@@ -91,17 +91,17 @@ def in_srgb(image: Image) -> Image | None:
     if converted is None:
         return None
     pixels = torch.from_numpy(np.array(converted)).permute(2, 0, 1).float() / 255
-    return replace(image, pixels=torch.cat([pixels, image.pixels[colour.shape[0] :]]), icc_profile=srgb_profile())
+    return replace(image, pixels=torch.cat([pixels, image.pixels[colour.shape[0] :]]), icc_profile=make_srgb_profile())
 
 
 def flatten(image: Image, background: str) -> Image:
-    """Lay a transparent image onto a colour. An image without alpha is returned as it is.
+    """Lay a transparent image onto a colour. An image without alpha is returned unchanged.
 
-    Gray images stay gray on gray, and become RGB on a colour.
+    A gray image stays gray on a gray background, and becomes RGB on a coloured one.
 
     Args:
         image: from `read_image`, for example.
-        background: a colour in sRGB: a name such as white, or #rrggbb.
+        background: a colour in sRGB, as a name such as white or as #rrggbb.
     Raises:
         ImageError: there is no such colour.
     """
@@ -109,8 +109,8 @@ def flatten(image: Image, background: str) -> Image:
         return image
     background_rgb = parse_colour(background)
     if image.pixels.shape[0] == 2 and len(set(background_rgb)) > 1:
-        image = (in_srgb(image) if profile_space(image.icc_profile) == "GRAY" else None) or image
-        image = replace(image, pixels=torch.cat([rgb_of(image.pixels), image.pixels[-1:]]))
+        image = (to_srgb(image) if read_profile_space(image.icc_profile) == "GRAY" else None) or image
+        image = replace(image, pixels=torch.cat([to_rgb(image.pixels), image.pixels[-1:]]))
     values: Sequence[int] = background_rgb
     if image.icc_profile:
         values = convert_from_srgb(background_rgb, image.icc_profile)
@@ -120,7 +120,7 @@ def flatten(image: Image, background: str) -> Image:
 
 
 def parse_colour(text: str) -> tuple[int, int, int]:
-    """Return red, green and blue, 0 to 255, of a colour's name, or of #rrggbb.
+    """Return red, green and blue, 0 to 255, of a colour's name or of #rrggbb.
 
     Raises:
         ImageError: there is no such colour.

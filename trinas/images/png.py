@@ -1,8 +1,8 @@
-"""PNG files as chunks, and their pixels of 16 bits.
+"""PNG files as chunks, and PNG files of 16 bits.
 
-Pillow reduces colour of 16 bits to 8 in silence, and refuses files whose profile or texts are larger than 1 MB once
-decompressed, unless that limit is raised for the whole process. So profile, XMP and EXIF are read here, and Pillow gets
-the file without them.
+Pillow silently reduces colours of 16 bits to 8. It refuses files whose profile or texts have more than 1 MB after
+decompression, and this limit can only be raised for the whole process. So the profile, XMP and EXIF are read here, and
+Pillow gets the file without them.
 """
 
 import io
@@ -21,40 +21,40 @@ from trinas.images.xmp import MAX_XMP_BYTES
 
 _SIGNATURE_BYTES = 8
 _HEADER_END = 33
-"""Where the chunks behind the first one (IHDR) begin."""
-_MAX_PROFILE_BYTES = 16 << 20  # a printer's profile has megabytes
+"""Where the second chunk begins, behind IHDR."""
+_MAX_PROFILE_BYTES = 16 << 20  # the profile of a printer has some megabytes
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 _READ_HERE = (b"iCCP", b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 
 
 @dataclass(frozen=True)
 class PngParts:
-    """A PNG file, taken apart."""
+    """The parts of a PNG file."""
 
     bare: bytes
     """The file without texts, profile and EXIF."""
     icc_profile: bytes | None
     xmp: bytes | None
-    """At most one byte more than an XMP packet may have."""
+    """At most one byte longer than `MAX_XMP_BYTES`."""
     exif: bytes | None
     colour_codes: tuple[int, int] | None
     """Primaries and transfer function, as codes of ITU-T H.273."""
 
 
 def split_png(content: bytes) -> PngParts:
-    """Take a PNG file, or its beginning, apart.
+    """Split a PNG file, or its beginning, into its parts.
 
     Raises:
         DecodeError: the profile or the metadata are damaged, or the profile is too large.
     """
     kept = [memoryview(content)[:_SIGNATURE_BYTES]]
-    found: dict[bytes, memoryview] = {}  # the last one of a kind, so that no more than one is decompressed
-    for kind, chunk in png_chunks(content):
+    found: dict[bytes, memoryview] = {}  # the last chunk of each kind, so that only one is decompressed
+    for kind, chunk in split_chunks(content):
         if kind not in _READ_HERE:
             kept.append(chunk)
         if kind != b"iTXt" or bytes(chunk[8 : 8 + len(_XMP_KEYWORD)]) == _XMP_KEYWORD:
             found[kind] = chunk
-    bodies = {kind: _checked_body(found[kind]) for kind in (b"iCCP", b"iTXt", b"eXIf", b"cICP") if kind in found}
+    bodies = {kind: _check_body(found[kind]) for kind in (b"iCCP", b"iTXt", b"eXIf", b"cICP") if kind in found}
     codes = bodies.get(b"cICP", b"")
     return PngParts(
         b"".join(kept),
@@ -65,8 +65,8 @@ def split_png(content: bytes) -> PngParts:
     )
 
 
-def png_chunks(content: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """Yield each chunk's kind, and all its bytes; the last chunk of a file that is cut short is cut too."""
+def split_chunks(content: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Yield the kind of each chunk and all its bytes. If the file is cut short, its last chunk is too."""
     view, position = memoryview(content), _SIGNATURE_BYTES
     while position < len(content):
         end = position + 12 + int.from_bytes(view[position : position + 4], "big")
@@ -84,7 +84,7 @@ def read_png_beginning(file: IO[bytes]) -> bytes:
         if start[4:] == b"IDAT":
             break
         chunk_bytes = int.from_bytes(start[:4], "big") + 4
-        parts.append(file.read(min(chunk_bytes, size - file.tell())))  # so many bytes are allocated at once
+        parts.append(file.read(min(chunk_bytes, size - file.tell())))  # a false size must not allocate much memory
     return b"".join(parts)
 
 
@@ -98,7 +98,7 @@ def decode_png16(content: bytes, transparent: object) -> NDArray[np.uint16]:
 
     Args:
         content: the file.
-        transparent: the gray value that stands for transparency; anything but an integer for none.
+        transparent: the gray value that means transparency, as an integer. Any other value means that there is none.
     """
     pixels: NDArray[np.uint16] = imagecodecs.png_decode(content)
     if pixels.ndim == 3:
@@ -114,15 +114,15 @@ def encode_png16(levels: NDArray[np.uint16], compression: int, template: bytes) 
     Args:
         levels: C is 1 to 4, as in `Image.pixels`.
         compression: level of Deflate, 0 to 9.
-        template: another PNG file, whose profile and metadata are taken, since the codec writes none.
+        template: another PNG file. Its profile and metadata are copied, because the codec writes none.
     """
     content = bytes(imagecodecs.png_encode(levels[:, :, 0] if levels.shape[2] == 1 else levels, level=compression))
-    extra = [chunk for kind, chunk in png_chunks(template) if kind not in (b"IHDR", b"IDAT", b"IEND")]
+    extra = [chunk for kind, chunk in split_chunks(template) if kind not in (b"IHDR", b"IDAT", b"IEND")]
     return b"".join([content[:_HEADER_END], *extra, content[_HEADER_END:]])
 
 
-def _checked_body(chunk: memoryview) -> bytes:
-    """Return what a chunk holds. Raises DecodeError where it is damaged or cut short."""
+def _check_body(chunk: memoryview) -> bytes:
+    """Return the content of a chunk. Raise DecodeError if it is damaged or cut short."""
     body, checksum = bytes(chunk[8:-4]), int.from_bytes(chunk[-4:], "big")
     if len(chunk) < 12 or zlib.crc32(chunk[4:-4]) != checksum:
         raise DecodeError(f"damaged or cut short (bad checksum of {bytes(chunk[4:8]).decode()})")
@@ -130,7 +130,7 @@ def _checked_body(chunk: memoryview) -> bytes:
 
 
 def _read_profile(body: bytes) -> bytes | None:
-    """Return the ICC profile: it follows a name, a zero and the method of compression. None where it is damaged."""
+    """Return the ICC profile, which follows a name, a zero and the compression method; None if it is damaged."""
     _, _, compressed = body.partition(b"\0")
     profile = _decompress(compressed[1:], _MAX_PROFILE_BYTES)
     if profile is not None and len(profile) > _MAX_PROFILE_BYTES:
@@ -139,7 +139,7 @@ def _read_profile(body: bytes) -> bytes | None:
 
 
 def _read_xmp(body: bytes) -> bytes | None:
-    """Return the XMP packet: it follows the keyword, two flags, a language and a translation. None where damaged."""
+    """Return the XMP packet, which follows the keyword, two flags, a language and a translation; None if damaged."""
     rest = body[len(_XMP_KEYWORD) :]
     parts = rest[2:].split(b"\0", 2)
     if len(parts) < 3:
@@ -148,7 +148,7 @@ def _read_xmp(body: bytes) -> bytes | None:
 
 
 def _decompress(compressed: bytes, limit: int) -> bytes | None:
-    """Return at most one byte more than `limit`; None where the bytes are damaged."""
+    """Decompress up to one byte more than `limit`; return None if the bytes are damaged."""
     try:
         return zlib.decompressobj().decompress(compressed, limit + 1)
     except zlib.error:

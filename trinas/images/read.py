@@ -1,4 +1,4 @@
-"""Image files to float tensors: every ordinary format; gray or colour, with or without alpha, 8 or 16 bits."""
+"""Read image files: gray or colour, with or without alpha, with 8 or 16 bits."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -15,9 +15,9 @@ from PIL import Image as PillowImage
 from trinas.config import MAX_INPUT_PX
 from trinas.errors import ImageError
 from trinas.files import translate_os_errors
-from trinas.images.colour import convert_to_srgb, profile_space, srgb_profile
-from trinas.images.formats import FORMAT_NAMES, FORMATS, SNIFFED_BYTES, Format, format_of_bytes
-from trinas.images.image import Image, rgb_of, to_levels
+from trinas.images.colour import convert_to_srgb, make_srgb_profile, read_profile_space
+from trinas.images.formats import FORMAT_NAMES, FORMATS, SNIFFED_BYTES, Format, sniff_bytes
+from trinas.images.image import Image, to_levels, to_rgb
 from trinas.images.metadata import turn_resolution
 from trinas.images.pillow import PillowFile
 from trinas.images.png import read_png_beginning
@@ -33,26 +33,26 @@ _TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     7: lambda levels: levels.swapaxes(0, 1)[::-1, ::-1],
     8: lambda levels: levels.swapaxes(0, 1)[::-1],
 }
-"""EXIF orientation -> the turn of (H, W, C) that sets the image upright."""
+"""EXIF orientation -> the turn of (H, W, C) that makes the image upright."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the beginning of an image file says."""
+    """The header of an image file, as it is known before decoding."""
 
     width: int
     height: int
     """Of the upright image, in pixels."""
     has_alpha: bool
     channels: int
-    """1 to 4, as `Image.pixels` will have."""
+    """Channels of the decoded `Image.pixels`, 1 to 4."""
     jpeg_quality: int | None
-    """As `Image.jpeg_quality` will be."""
+    """As `Image.jpeg_quality`."""
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image file whose bytes are in memory and whose header is parsed; from `open_image`."""
+    """An image file from `open_image`. Its bytes are in memory, and its header is parsed."""
 
     path: Path
     header: Header
@@ -61,11 +61,11 @@ class ImageFile:
     def read(self) -> Image:
         """Decode the image.
 
-        The EXIF orientation is applied; palettes become colour, CMYK becomes sRGB through its profile; PNG and TIFF of
-        16 bits keep their depth.
+        The EXIF orientation is applied. Palettes become colours. CMYK is converted to sRGB through its profile. PNG and
+        TIFF of 16 bits keep their depth.
 
         Raises:
-            ImageError: the file is damaged, or of a kind that is not supported.
+            ImageError: the file is damaged, or this kind of image is not supported.
         """
         with _name_file(self.path):
             stored = _convert_cmyk(self._decoder.decode())
@@ -84,7 +84,7 @@ class ImageFile:
             )
 
     def read_rgb8(self) -> NDArray[np.uint8]:
-        """Decode to uint8 (H, W, 3), upright: gray repeated, alpha ignored, 16 bits rounded to 8.
+        """Decode to uint8 (H, W, 3), upright. Gray is repeated, alpha is ignored, and 16 bits are rounded to 8.
 
         Raises:
             ImageError: as for `read`.
@@ -93,9 +93,9 @@ class ImageFile:
             levels = self._set_upright(_convert_cmyk(self._decoder.decode()).levels)
             if levels.dtype == np.uint16:
                 values = torch.from_numpy(levels.astype(np.float32)).permute(2, 0, 1).div_(2**16 - 1)
-                return np.ascontiguousarray(to_levels(rgb_of(values), 8))
+                return np.ascontiguousarray(to_levels(to_rgb(values), 8))
             rgb = levels[:, :, :3] if levels.shape[2] >= 3 else levels[:, :, :1].repeat(3, axis=2)
-            return np.require(rgb, requirements=["C", "W"])  # torch takes writable arrays only
+            return np.require(rgb, requirements=["C", "W"])  # torch only takes writable arrays
 
     def _set_upright(self, levels: NDArray[Any]) -> NDArray[Any]:
         turn = _TURNS.get(self._decoder.header.orientation)
@@ -103,14 +103,14 @@ class ImageFile:
 
 
 def open_image(path: Path | str, max_px: int = MAX_INPUT_PX) -> ImageFile:
-    """Read an image file's bytes and parse its header, whatever its suffix says. Nothing is decoded yet.
+    """Read the bytes of an image file and parse its header. Pixels are not decoded. The suffix does not matter.
 
     Args:
         path: the file.
-        max_px: larger images are refused.
+        max_px: images with more pixels are refused.
     Raises:
-        ImageError: the file is missing, empty, too large, animated, or of no format that can be read; or it is damaged
-            in a way that the header shows.
+        ImageError: the file is missing, empty, too large or animated, its format cannot be read, or its header is
+            damaged.
     """
     path = Path(path)
     with translate_os_errors(ImageError, path, "read"), path.open("rb") as file:
@@ -143,9 +143,9 @@ def read_rgb8(path: Path | str, max_px: int = MAX_INPUT_PX) -> NDArray[np.uint8]
 
 
 def read_header(path: Path | str, max_px: int = MAX_INPUT_PX) -> Header:
-    """Return what an image file's header says, reading no more of the file than that takes.
+    """Return the header of an image file. No more of the file is read than this takes.
 
-    A turn that a PNG file tells behind its pixels is not found, unlike by `open_image`.
+    If a PNG file has its orientation behind the pixels, only `open_image` finds it.
 
     Args:
         path, max_px: as for `open_image`.
@@ -161,10 +161,10 @@ def read_header(path: Path | str, max_px: int = MAX_INPUT_PX) -> Header:
 
 
 def _sniff(path: Path, file: IO[bytes]) -> Format:
-    """Return the format of an opened file, which is at its beginning afterwards."""
+    """Return the format of an open file, and go back to its beginning."""
     start = file.read(SNIFFED_BYTES)
     file.seek(0)
-    known = format_of_bytes(start)
+    known = sniff_bytes(start)
     if known is None:
         problem = f"not a {FORMAT_NAMES} image, or damaged at its start" if start else "the file is empty"
         raise ImageError(f"{path}: {problem}")
@@ -178,19 +178,19 @@ def _parse(path: Path, file: IO[bytes], known: Format) -> PillowFile | TiffFile:
 
 @contextmanager
 def _name_file(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong inside into an ImageError with the file's name, since it is the file's fault."""
+    """Turn every error inside the block into an ImageError with the name of the file."""
     try:
         yield
     except (ImageError, MemoryError):
         raise
     except DecodeError as error:
         raise ImageError(f"{path}: {error}") from None
-    except Exception as error:  # decoders raise all kinds on damaged files, RuntimeError and TypeError among them
+    except Exception as error:  # decoders raise many kinds of errors for damaged files
         raise ImageError(f"{path}: damaged or cut short ({str(error) or type(error).__name__})") from None
 
 
 def _check_header(path: Path, stored: StoredHeader, max_px: int) -> Header:
-    """Return the header of the upright image. Raises ImageError where the image is too large."""
+    """Return the header of the upright image. Raise ImageError if the image is too large."""
     width, height = stored.width, stored.height
     if width * height > max_px:
         raise ImageError(f"{path}: {width}x{height} is too large; the limit is {max_px:,} pixels (--max-input-mp)")
@@ -201,15 +201,15 @@ def _check_header(path: Path, stored: StoredHeader, max_px: int) -> Header:
 
 
 def _convert_cmyk(stored: StoredImage) -> StoredImage:
-    """Convert CMYK to sRGB: through its profile, or, without a sound one, by the simple inversion of the inks."""
+    """Convert CMYK to sRGB through its profile. Without a usable profile, simply invert the inks."""
     if not stored.is_cmyk:
         return stored
     levels = stored.levels
-    levels = levels if levels.dtype == np.uint8 else (levels >> 8).astype(np.uint8)  # LittleCMS gets 8 bits
+    levels = levels if levels.dtype == np.uint8 else (levels >> 8).astype(np.uint8)  # LittleCMS converts 8 bits
     inks = PillowImage.fromarray(np.ascontiguousarray(levels[..., :4]), "CMYK")
     profile = stored.icc_profile
-    converted = convert_to_srgb(inks, profile) if profile and profile_space(profile) == "CMYK" else None
+    converted = convert_to_srgb(inks, profile) if profile and read_profile_space(profile) == "CMYK" else None
     how = "through its profile" if converted else "without a profile, so that colours may differ from print"
     rgb = np.concatenate([np.asarray(converted or inks.convert("RGB")), levels[..., 4:]], axis=2)
     notes = (*stored.notes, f"CMYK was converted to sRGB {how}")
-    return replace(stored, levels=rgb, is_cmyk=False, icc_profile=srgb_profile(), notes=notes)
+    return replace(stored, levels=rgb, is_cmyk=False, icc_profile=make_srgb_profile(), notes=notes)

@@ -1,4 +1,4 @@
-"""What the decoders hand on: an image as its file stores it, neither turned upright nor converted to RGB."""
+"""The result of a decoder: an image as its file stores it, not turned upright and not converted to RGB."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,12 +9,12 @@ from trinas.images.metadata import Metadata
 
 
 class DecodeError(ValueError):
-    """A file cannot be decoded; the text says why, but not which file."""
+    """A file cannot be decoded. The text says why, but does not name the file."""
 
 
 @dataclass(frozen=True)
 class StoredHeader:
-    """What the beginning of an image file says."""
+    """The header of an image file."""
 
     width: int
     height: int
@@ -24,18 +24,19 @@ class StoredHeader:
     orientation: int = 1
     """As in EXIF: 1 (upright) to 8."""
     jpeg_quality: int | None = None
-    """1 to 100; None for all files but JPEG."""
+    """1 to 100; None for all formats except JPEG."""
 
 
 @dataclass(frozen=True)
 class StoredImage:
-    """What an image file holds."""
+    """The content of an image file."""
 
     levels: NDArray[Any]
-    """uint8 or uint16, (H, W, C): C is 1 or 3, or 4 for CMYK; one more with alpha, not premultiplied."""
+    """uint8 or uint16, (H, W, C). C is 1 for gray, 3 for RGB and 4 for CMYK, and one more with alpha. Alpha is not
+    premultiplied."""
     is_cmyk: bool
     icc_profile: bytes | None
     metadata: Metadata
     is_lossless_webp: bool = False
     notes: tuple[str, ...] = ()
-    """What had to be left out, for the user to know."""
+    """What the user should know about parts that were left out."""

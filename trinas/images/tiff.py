@@ -1,7 +1,7 @@
 """TIFF files of 8 and 16 bits.
 
-tifffile reads them. They are written here, since neither tifffile (no EXIF) nor Pillow (no 16-bit colour,
-no EXIF in compressed files) can write all that such a file holds. The byte order is that of the EXIF.
+tifffile reads them. They are written here, because tifffile cannot write EXIF, and Pillow cannot write colours of 16
+bits, or EXIF in compressed files. The byte order is that of the EXIF.
 """
 
 import logging
@@ -17,15 +17,20 @@ from PIL.ExifTags import Base
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
 from trinas.images.exif import BYTE, LONG, SHORT, UNDEFINED, Directory, Exif, Value, parse_exif, serialise
-from trinas.images.metadata import Metadata, descriptive_exif, descriptive_tags, plausible_dpi, resolution_tags
+from trinas.images.metadata import (
+    Metadata,
+    keep_descriptive_exif,
+    keep_descriptive_tags,
+    make_resolution_tags,
+    parse_dpi,
+)
 from trinas.images.stored import DecodeError, StoredHeader, StoredImage
 
 Levels = NDArray[Any]
 """uint8 or uint16, (H, W, C)."""
 
-logging.getLogger("tifffile").addHandler(
-    logging.NullHandler()
-)  # what matters comes as an exception; no handler means stderr
+# Without a handler, tifffile logs to standard error. Everything that matters is raised as an exception.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _HEADER_BYTES = 8
 _STRIP_BYTES = 1 << 20
@@ -47,17 +52,17 @@ _ALPHA_KINDS = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
 
 @contextmanager
 def _name_damage() -> Iterator[None]:
-    """Turn whatever goes wrong inside into a DecodeError."""
+    """Turn every error inside the block into a DecodeError."""
     try:
         yield
     except (DecodeError, MemoryError):
         raise
-    except Exception as error:  # tifffile and its codecs raise all kinds on a damaged file
+    except Exception as error:  # tifffile and its codecs raise many kinds of errors for damaged files
         raise DecodeError(f"damaged ({error})") from None
 
 
 class TiffFile:
-    """An opened TIFF file."""
+    """An open TIFF file."""
 
     def __init__(self, file: IO[bytes]) -> None:
         """Parse the header.
@@ -65,45 +70,47 @@ class TiffFile:
         Args:
             file: at its beginning. It must stay open until `decode` ends.
         Raises:
-            DecodeError: as for `decode`, as far as the header shows it.
+            DecodeError: the header shows that `decode` would fail.
         """
         self._file = file
         with _name_damage():
-            self._page = page = _image_page(tifffile.TiffFile(file))
+            self._page = page = _find_image_page(tifffile.TiffFile(file))
             has_alpha = any(kind in _ALPHA_KINDS for kind in page.extrasamples)
             is_gray = page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
             width, height = int(page.imagewidth), int(page.imagelength)
-            self.header = StoredHeader(width, height, has_alpha, is_gray, _orientation(page))
+            self.header = StoredHeader(width, height, has_alpha, is_gray, _read_orientation(page))
 
     def decode(self) -> StoredImage:
         """Decode the pixels.
 
         Raises:
-            DecodeError: the file is damaged, or of a kind that is not supported; the text says which.
+            DecodeError: the file is damaged, or this kind of image is not supported; the text says which.
         """
         page = self._page
         with _name_damage():
             has_resolution = Base.XResolution in page.tags and page.resolutionunit != tifffile.RESUNIT.NONE
-            dpi = plausible_dpi(page.get_resolution(tifffile.RESUNIT.INCH)) if has_resolution else None
+            dpi = parse_dpi(page.get_resolution(tifffile.RESUNIT.INCH)) if has_resolution else None
             note = "its extra channels are no transparency and are left out"
             self._file.seek(0)
-            exif = descriptive_exif(self._file.read())
+            exif = keep_descriptive_exif(self._file.read())
             return StoredImage(
-                _levels(page),
+                _read_levels(page),
                 page.photometric == PHOTOMETRIC.SEPARATED,
-                _bytes(page.tags.valueof(Base.InterColorProfile)),
-                Metadata(exif, _bytes(page.tags.valueof(Base.XMLPacket)), dpi),
+                _to_bytes(page.tags.valueof(Base.InterColorProfile)),
+                Metadata(exif, _to_bytes(page.tags.valueof(Base.XMLPacket)), dpi),
                 notes=(note,) if _has_strange_channels(page) else (),
             )
 
 
 def encode_tiff(levels: Levels, icc_profile: bytes | None, metadata: Metadata) -> bytes:
-    """Encode (H, W, C) as a TIFF file, losslessly compressed (Deflate with differences).
+    """Encode an image as a TIFF file, compressed without losses (Deflate with differences).
 
-    C is 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha, not premultiplied.
-
+    Args:
+        levels: (H, W, C). C is 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha; alpha is not premultiplied.
+        icc_profile: is written as it is.
+        metadata: EXIF, XMP and resolution.
     Raises:
-        ValueError: the result would be larger than the 4 GB a TIFF file can have.
+        ValueError: the file would be larger than 4 GB, the limit of the format.
     """
     height, width, channels = levels.shape
     exif = parse_exif(metadata.exif) or Exif("<", {})
@@ -112,28 +119,28 @@ def encode_tiff(levels: Levels, icc_profile: bytes | None, metadata: Metadata) -
     sizes = [len(strip) for strip in strips]
     if sum(sizes) + (1 << 20) > _MAX_FILE_BYTES:
         raise ValueError("the result is larger than the 4 GB that a TIFF file can have")
-    exif.tags = _description_tags(exif, icc_profile, metadata) | {
-        Base.ImageWidth: exif.integers(LONG, width),
-        Base.ImageLength: exif.integers(LONG, height),
-        Base.BitsPerSample: exif.integers(SHORT, *(levels.itemsize * 8,) * channels),
-        Base.Compression: exif.integers(SHORT, _ADOBE_DEFLATE),
-        Base.PhotometricInterpretation: exif.integers(SHORT, 1 if channels < 3 else 2),
-        Base.SamplesPerPixel: exif.integers(SHORT, channels),
-        Base.RowsPerStrip: exif.integers(LONG, rows_per_strip),
-        Base.StripByteCounts: exif.integers(LONG, *sizes),
-        Base.Predictor: exif.integers(SHORT, _PREDICT_DIFFERENCES),
-        Base.StripOffsets: exif.integers(LONG, *sizes),  # a place holder; the length of all tags must be known first
+    exif.tags = _make_description_tags(exif, icc_profile, metadata) | {
+        Base.ImageWidth: exif.make_integers(LONG, width),
+        Base.ImageLength: exif.make_integers(LONG, height),
+        Base.BitsPerSample: exif.make_integers(SHORT, *(levels.itemsize * 8,) * channels),
+        Base.Compression: exif.make_integers(SHORT, _ADOBE_DEFLATE),
+        Base.PhotometricInterpretation: exif.make_integers(SHORT, 1 if channels < 3 else 2),
+        Base.SamplesPerPixel: exif.make_integers(SHORT, channels),
+        Base.RowsPerStrip: exif.make_integers(LONG, rows_per_strip),
+        Base.StripByteCounts: exif.make_integers(LONG, *sizes),
+        Base.Predictor: exif.make_integers(SHORT, _PREDICT_DIFFERENCES),
+        Base.StripOffsets: exif.make_integers(LONG, *sizes),  # a placeholder until the length of all tags is known
     }
     if channels in (2, 4):
-        exif.tags[Base.ExtraSamples] = exif.integers(SHORT, _UNASSOCIATED_ALPHA)
+        exif.tags[Base.ExtraSamples] = exif.make_integers(SHORT, _UNASSOCIATED_ALPHA)
     start = _HEADER_BYTES + len(serialise(exif.tags, exif.order, _HEADER_BYTES))
     offsets = (int(offset) for offset in np.cumsum([start, *sizes[:-1]]))
-    exif.tags[Base.StripOffsets] = exif.integers(LONG, *offsets)
-    return b"".join([exif.tiff_header(), serialise(exif.tags, exif.order, _HEADER_BYTES), *strips])
+    exif.tags[Base.StripOffsets] = exif.make_integers(LONG, *offsets)
+    return b"".join([exif.make_tiff_header(), serialise(exif.tags, exif.order, _HEADER_BYTES), *strips])
 
 
-def _image_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
-    """Return the one page with the image; smaller versions of it do not count."""
+def _find_image_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
+    """Return the page of the image. Smaller versions of it do not count."""
     if any(_is_raw(page.aspage()) for page in tiff.pages):
         raise DecodeError("raw files are not supported; export it as TIFF first")
     pages = [page for page in tiff.pages if not page.aspage().is_reduced]
@@ -148,21 +155,21 @@ def _image_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
 
 
 def _is_raw(page: tifffile.TiffPage) -> bool:
-    """Return whether the file is a camera's raw file: then the page is just a preview."""
+    """Return whether the file is a camera's raw file. Its page is only a preview."""
     try:
         behind = [inner.aspage() for inner in page.pages or ()]
-    except Exception:  # what follows a sound image may be damaged
+    except Exception:  # the pages behind an undamaged image may be damaged
         behind = []
     return _DNG_VERSION in page.tags or any(inner.photometric == PHOTOMETRIC.CFA for inner in (page, *behind))
 
 
-def _orientation(page: tifffile.TiffPage) -> int:
+def _read_orientation(page: tifffile.TiffPage) -> int:
     orientation = page.tags.valueof(Base.Orientation, 1)
     return orientation if orientation in range(1, 9) else 1
 
 
-def _bytes(value: object) -> bytes | None:
-    """Return a tag's value as bytes, since files disagree on its type; None for anything but text or bytes."""
+def _to_bytes(value: object) -> bytes | None:
+    """Return the value of a tag as bytes, because its type differs between files; None if it is not text or bytes."""
     if isinstance(value, str):
         return value.encode()
     return value if isinstance(value, bytes) and value else None
@@ -172,7 +179,7 @@ def _has_strange_channels(page: tifffile.TiffPage) -> bool:
     return any(kind not in _ALPHA_KINDS for kind in page.extrasamples)
 
 
-def _levels(page: tifffile.TiffPage) -> Levels:
+def _read_levels(page: tifffile.TiffPage) -> Levels:
     colours = _COLOUR_CHANNELS.get(PHOTOMETRIC(page.photometric))
     if colours is None or (page.photometric == PHOTOMETRIC.YCBCR and page.compression != COMPRESSION.JPEG):
         name = getattr(page.photometric, "name", page.photometric)
@@ -194,7 +201,7 @@ def _levels(page: tifffile.TiffPage) -> Levels:
 
 
 def _apply_palette(levels: Levels, page: tifffile.TiffPage) -> Levels:
-    """Return uint8: RGB of the palette in place of the first channel, which refers to it, then the other channels."""
+    """Replace the first channel, which refers to the palette, by the RGB of the palette. Return uint8."""
     palette = page.colormap
     if palette is None:
         raise DecodeError("has no palette, though its pixels refer to one")
@@ -205,13 +212,13 @@ def _apply_palette(levels: Levels, page: tifffile.TiffPage) -> Levels:
 
 
 def _stretch(levels: Levels, bits: int) -> Levels:
-    """Stretch values of 1 to 7 bits to 8, and of 9 to 15 bits to 16."""
+    """Stretch values of 1 to 7 bits to 8 bits, and values of 9 to 15 bits to 16."""
     highest, wanted = 2**bits - 1, np.iinfo(levels.dtype).max
     return levels if highest == wanted else np.round(levels * (wanted / highest)).astype(levels.dtype)
 
 
 def _join_alpha(levels: Levels, colours: int, extra: tuple[int, ...]) -> Levels:
-    """Return colour, with alpha if one of the channels behind it is alpha; premultiplied colour is divided by it."""
+    """Return the colours, with alpha if one of the extra channels is alpha. Premultiplied colours are divided by it."""
     colour = levels[..., :colours]
     for number, kind in enumerate(extra):
         if kind in _ALPHA_KINDS:
@@ -225,17 +232,17 @@ def _join_alpha(levels: Levels, colours: int, extra: tuple[int, ...]) -> Levels:
 
 
 def _pack(strip: Levels, order: Literal["<", ">"]) -> bytes:
-    """Take differences along each row, modulo the type's range, and compress them with Deflate."""
+    """Take the differences along each row, modulo the range of the type, and compress them with Deflate."""
     differences = strip.copy()
     differences[:, 1:] -= strip[:, :-1]
     return zlib.compress(differences.astype(differences.dtype.newbyteorder(order), copy=False).tobytes(), 6)
 
 
-def _description_tags(exif: Exif, icc_profile: bytes | None, metadata: Metadata) -> Directory:
-    """Return the tags that are about the image, not about its pixels."""
-    tags = descriptive_tags(exif)
+def _make_description_tags(exif: Exif, icc_profile: bytes | None, metadata: Metadata) -> Directory:
+    """Return the tags that describe the image, and not how its pixels are stored."""
+    tags = keep_descriptive_tags(exif)
     if icc_profile:
         tags[Base.InterColorProfile] = Value(UNDEFINED, icc_profile)
     if metadata.xmp:
         tags[Base.XMLPacket] = Value(BYTE, metadata.xmp)
-    return tags | resolution_tags(exif, metadata.dpi) if metadata.dpi else tags
+    return tags | make_resolution_tags(exif, metadata.dpi) if metadata.dpi else tags

@@ -1,17 +1,17 @@
-"""XMP packets: what an upscaled image has different is changed in place, and every other byte stays."""
+"""Change an XMP packet to that of an upscaled image. Only the values that differ are changed; all other bytes stay."""
 
 import re
 from xml.parsers import expat
 
 MAX_XMP_BYTES = 4 << 20
-"""Larger packets are left out: an image's description has kilobytes, and long ones keep a thread busy for long."""
+"""Larger packets are left out. The description of an image has kilobytes, and a huge packet takes long to parse."""
 
 _BEGIN, _END = b"<packet>", b"</packet>"
 _GONE_ELEMENTS = ("xmp:Thumbnails", "xmpNote:HasExtendedXMP")
 _GONE_ATTRIBUTE = "xmpNote:HasExtendedXMP"
-"""It says that there is a second packet, which is not read."""
+"""It announces a second packet, which is not read."""
 
-# Patterns for text that the parser has found well-formed. None of them can match in more than one way.
+# Patterns for text that is well-formed for the parser. None of them can match in more than one way.
 _DECLARATION = re.compile(rb"(?:\xef\xbb\xbf)?\s*<\?xml\s[^>]*\?>")
 _ATTRIBUTE = re.compile(rb"\s+(?P<name>[^\s=<>/]+)\s*=\s*(?:\"(?P<value>[^\"]*)\"|'(?P<other>[^']*)')")
 _NUMBER = re.compile(rb"\s*(\d+)")
@@ -24,15 +24,15 @@ class XmpError(ValueError):
 def rewrite_xmp(packet: bytes, width: int, height: int, *, set_upright: bool) -> bytes:
     """Return an XMP packet for an image of a new size, without the thumbnails.
 
-    XMP repeats EXIF's sizes and orientation, as attributes or as elements. The names are taken to have their usual
-    prefixes, such as tiff and exif.
+    XMP repeats the sizes and the orientation of EXIF, as attributes or as elements. Names are expected to have their
+    usual prefixes, such as tiff and exif.
 
     Args:
-        packet: UTF-8, with or without the packet's wrapper.
+        packet: UTF-8, with or without the wrapper of the packet.
         width, height: of the new image, in pixels.
-        set_upright: whether the image was turned upright, so that its orientation becomes 1.
+        set_upright: whether the image was turned upright. Then its orientation becomes 1.
     Raises:
-        XmpError: the packet is no well-formed XML, declares entities, or is larger than `MAX_XMP_BYTES`.
+        XmpError: the packet is not well-formed XML, declares entities, or is larger than `MAX_XMP_BYTES`.
     """
     if len(packet) > MAX_XMP_BYTES:
         raise XmpError(f"larger than {MAX_XMP_BYTES >> 20} MB")
@@ -51,26 +51,26 @@ def rewrite_xmp(packet: bytes, width: int, height: int, *, set_upright: bool) ->
 
 
 class _Rewriter:
-    """Find with an XML parser which bytes of a packet change, then change them.
+    """Finds with an XML parser which bytes of a packet must change, then changes them.
 
-    The packet is parsed as the content of one element, since some files hold several elements side by side. No document
-    type can be declared there, and so no entity either.
+    The packet is parsed as the content of one element, because some files hold several elements side by side. A
+    document type cannot be declared there, so entities cannot be declared either.
     """
 
     def __init__(self, packet: bytes, values: dict[str, int]) -> None:
-        """Prepare to set attributes and elements of the names in `values` to these numbers."""
+        """Prepare to set the attributes and elements named in `values` to these numbers."""
         self._packet = packet
         self._values = values
-        self._edits: list[tuple[int, int, bytes]] = []  # start and end of what is replaced, in order, and by what
-        self._number_start: int | None = None  # where the text of the element begins that holds a number
-        self._gone_start: int | None = None  # where the element begins that is being left out
+        self._edits: list[tuple[int, int, bytes]] = []  # start and end of the bytes to replace, and the new bytes
+        self._number_start: int | None = None  # where the text begins of an element that holds a number
+        self._gone_start: int | None = None  # where the element begins that is left out
         self._gone_depth = 0
         self._parser = expat.ParserCreate("utf-8")
         self._parser.StartElementHandler = self._start_element
         self._parser.EndElementHandler = self._end_element
 
     def rewrite(self) -> bytes:
-        """Return the changed packet. Raises XmpError where it is not well-formed."""
+        """Return the changed packet. Raise XmpError if it is not well-formed."""
         try:
             self._parser.Parse(_BEGIN + self._packet + _END, True)
         except expat.ExpatError as error:
@@ -96,7 +96,7 @@ class _Rewriter:
                 self._number_start = tag_end
 
     def _edit_attributes(self, position: int) -> int:
-        """Edit the attributes of a tag from `position`, right behind its name. Return where the tag ends."""
+        """Edit the attributes of a tag from `position`, which is right behind its name. Return where the tag ends."""
         while attribute := _ATTRIBUTE.match(self._packet, position):
             position = attribute.end()
             name = attribute["name"].decode()
@@ -119,6 +119,6 @@ class _Rewriter:
             self._gone_depth -= 1
         else:
             end = self._position()
-            closing = re.compile(rb"</%s\s*>" % name.encode()).match(self._packet, end)  # none behind <name/>
+            closing = re.compile(rb"</%s\s*>" % name.encode()).match(self._packet, end)  # <name/> has none
             self._edits.append((self._gone_start, closing.end() if closing else end, b""))
             self._gone_start = None

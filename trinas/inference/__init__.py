@@ -1,6 +1,11 @@
 """Upscale images: with one model tile by tile, with several to any size, whole folders at once.
 
-Read `tensors` (pure functions on tensors) and `tiles` first, then `tiled` (one model), `sizes` and `cascade` (any
-size), then `plan`, `job` and `batch` (many files), and at last `estimate` (time and memory beforehand) and `compare`
-(several models side by side).
+Read it in this order:
+
+- `tensors`: pure functions on tensors; `tiles`: cut an image into tiles
+- `tiled`: upscale an image with one model
+- `sizes` and `cascade`: upscale an image to any size with one or more models
+- `plan`, `job` and `batch`: upscale many files
+- `estimate`: time and memory of a batch, before it starts
+- `compare`: several models side by side
 """

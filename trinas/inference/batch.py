@@ -1,7 +1,7 @@
-"""Run a batch: what the command line and the web page both do with a plan.
+"""Run the jobs of a batch, for the command line and the web page.
 
-Reading, upscaling and writing overlap: one thread decodes the next image, the caller's thread runs the networks, a few
-threads encode finished results. Only these images are in memory.
+Reading, upscaling and writing overlap. One thread decodes the next image, the caller's thread runs the networks, and a
+few threads encode finished results. Only these images are in memory.
 """
 
 import os
@@ -23,10 +23,10 @@ from trinas.inference.tiled import DEFAULT_OPTIONS
 from trinas.timer import Timer
 
 WRITERS = min(4, os.cpu_count() or 1)
-"""Results that are encoded at the same time. Encoding takes longer than the smallest networks."""
+"""How many results are encoded at the same time. Encoding takes longer than the smallest networks."""
 
 LARGE_PX = 16_000_000
-"""Results larger than this are made one at a time, so that memory holds only one of them."""
+"""Results with more pixels are made one at a time, so that only one of them is in memory."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Outcome:
     state: str
     """done, skipped or failed."""
     reason: str = ""
-    """Why it was skipped or failed; names the file."""
+    """Why it was skipped or failed, with the name of the file."""
     notes: tuple[str, ...] = ()
     """What the user should know about the result."""
     read_seconds: float = 0.0
@@ -68,10 +68,10 @@ def run_jobs(
     overwrite: bool = False,
     on_tile: Callable[[int, float], None] = lambda number, share: None,
 ) -> Iterator[Outcome]:
-    """Upscale image after image; one that fails does not stop the others.
+    """Upscale image after image. If one fails, the others continue.
 
-    Closing the iterator, or an exception in the caller's thread (Ctrl-C, or `Stopped` from `on_tile`), ends the work.
-    Results that are being encoded may still be written; no new work begins.
+    To end the work, close the iterator, or raise an exception in the caller's thread (Ctrl-C, or `Stopped` in
+    `on_tile`). Then no new work begins, but results that are being encoded may still be written.
 
     Args:
         jobs: from `plan_jobs`.
@@ -96,13 +96,13 @@ def run_jobs(
             is_large = isinstance(current, _Stage) and prod(current.work.size) > LARGE_PX
             if is_large:
                 yield from _collect(writing, leave=0)
-            current = _upscale(current, upscaler, options, partial(_report, on_tile, number))
+            current = _upscale(current, upscaler, options, partial(_report_share, on_tile, number))
             writing.append(_submit(current, save, writers))
             del current
             yield from _collect(writing, leave=0 if is_large else WRITERS)
         yield from _collect(writing, leave=0)
     except (KeyboardInterrupt, Stopped):
-        yield from _collect(writing, leave=len(writing))  # results that are finished already
+        yield from _collect(writing, leave=len(writing))  # only results that are finished already
         raise
     finally:
         reader.shutdown(wait=False, cancel_futures=True)
@@ -120,7 +120,7 @@ def _read(
             opened = OpenJob(job, upscaler, size, save)
             image = opened.read()
         return _Stage(job, opened.work, image, timer.seconds)
-    except Exception as error:  # whatever happens to one image, the others go on
+    except Exception as error:  # an unexpected error of one image must not stop the others
         return Outcome(job, "failed", explain_failure(job, error))
 
 
@@ -142,7 +142,7 @@ def _upscale(
 
 
 def _submit(current: _Stage | Outcome, save: SaveConfig, writers: ThreadPoolExecutor) -> Future[Outcome]:
-    """Let a thread write an image that was upscaled, and return the outcome to come."""
+    """Let a thread write an image that was upscaled, and return its future outcome."""
     if isinstance(current, _Stage):
         return writers.submit(_write, current, save)
     known: Future[Outcome] = Future()
@@ -163,10 +163,10 @@ def _write(upscaled: _Stage, save: SaveConfig) -> Outcome:
 
 
 def _collect(writing: deque[Future[Outcome]], leave: int) -> Iterator[Outcome]:
-    """Yield outcomes in order: finished ones, and as many more as must be waited for until only `leave` are left."""
+    """Yield finished outcomes in order. Wait for further ones until at most `leave` are left."""
     while writing and (len(writing) > leave or writing[0].done()):
         yield writing.popleft().result()
 
 
-def _report(on_tile: Callable[[int, float], None], number: int, done: int, total: int) -> None:
+def _report_share(on_tile: Callable[[int, float], None], number: int, done: int, total: int) -> None:
     on_tile(number, done / total)

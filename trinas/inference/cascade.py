@@ -1,4 +1,4 @@
-"""Upscale images to any size: networks one after the other, then one resize."""
+"""Upscale images to any size: apply networks one after the other, then resize once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from trinas.zoo.bundled import DEFAULT_MODELS, RESTORATION_MAX_JPEG_QUALITY, RES
 from trinas.zoo.folder import load_config, load_model
 
 RESTORATION_FAILED = "compression artefacts kept: the restoration model failed on this image"
-"""Note on a result that was upscaled by the usual models after all."""
+"""Note on a result that the usual models upscaled, because the restoration model failed."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Pass:
 
     scale: int
     model: str
-    """What `load_model` takes."""
+    """Its name, as `load_model` takes it."""
     restores: bool = False
     """Whether it was chosen because the image is a compressed JPEG."""
 
 
 class CascadeUpscaler:
-    """Upscales images to any size with the networks that fit, each loaded when it is first needed.
+    """Upscales images to any size. It chooses the networks, and loads each one when it is first needed.
 
     Attributes:
         device: where the networks run.
@@ -48,8 +48,8 @@ class CascadeUpscaler:
         """Choose where to run, and check that the model exists.
 
         Args:
-            model: bundled name, model folder or Hub id, which is then the only network. None chooses among the
-                bundled models by the size, and takes a restoration model for a compressed JPEG.
+            model: bundled name, model folder or Hub id; only this network is used. None: bundled models are chosen by
+                the size, with a restoration model for a compressed JPEG.
             device: auto, cpu, cuda (or cuda:1) or mps.
             precision: auto, fp32 or bf16.
         Raises:
@@ -73,8 +73,8 @@ class CascadeUpscaler:
             width: of the image, in pixels.
             height: of the image, in pixels.
             size: width and height of the result.
-            jpeg_quality: as `Image.jpeg_quality`. A compressed JPEG goes through one of `RESTORATION_MODELS` first;
-                after that the image is clean, and the usual models follow.
+            jpeg_quality: as `Image.jpeg_quality`. A compressed JPEG goes through one of `RESTORATION_MODELS` first.
+                After that the image is clean, and the usual models follow.
         """
         restores = self._chooses and jpeg_quality is not None and jpeg_quality <= RESTORATION_MAX_JPEG_QUALITY
         first = RESTORATION_MODELS if restores else self._models
@@ -115,16 +115,16 @@ class CascadeUpscaler:
     ) -> tuple[Image, tuple[Pass, ...]]:
         """Upscale an image to `size`.
 
-        A restoration model can take a pattern of single pixels for compression artefacts and fail on it. If no model
-        was named, the usual models then upscale the image, and a note says so.
+        A restoration model can mistake a pattern of single pixels for compression artefacts, and fail. If no model was
+        named, the usual models then upscale the image, and a note says so.
 
         Args:
             image: from `read_image`.
-            size: width and height of the result in pixels; where it is smaller, the image is only reduced.
+            size: width and height of the result in pixels. If it is smaller than the image, the image is only reduced.
             options: strength, self-ensemble and tile size of this call.
             on_tile: called after each tile with (finished tiles, all tiles).
         Returns:
-            The image at that size, everything else kept, and the networks that it went through.
+            The image at that size, with everything else unchanged, and the networks that it went through.
         Raises:
             InconsistentResultError: a network's result does not match its input.
             MemoryShortageError: memory is too small.
@@ -152,20 +152,20 @@ class CascadeUpscaler:
             count_tiles(height * factor, width * factor, options.tile_px) for factor in compute_growth(passes)[:-1]
         ]
         for number, step in enumerate(passes):
-            report = partial(_report, on_tile, sum(tiles[:number]), sum(tiles))
+            report = partial(_report_tiles, on_tile, sum(tiles[:number]), sum(tiles))
             image = self.load_upscaler(step.model)(image, options, report)
         return image if image.size == size else resize_image(image, size)
 
 
 def compute_growth(passes: Sequence[Pass]) -> list[int]:
-    """Return how many times larger an image is, along each side, before each pass and after the last."""
+    """Return how many times larger an image is along each side, before each pass and after the last one."""
     return list(accumulate((step.scale for step in passes), mul, initial=1))
 
 
 def resize_image(image: Image, size: tuple[int, int]) -> Image:
     """Resize an image to `size` (width, height) by bicubic interpolation.
 
-    Colours are weighted by alpha, so that colours under transparent pixels do not shine through.
+    Colours are weighted by alpha, so that the colours of transparent pixels stay hidden.
     """
     width, height = size
     return replace(image, pixels=_resize_pixels(image, width, height), jpeg_quality=None)
@@ -180,5 +180,5 @@ def _resize_pixels(image: Image, width: int, height: int) -> Tensor:
     return torch.cat([(resized[:-1] / visible).clamp_(0, 1), resized[-1:]])
 
 
-def _report(on_tile: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:
+def _report_tiles(on_tile: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:
     on_tile(before + done, total)

@@ -1,4 +1,4 @@
-"""Show side by side what several models make of the same places of an image."""
+"""Show side by side how several models upscale the same places of an image."""
 
 import io
 import math
@@ -12,16 +12,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trinas.config import DEFAULT_DEVICE, DEFAULT_PRECISION
-from trinas.images.image import Image, flatten, in_srgb, rgb_of, to_levels
+from trinas.images.image import Image, flatten, to_levels, to_rgb, to_srgb
 from trinas.inference.tensors import resize
 from trinas.inference.tiled import TiledUpscaler
-from trinas.networks.cost import spec_cost
+from trinas.networks.cost import compute_cost
 from trinas.networks.space import ArchSpec
 from trinas.timer import Timer
 from trinas.zoo.folder import Model
 
 CROP_PX, CROPS = 96, 3
-"""Side of a crop in input pixels, and how many places are shown."""
+"""The side of a crop in input pixels, and the number of places that are shown."""
 
 _SHOWN_PX = 384  # side of a crop on the sheet
 _MARGIN_PX, _HEADER_PX = 16, 72
@@ -45,7 +45,7 @@ def compare_models(
     """Upscale the most detailed places of an image by bicubic and by each model, side by side.
 
     Args:
-        image: from `read_image`; shown on white, in sRGB.
+        image: from `read_image`. It is shown on white, in sRGB.
         models: all of one scale, at least one.
         device: as for `TiledUpscaler`.
         precision: as for `TiledUpscaler`.
@@ -54,7 +54,7 @@ def compare_models(
     Raises:
         UpscaleError: a network's result does not match its input, or memory is too small.
     """
-    colour = rgb_of(flatten(in_srgb(image) or image, "white").pixels)
+    colour = to_rgb(flatten(to_srgb(image) or image, "white").pixels)
     places, scale = sorted(find_detailed_places(colour)), models[0].scale
     crops = [colour[:, y : y + CROP_PX, x : x + CROP_PX] for y, x in places]
     bicubic = [resize(crop, crop.shape[1] * scale, crop.shape[2] * scale) for crop in crops]
@@ -67,11 +67,13 @@ def compare_models(
 
 
 def find_detailed_places(pixels: Tensor, side_px: int = CROP_PX) -> list[tuple[int, int]]:
-    """Return the top left corners (y, x) of up to three separate squares with the most detail, the most detailed first.
+    """Find up to three separate squares with the most detail.
 
     Args:
         pixels: (3, H, W).
         side_px: side of a square.
+    Returns:
+        Their top left corners (y, x), the most detailed square first.
     """
     gray = pixels.mean(dim=0)
     side = min(side_px, *gray.shape)
@@ -79,7 +81,7 @@ def find_detailed_places(pixels: Tensor, side_px: int = CROP_PX) -> list[tuple[i
     detail[1:] += gray.diff(dim=0).abs()
     detail[:, 1:] += gray.diff(dim=1).abs()
     step = max(1, side // 4)
-    # The square root keeps one hard edge from outweighing a whole texture.
+    # With the square root, one hard edge does not outweigh a whole texture.
     sums = F.avg_pool2d(detail.sqrt()[None], side, stride=step)[0]
     places: list[tuple[int, int]] = []
     for _ in range(CROPS):
@@ -94,10 +96,10 @@ def find_detailed_places(pixels: Tensor, side_px: int = CROP_PX) -> list[tuple[i
 def upscale_place(
     upscale: Callable[[Tensor], Tensor], pixels: Tensor, place: tuple[int, int], side_px: int, spec: ArchSpec
 ) -> Tensor:
-    """Upscale a square of an image, with enough around it to equal the same square of the upscaled whole.
+    """Upscale a square of an image. The network sees enough around it that the result equals that of the whole image.
 
     Args:
-        upscale: (3, h, w) to (3, scale * h, scale * w), by a network of the spec.
+        upscale: maps (3, h, w) to (3, scale * h, scale * w) by a network of the spec.
         pixels: (3, H, W).
         place: top left corner (y, x).
         side_px: side of the square, in input pixels.
@@ -105,7 +107,7 @@ def upscale_place(
     Returns:
         (3, scale * side_px, scale * side_px), smaller at the image's border.
     """
-    (y, x), scale, radius = place, spec.scale, spec_cost(spec).radius_px
+    (y, x), scale, radius = place, spec.scale, compute_cost(spec).radius_px
     top, left = max(0, y - radius), max(0, x - radius)
     high = upscale(pixels[:, top : y + side_px + radius, left : x + side_px + radius])
     return high[:, (y - top) * scale :, (x - left) * scale :][:, : side_px * scale, : side_px * scale]
@@ -126,7 +128,7 @@ def _upscale_places(
         return high
 
     crops = [upscale_place(upscale, colour, place, CROP_PX, spec) for place in places]
-    details = f"x{model.scale}, {spec_cost(spec).params:,} parameters, {fastest * 1e6:.2f} s per output megapixel"
+    details = f"x{model.scale}, {compute_cost(spec).params:,} parameters, {fastest * 1e6:.2f} s per output megapixel"
     return _Column(model.config.name, details, crops)
 
 
@@ -141,7 +143,7 @@ def _draw_sheet(columns: Sequence[_Column]) -> PillowImage.Image:
         draw.text((left, 54), column.details, fill=_FAINT_INK, font=ImageFont.load_default(16), anchor="lm")
         for row, crop in enumerate(column.crops):
             shown = PillowImage.fromarray(to_levels(crop, 8))
-            # Pixels are repeated, so that the sheet smooths nothing itself.
+            # Pixels are repeated, so that the sheet itself smooths nothing.
             factor = _SHOWN_PX / max(shown.size)
             shown = shown.resize(
                 (round(shown.width * factor), round(shown.height * factor)), PillowImage.Resampling.NEAREST

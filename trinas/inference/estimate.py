@@ -1,4 +1,4 @@
-"""Estimate what a batch takes before it starts: time and memory of each image."""
+"""Estimate the time and the memory of each image of a batch before it starts."""
 
 import sys
 import tempfile
@@ -20,10 +20,10 @@ from trinas.inference.tiled import DEFAULT_OPTIONS
 from trinas.timer import Timer, time_fastest
 
 SAMPLE_PX = 256
-"""Longest side of the piece that is upscaled to time the first image of a kind."""
+"""Longest side of the piece of an image that is upscaled to measure the time."""
 
 TRIALS = 4
-"""How often the piece is upscaled; the fastest time counts."""
+"""How many times the piece is upscaled. The fastest time counts."""
 
 try:
     import resource
@@ -33,15 +33,15 @@ except ImportError:  # on Windows
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one job will take."""
+    """How long one job will take, and how much memory."""
 
     job: Job
     work: Work | None
-    """None where the job will fail."""
+    """None if the job will fail."""
     problem: str = ""
-    """Why the job will fail; names the file."""
+    """Why the job will fail, with the name of the file."""
     seconds: float = 0.0
-    """For reading, upscaling and writing, one after the other."""
+    """Of reading, upscaling and writing, one after the other."""
     memory_bytes: int = 0
     """Peak memory of the process, with no other image in memory."""
 
@@ -55,9 +55,10 @@ def estimate_jobs(
     *,
     overwrite: bool = False,
 ) -> Iterator[Estimate]:
-    """Estimate for each job what it takes on this machine, or say why it will fail. No result is written.
+    """Estimate the time and memory of each job on this machine, or say why it will fail. No result is written.
 
-    Of the first image of each kind (networks and file format) a piece is upscaled and encoded, to time it.
+    Images of the same networks and file format are of one kind. A piece of the first image of each kind is upscaled and
+    encoded to measure the time.
 
     Args:
         jobs: from `plan_jobs`.
@@ -65,7 +66,7 @@ def estimate_jobs(
         size: as for `run_jobs`.
         save: as for `run_jobs`.
         options: as for `run_jobs`.
-        overwrite: estimate jobs whose results exist, too.
+        overwrite: also estimate jobs whose results exist already.
     Yields:
         One estimate per job that would be run, in order.
     """
@@ -85,9 +86,9 @@ def estimate_jobs(
         yield Estimate(job, work, "", seconds_per_px[kind] * prod(work.size), _estimate_memory_bytes(work))
 
 
-def batch_memory_bytes(estimates: Iterable[Estimate]) -> int:
-    """Return the peak memory of a whole batch: large images are alone in memory, small ones several at once."""
-    program = peak_memory_bytes()
+def estimate_batch_memory_bytes(estimates: Iterable[Estimate]) -> int:
+    """Return the peak memory of a whole batch. Large images are alone in memory, several small ones are not."""
+    program = measure_peak_memory_bytes()
     highest = program
     for estimate in estimates:
         if estimate.work is not None:
@@ -96,8 +97,8 @@ def batch_memory_bytes(estimates: Iterable[Estimate]) -> int:
     return highest
 
 
-def peak_memory_bytes() -> int:
-    """Return the peak memory of this process so far; 0 where the system does not tell it (Windows)."""
+def measure_peak_memory_bytes() -> int:
+    """Return the peak memory of this process so far; 0 if the system does not say it (Windows)."""
     if resource is None:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -107,7 +108,10 @@ def peak_memory_bytes() -> int:
 def _measure_seconds_per_px(
     opened: OpenJob, upscaler: CascadeUpscaler, save: SaveConfig, options: UpscaleOptions
 ) -> float:
-    """Return seconds per pixel of the result. All of the image is read, a piece in the middle upscaled and encoded."""
+    """Return the seconds per pixel of the result.
+
+    The whole image is read. A piece in its middle is upscaled and encoded.
+    """
     with Timer() as reading:
         image = opened.read()
     work = opened.work
@@ -130,11 +134,11 @@ def _crop_middle(image: Image) -> Image:
 
 
 def _estimate_memory_bytes(work: Work) -> int:
-    """Add up the process as it is now, the largest images that exist at once in 32 bits, and the encoded result."""
+    """Add up the process as it is now, the largest images that exist at the same time in 32 bits, and the result."""
     pixels = work.header.width * work.header.height
     grown = [pixels * factor**2 for factor in compute_growth(work.passes)]
     if grown[-1] != prod(work.size):
         grown.append(prod(work.size))
     floats = max((sum(pair) for pair in pairwise(grown)), default=pixels)
-    encoded = 2 * prod(work.size)  # the values as integers, and the file that is made of them
-    return peak_memory_bytes() + work.header.channels * (4 * floats + encoded)
+    encoded = 2 * prod(work.size)  # the values as integers, and the file that is made from them
+    return measure_peak_memory_bytes() + work.header.channels * (4 * floats + encoded)

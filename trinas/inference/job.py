@@ -1,4 +1,4 @@
-"""One job: open its input file once, check what can be checked before the work, decode the image."""
+"""One job: open its input file once, find every error that can be known before upscaling, and decode the image."""
 
 import os
 from dataclasses import dataclass, replace
@@ -6,18 +6,18 @@ from math import prod
 
 from trinas.config import SaveConfig, SizeConfig
 from trinas.errors import ImageError, TrinasError
-from trinas.images.formats import format_of_suffix
+from trinas.images.formats import find_format
 from trinas.images.image import Image, flatten
 from trinas.images.read import Header, ImageFile, open_image
 from trinas.images.write import check_fits
 from trinas.inference.cascade import CascadeUpscaler, Pass, compute_growth
 from trinas.inference.plan import Job
-from trinas.inference.sizes import target_size
+from trinas.inference.sizes import compute_target_size
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one job amounts to, known from its file's header."""
+    """The work of one job, as the header of its file shows it."""
 
     header: Header
     size: tuple[int, int]
@@ -31,8 +31,8 @@ class Work:
         return [step.model for step in self.passes]
 
     @property
-    def why(self) -> str:
-        """Why the first network is not the usual one for its scale; empty where it is."""
+    def reason(self) -> str:
+        """Why the first network is not the usual one for its scale; empty if it is the usual one."""
         restores = any(step.restores for step in self.passes)
         return f"JPEG of quality {self.header.jpeg_quality}" if restores else ""
 
@@ -42,12 +42,17 @@ class OpenJob:
 
     Attributes:
         job: from `plan_jobs`.
-        work: what it amounts to.
+        work: the size of the result, and the networks.
     """
 
     def __init__(self, job: Job, upscaler: CascadeUpscaler, size: SizeConfig, save: SaveConfig) -> None:
-        """Open the file. Everything that can be known to fail before upscaling fails here.
+        """Open the file. Every error that can be known before upscaling is raised here.
 
+        Args:
+            job: from `plan_jobs`.
+            upscaler: chooses the networks.
+            size: how large the result is.
+            save: how the result is written.
         Raises:
             TrinasError: the image cannot be read or is too large, or the result cannot be written.
         """
@@ -58,7 +63,7 @@ class OpenJob:
         self._file: ImageFile = open_image(job.source, size.max_input_px)
         self._image: Image | None = None
         _check_folder(job)
-        self._format = format_of_suffix(job.result)
+        self._format = find_format(job.result)
         if save.lossless and self._format.has_quality and not self._format.has_lossless:
             raise ImageError(f"{job.result}: {self._format.name} is written with losses; choose --format png or webp")
         self.work = self._plan_work(self._file.header)
@@ -66,7 +71,7 @@ class OpenJob:
         self._check_size()
 
     def read(self) -> Image:
-        """Return the image, laid on its background. `work` is corrected where the pixels have another size.
+        """Return the image, laid on the background if one is given. Correct `work` if its size is not the header's.
 
         Raises:
             ImageError: the image cannot be read.
@@ -74,10 +79,10 @@ class OpenJob:
         image, self._image = self._decode(), None
         if self._save.background is not None:
             image = flatten(image, self._save.background)
-        elif image.has_alpha and not self._format.has_alpha:  # opaque, or the job would have been refused
+        elif image.has_alpha and not self._format.has_alpha:  # it is opaque, otherwise the job was refused
             image = replace(image, pixels=image.pixels[:-1])
         header = self.work.header
-        if image.size != (header.width, header.height):  # PNG can hold its orientation behind the pixels
+        if image.size != (header.width, header.height):  # a PNG file can have its orientation behind the pixels
             self.work = self._plan_work(replace(header, width=image.size[0], height=image.size[1]))
         if self.work.size < image.size:
             image = replace(image, notes=(*image.notes, "it was larger than asked for, and is only reduced"))
@@ -89,18 +94,18 @@ class OpenJob:
         return self._image
 
     def _has_transparency(self) -> bool:
-        """Return whether the result is transparent. An alpha channel alone does not keep an image from being a JPEG."""
+        """Return whether the result is transparent. An opaque image with an alpha channel can still become a JPEG."""
         has_alpha = self._file.header.has_alpha and self._save.background is None
         if has_alpha and not self._format.has_alpha:
             return not self._decode().is_opaque
         return has_alpha
 
     def _plan_work(self, header: Header) -> Work:
-        size = target_size(self._size, header.width, header.height)
+        size = compute_target_size(self._size, header.width, header.height)
         return Work(header, size, self._upscaler.choose_passes(header.width, header.height, size, header.jpeg_quality))
 
     def _check_size(self) -> None:
-        """Refuse results, and images between two passes, that are too large."""
+        """Refuse results that are too large, and images between two passes that are."""
         size, header = self.work.size, self.work.header
         grown_px = header.width * header.height * compute_growth(self.work.passes)[-1] ** 2
         if max(prod(size), grown_px) > self._size.max_output_px:
@@ -112,7 +117,7 @@ class OpenJob:
 
 
 def explain_failure(job: Job, error: Exception) -> str:
-    """Say why a job failed, and which file it is. Unexpected errors are named by their type too."""
+    """Return why a job failed, with the name of the file. Unexpected errors are named by their type too."""
     if isinstance(error, MemoryError):
         reason = "memory is too small for this image"
     elif isinstance(error, OSError):
@@ -123,7 +128,7 @@ def explain_failure(job: Job, error: Exception) -> str:
 
 
 def _check_folder(job: Job) -> None:
-    """Find out before the work that a result could not be written."""
+    """Refuse a job whose result cannot be written."""
     folder = next(parent for parent in job.result.absolute().parents if parent.exists())
     if not folder.is_dir():
         raise ImageError(f"{job.source}: its result {job.result} cannot be written, {folder} is not a folder")

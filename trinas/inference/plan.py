@@ -1,4 +1,4 @@
-"""Plan a batch: find the input images, name a result for each, and find every clash before the work."""
+"""Plan a batch: find the input images, name a result for each, and find every clash of names."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ class Job:
     source: Path
     result: Path
     problem: str = ""
-    """Why it cannot be done, as far as planning shows; names the file."""
+    """Why the job cannot be done, with the name of the file; empty if planning shows no problem."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Plan:
 
     jobs: list[Job]
     left_out: list[Path] = field(default_factory=list)
-    """Files in the input folders that are no images by their names."""
+    """Files in the input folders whose names are not those of images."""
     earlier: list[Path] = field(default_factory=list)
     """Files in the input folders that are results of an earlier run."""
 
@@ -36,21 +36,21 @@ def plan_jobs(
 ) -> Plan:
     """Name a result for every input and find every clash. Only the first bytes of files are read.
 
-    A result is called `<stem>_x<scale>` (or by the size that was asked for). Its suffix is that of the input's format,
-    unless another is asked for. The format is what the file holds: where the input's suffix says otherwise, the result
-    gets the right one.
+    A result is called `<stem>_x<scale>`, or by the size that was asked for. Its suffix is that of the input's format,
+    unless another one is asked for. The content of a file decides its format. If the input has a wrong suffix, the
+    result gets the right one.
 
     Args:
-        inputs: image files, and folders of image files; hidden files are left out.
-        output_dir: for the results; with `recursive` they go into the same sub-folders as their sources.
+        inputs: image files, and folders of image files. Hidden files are left out.
+        output_dir: for the results. With `recursive` they go into the same sub-folders as their sources.
         size: decides the names.
         save: decides the suffix.
-        recursive: take the folders within folders too.
+        recursive: take sub-folders too.
     Returns:
-        One job per image, each file once. Inputs that cannot be found or read, and all but the first of those that
-        have the same result, are jobs with a problem.
+        One job for each image; a file that is named twice has one job. An input that cannot be found or read is a job
+        with a problem. If several images would have the same result, all except the first are jobs with a problem.
     Raises:
-        ImageError: the background is no colour.
+        ImageError: the background is not a colour.
     """
     if save.background is not None:
         parse_colour(save.background)
@@ -61,11 +61,11 @@ def plan_jobs(
         for source, problem in _find_sources(path, output_dir, recursive, left_out):
             key = source.resolve()
             folder = output_dir / source.parent.relative_to(path) if source != path else output_dir
-            result = folder / f"{source.stem}{_size_suffix(size)}{save.suffix or _own_suffix(source)}"
+            result = folder / f"{source.stem}{_name_size(size)}{save.suffix or _choose_suffix(source)}"
             jobs.setdefault(key, Job(source, result, problem))
             if source != path:
                 in_folders.add(key)
-    # Where results were written into the input folder, those of an earlier run are not upscaled again.
+    # If results are written into the input folder, those of an earlier run are not upscaled again.
     results = {job.result.resolve() for job in jobs.values()}
     earlier = {key for key in in_folders & results if jobs[key].result.resolve() != key}
     kept = [job for key, job in jobs.items() if key not in earlier]
@@ -106,22 +106,22 @@ def _walk(folder: Path, output_dir: Path, recursive: bool, unreadable: list[OSEr
         yield from (Path(parent, name) for name in sorted(names) if not is_hidden(Path(name)))
 
 
-def _own_suffix(source: Path) -> str:
+def _choose_suffix(source: Path) -> str:
     known = sniff_format(source)
     return source.suffix if known is None or source.suffix.lower() in known.suffixes else known.suffixes[0]
 
 
-def _size_suffix(size: SizeConfig) -> str:
-    """Return the part of a result's name that tells its size, such as _x4, _x1.5, _w1920 or _long4000."""
+def _name_size(size: SizeConfig) -> str:
+    """Return the part of a result's name that says its size, such as _x4, _x1.5, _w1920 or _long4000."""
     if size.long_side is not None:
         return f"_long{size.long_side}"
-    wishes = (("w", size.width), ("h", size.height))
-    text = "".join(f"{letter}{side}" for letter, side in wishes if side is not None)
+    sides = (("w", size.width), ("h", size.height))
+    text = "".join(f"{letter}{side}" for letter, side in sides if side is not None)
     return f"_{text}" if text else f"_x{size.scale or DEFAULT_SCALE:g}"
 
 
 def _mark_clashes(jobs: list[Job]) -> list[Job]:
-    """Return the jobs, with a problem for each whose result is another job's file. Case does not matter in names."""
+    """Return the jobs. A job whose result is a file of another job gets a problem. Case does not matter in names."""
     inputs = {_key(job.source) for job in jobs}
     taken: dict[str, Path] = {}
     checked = []

@@ -1,4 +1,4 @@
-"""Compute the size of a result, and which scales lead to it."""
+"""Compute the size of a result, and choose the scales that lead to it."""
 
 from collections.abc import Collection
 from itertools import combinations_with_replacement
@@ -10,8 +10,8 @@ from trinas.errors import UpscaleError
 _MOST_PASSES = 4  # 2 to the fourth is MAX_SCALE
 
 
-def target_size(config: SizeConfig, width: int, height: int) -> tuple[int, int]:
-    """Return width and height of the result for an image of `width` x `height` pixels; the aspect is kept.
+def compute_target_size(config: SizeConfig, width: int, height: int) -> tuple[int, int]:
+    """Return width and height of the result for an image of `width` x `height` pixels. The aspect ratio is kept.
 
     Raises:
         UpscaleError: the result is more than 16 times as large along a side.
@@ -19,8 +19,8 @@ def target_size(config: SizeConfig, width: int, height: int) -> tuple[int, int]:
     if config.long_side is not None:
         factor = config.long_side / max(width, height)
     elif config.width is not None or config.height is not None:
-        wishes = ((config.width, width), (config.height, height))
-        factor = min(wished / side for wished, side in wishes if wished is not None)
+        sides = ((config.width, width), (config.height, height))
+        factor = min(wanted / side for wanted, side in sides if wanted is not None)
     else:
         factor = config.scale or DEFAULT_SCALE
     if factor > MAX_SCALE:
@@ -33,17 +33,17 @@ def choose_scales(
 ) -> tuple[int, ...]:
     """Return the scales of the networks to apply, one after the other, to reach at least `size`.
 
-    Of all that reach it, the smallest product is taken, then the fewest networks. The smallest scale comes first: the
-    last pass works on the largest image, and costs least per output pixel where its scale is large.
+    Among all sequences that reach the size, the smallest product is taken, then the fewest networks. The smallest scale
+    comes first. The last pass works on the largest image, and with a large scale it costs less per output pixel.
 
     Args:
         width: of the image, in pixels.
         height: of the image, in pixels.
-        size: width and height of the result, at most 16 times as much.
-        scales: for which there are networks.
-        first: for which there are networks that may come first, if these are others; one of them does.
+        size: width and height of the result, at most 16 times those of the image.
+        scales: the scales of the networks.
+        first: the scales of the networks that can come first; None: the same as `scales`.
     Returns:
-        Scales in the order of the passes; empty where the result is not larger than the image.
+        Scales in the order of the passes; empty if the result is not larger than the image.
     """
 
     def reaches(passes: tuple[int, ...]) -> bool:

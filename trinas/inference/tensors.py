@@ -7,18 +7,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CLAMP_MARGIN = 0.4 / 255
-"""`clamp_to_neighbourhood` always allows this much beyond the neighbourhood: less than what rounds to another level."""
+"""`clamp_to_neighbourhood` always allows this much beyond the neighbourhood: too little to round to another level."""
 
 MAX_MEAN_SHIFT, MAX_INCONSISTENCY = 0.01, 0.02
-"""How far a result may be from its input, beyond bicubic's own inconsistency: in its mean colour, and in RMS of all
-values when it is reduced again. Sound networks stay below a tenth of that on photographs, and within it on noise
+"""How far a result may be from its input, in addition to the difference of bicubic: in its mean colour, and in the RMS
+of all values after it is reduced again. Good networks stay below a tenth of this on photographs, and within it on noise
 (docs/LOG.md)."""
 
 
 def resize(pixels: Tensor, height: int, width: int) -> Tensor:
     """Resize by bicubic interpolation with antialiasing.
 
-    The kernel (a = -0.5) is widened where the image shrinks, as in `degrade.imresize`.
+    The kernel (a = -0.5) is widened if the image shrinks, as in `degrade.imresize`.
 
     Args:
         pixels: (C, H, W), values in [0, 1].
@@ -32,7 +32,9 @@ def resize(pixels: Tensor, height: int, width: int) -> Tensor:
 
 
 def upscale_alpha(alpha: Tensor, scale: int) -> Tensor:
-    """Upscale alpha by bicubic interpolation, within the range of the values around: opaque stays wholly opaque.
+    """Upscale alpha by bicubic interpolation, and clamp it to the range of the values around it.
+
+    So opaque areas stay fully opaque.
 
     Args:
         alpha: (1, H, W), values in [0, 1].
@@ -40,17 +42,17 @@ def upscale_alpha(alpha: Tensor, scale: int) -> Tensor:
     Returns:
         (1, scale * H, scale * W), values in [0, 1].
     """
-    bounds = torch.stack(neighbourhood_range(alpha))
+    bounds = torch.stack(find_neighbourhood_range(alpha))
     lowest, highest = F.interpolate(bounds, scale_factor=scale, mode="nearest")
     return resize(alpha, alpha.shape[1] * scale, alpha.shape[2] * scale).clamp(lowest, highest)
 
 
 def clamp_to_neighbourhood(high: Tensor, low: Tensor) -> Tensor:
-    """Clamp each output value to what the input around it suggests, and to [0, 1]; `high` is changed in place.
+    """Clamp each output value to the range of the input values around it, and to [0, 1]. `high` is changed in place.
 
     The bounds are the range of the 3x3 input values around the pixel, widened on both sides by its own width and by
-    0.4/255. Photographs hardly change. An even area keeps its colour, whatever the network does to it or to the
-    image's border.
+    0.4/255. Photographs hardly change. An even area keeps its colour, whatever the network does there, also at the
+    border of the image.
 
     Args:
         high: (C, scale * H, scale * W).
@@ -60,16 +62,16 @@ def clamp_to_neighbourhood(high: Tensor, low: Tensor) -> Tensor:
     """
     channels, height, width = low.shape
     scale = high.shape[1] // height
-    lowest, highest = neighbourhood_range(low)
+    lowest, highest = find_neighbourhood_range(low)
     margin = highest - lowest + CLAMP_MARGIN
-    # Bounds are repeated along the width only, and rows compared with them: the fastest way found.
+    # Bounds are repeated along the width only, and each row is compared with them. This was the fastest way.
     floor = (lowest - margin).clamp_(min=0).repeat_interleave(scale, dim=2)[:, :, None]
     ceiling = (highest + margin).clamp_(max=1).repeat_interleave(scale, dim=2)[:, :, None]
     rows = high.reshape(channels, height, scale, width * scale)
     return torch.clamp(rows, floor, ceiling, out=rows).view_as(high)
 
 
-def neighbourhood_range(low: Tensor) -> tuple[Tensor, Tensor]:
+def find_neighbourhood_range(low: Tensor) -> tuple[Tensor, Tensor]:
     """Return the smallest and the largest value of each pixel's 3x3 neighbourhood.
 
     Args:
@@ -81,7 +83,7 @@ def neighbourhood_range(low: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _reduce_neighbourhood(low: Tensor, choose: Callable[..., Tensor]) -> Tensor:
-    """Reduce each 3x3 neighbourhood, down and then across: several times faster than torch's pooling."""
+    """Reduce each 3x3 neighbourhood, first down and then across. It is several times faster than torch's pooling."""
     down = low.clone()
     choose(down[:, 1:], low[:, :-1], out=down[:, 1:])
     choose(down[:, :-1], low[:, 1:], out=down[:, :-1])
@@ -92,12 +94,12 @@ def _reduce_neighbourhood(low: Tensor, choose: Callable[..., Tensor]) -> Tensor:
 
 
 def bleed_colour(colour: Tensor, alpha: Tensor, distance_px: int) -> Tensor:
-    """Give wholly transparent pixels the colour of visible ones nearby, so that hidden colours do not shine through.
+    """Give fully transparent pixels the colour of visible pixels nearby, so that hidden colours cannot be seen.
 
     Args:
         colour: (C, H, W).
-        alpha: (1, H, W); pixels at 0 are replaced.
-        distance_px: how far colour is carried; pixels further away keep their own.
+        alpha: (1, H, W). Where it is 0, the colour is replaced.
+        distance_px: how far colours are spread. Pixels further away keep their own.
     Returns:
         (C, H, W).
     """
@@ -119,9 +121,9 @@ def describe_inconsistency(high: Tensor, baseline: Tensor, low: Tensor, compared
         high: the result, (C, scale * H, scale * W).
         baseline: the bicubic result, of the same shape.
         low: the input, (C, H, W).
-        compared_px: means over squares of so many input pixels are compared; fewer where the input is smaller.
+        compared_px: side of the squares whose means are compared, in input pixels. A smaller input has one square.
     Returns:
-        What shows that `high` is not an upscaled `low`; empty where nothing does.
+        What is wrong with `high`; empty if nothing is.
     """
     scale = high.shape[1] // low.shape[1]
     side = min(compared_px, *low.shape[1:])

@@ -1,4 +1,7 @@
-"""Upscale images with one loaded model, tile by tile. Tiles equal the whole image, and every tile is checked."""
+"""Upscale images with one loaded model, tile by tile.
+
+The tiles together equal the result of the whole image. Every tile is checked.
+"""
 
 import copy
 from collections.abc import Callable
@@ -21,7 +24,7 @@ from trinas.inference.tensors import (
     upscale_alpha,
 )
 from trinas.inference.tiles import Tile, tile_grid
-from trinas.networks.cost import spec_cost
+from trinas.networks.cost import compute_cost
 from trinas.zoo.folder import Model
 
 DEFAULT_OPTIONS = UpscaleOptions()
@@ -30,17 +33,17 @@ BF16_TOLERANCE = 1 / 255
 """bf16 may differ from fp32 by one 8-bit level. Networks that differ more run in fp32."""
 
 TRIAL_PX = 128
-"""Side of the noise image that both precisions are compared on."""
+"""Side of the noise image on which both precisions are compared."""
 
 RESTORATION_COMPARED_PX = 8
-"""Restoration models must change pixels, but not means over squares of this side."""
+"""Side of the squares whose means a restoration model must keep. It may change single pixels."""
 
 
 class TiledUpscaler:
     """Upscales images with one model on one device.
 
-    Tiles overlap by exactly the network's receptive radius, so that they leave no trace. Beyond the decoded input and
-    the one output array, memory depends on the tile alone.
+    Tiles overlap by exactly the network's receptive radius, so that no seams are visible. Apart from the decoded input
+    and the output, memory only depends on the size of a tile.
 
     Attributes:
         scale: output pixels per input pixel, along each side.
@@ -64,7 +67,7 @@ class TiledUpscaler:
         self.device = pick_device(device)
         self._network = copy.deepcopy(model.network).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._compared_px = RESTORATION_COMPARED_PX if model.config.restores else 1
-        self._radius_px = spec_cost(model.config.spec).radius_px
+        self._radius_px = compute_cost(model.config.spec).radius_px
         self.precision = precision
         if precision == "auto":
             self.precision = pick_precision(self.device, model.config.spec.trunk_width)
@@ -79,7 +82,7 @@ class TiledUpscaler:
         options: UpscaleOptions = DEFAULT_OPTIONS,
         on_tile: Callable[[int, int], None] = lambda done, total: None,
     ) -> Image:
-        """Upscale an image; gray stays gray, alpha is upscaled too, depth and profile are kept.
+        """Upscale an image. Gray stays gray, alpha is upscaled too, and depth and profile are kept.
 
         Args:
             image: from `read_image`; at least 1x1.
@@ -92,7 +95,7 @@ class TiledUpscaler:
             MemoryShortageError: memory is too small.
         """
         channels, height, width = image.pixels.shape
-        # Colour is first bled under transparent pixels, which looks further around.
+        # Colours are first spread into transparent pixels, which needs more of the surrounding pixels.
         padding = 2 * self._radius_px + 1 if image.has_alpha else self._radius_px
         tiles = list(tile_grid(height, width, options.tile_px, padding))
         output = torch.empty(channels, height * self.scale, width * self.scale)
@@ -104,7 +107,7 @@ class TiledUpscaler:
         return replace(image, pixels=output, jpeg_quality=None)
 
     def upscale_rgb8(self, low: NDArray[np.uint8], options: UpscaleOptions = DEFAULT_OPTIONS) -> NDArray[np.uint8]:
-        """Upscale uint8 (H, W, 3) to uint8 (scale * H, scale * W, 3), as metrics are measured.
+        """Upscale uint8 (H, W, 3) to uint8 (scale * H, scale * W, 3), as for measuring metrics.
 
         Raises:
             UpscaleError: as for a call.
@@ -135,11 +138,11 @@ class TiledUpscaler:
         return self._upscale_checked(low.expand(3, -1, -1), options).mean(dim=0, keepdim=True)
 
     def _upscale_checked(self, low: Tensor, options: UpscaleOptions) -> Tensor:
-        """Upscale an RGB tile, (3, h, w) to (3, scale * h, scale * w), and check it; on failure try again in fp32."""
+        """Upscale an RGB tile, (3, h, w) to (3, scale * h, scale * w), and check it. If it fails, try again in fp32."""
         baseline = resize(low, low.shape[1] * self.scale, low.shape[2] * self.scale)
         for precision in dict.fromkeys((self.precision, "fp32")):
             high = self._run_ensemble(low, precision) if options.self_ensemble else self.run_network(low, precision)
-            if not high.sum().isfinite():  # one value that is not a number makes the sum none
+            if not high.sum().isfinite():  # if one value is not a number, the sum is not one either
                 complaint = "holds values that are not numbers"
                 continue
             high = clamp_to_neighbourhood(high, low)
@@ -158,7 +161,7 @@ class TiledUpscaler:
         return total / 8
 
     def run_network(self, low: Tensor, precision: str) -> Tensor:
-        """Return the network's own result on one RGB image, unchecked: (3, h, w) to (3, scale * h, scale * w).
+        """Return the network's unchecked result on one RGB image: (3, h, w) to (3, scale * h, scale * w).
 
         Args:
             low: values in [0, 1], on the network's device.
@@ -171,6 +174,6 @@ class TiledUpscaler:
 
     @torch.inference_mode()
     def _measure_bf16_error(self) -> float:
-        """Return the largest difference between bf16 and fp32 on noise, where it is larger than on photographs."""
+        """Return the largest difference between bf16 and fp32 on noise. On photographs it is smaller."""
         noise = torch.rand(3, TRIAL_PX, TRIAL_PX, generator=torch.Generator().manual_seed(0)).to(self.device)
         return float((self.run_network(noise, "bf16") - self.run_network(noise, "fp32")).abs().max())

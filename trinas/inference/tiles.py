@@ -8,7 +8,7 @@ from math import ceil
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of the input in pixels, ends excluded, and the padded rectangle that its result depends on."""
+    """A rectangle of the input, and the padded rectangle that its result depends on. In pixels; ends are excluded."""
 
     top: int
     bottom: int
@@ -26,11 +26,11 @@ def tile_grid(height: int, width: int, tile_px: int, padding: int) -> Iterator[T
     Args:
         height: of the image, in pixels.
         width: of the image, in pixels.
-        tile_px: longest side of a tile; all tiles are nearly equal.
-        padding: pixels around a tile, fewer at the image's border.
+        tile_px: longest side of a tile. All tiles have nearly the same size.
+        padding: pixels around a tile. There are fewer at the image's border.
     """
-    for top, bottom in _intervals(height, tile_px):
-        for left, right in _intervals(width, tile_px):
+    for top, bottom in _cut_side(height, tile_px):
+        for left, right in _cut_side(width, tile_px):
             yield Tile(
                 top, bottom, left, right,
                 max(0, top - padding), min(height, bottom + padding),
@@ -43,7 +43,7 @@ def count_tiles(height: int, width: int, tile_px: int) -> int:
     return ceil(height / tile_px) * ceil(width / tile_px)
 
 
-def _intervals(length: int, longest: int) -> list[tuple[int, int]]:
+def _cut_side(length: int, longest: int) -> list[tuple[int, int]]:
     count = ceil(length / longest)
     ends = [round(length * number / count) for number in range(count + 1)]
     return list(pairwise(ends))

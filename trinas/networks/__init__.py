@@ -1,6 +1,11 @@
 """Networks: their building blocks, their descriptions, and what they cost.
 
-Read `layers` (convolution, activation and starting weights), `primitives` (one row for everything about a primitive),
-`space` (architectures as plain data, and what a search may choose among), `network` (an architecture with weights),
-`cost` (parameters, multiply-adds and receptive radius), `latency` (measured time).
+Read it in this order:
+
+- `layers`: convolution, activation, upsampling step, and starting weights
+- `primitives`: the module of each primitive, and one row with everything else about it
+- `space`: architectures as plain data, and the spaces of a search
+- `network`: an architecture with weights
+- `cost`: parameters, multiply-adds and receptive radius
+- `latency`: measured time
 """

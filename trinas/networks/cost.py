@@ -1,4 +1,4 @@
-"""What a network costs, computed from its spec alone: parameters, multiply-adds, receptive radius."""
+"""The cost of a network, computed from its spec alone: parameters, multiply-adds, receptive radius."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -7,7 +7,7 @@ from trinas.networks.primitives import ConvShape, find_primitive
 from trinas.networks.space import ArchSpec
 
 QUOTED_OUTPUT_PX = 1280 * 720
-"""Multiply-adds are quoted for an output of this many pixels, as in the literature."""
+"""Multiply-adds are given for an output of this many pixels, as in the literature."""
 
 
 @dataclass(frozen=True)
@@ -15,24 +15,24 @@ class Cost:
     """The exact cost of a network."""
 
     params: int
-    """Numbers in its collapsed weights."""
+    """Parameters: the numbers in its collapsed weights."""
     macs: float
     """Multiply-adds of its convolutions for a 1280x720 output."""
     radius_px: int
     """Receptive radius: an output pixel depends on no input pixel further away than this."""
 
 
-def spec_cost(spec: ArchSpec) -> Cost:
+def compute_cost(spec: ArchSpec) -> Cost:
     """Return the exact cost of the network that `spec` describes."""
-    convs = _placed_convs(spec)
+    convs = _list_convs(spec)
     params = sum(conv.params for conv, _ in convs)
     # After upsampling by `factor`, a convolution runs at `factor` squared positions per input pixel.
     macs_per_low_px = sum(conv.macs * factor**2 for conv, factor in convs)
-    return Cost(params, macs_per_low_px * QUOTED_OUTPUT_PX / spec.scale**2, _radius_px(convs))
+    return Cost(params, macs_per_low_px * QUOTED_OUTPUT_PX / spec.scale**2, _compute_radius_px(convs))
 
 
-def _placed_convs(spec: ArchSpec) -> list[tuple[ConvShape, int]]:
-    """Return every convolution in order, with the upsampling factor at its place."""
+def _list_convs(spec: ArchSpec) -> list[tuple[ConvShape, int]]:
+    """Return all convolutions in order, each with the upsampling factor at its place."""
     bias, width, factor = spec.family == "edge", spec.trunk_width, 1
     convs = [(ConvShape(3, width, 3, bias=bias), factor)]
     for stage in spec.path():
@@ -50,10 +50,10 @@ def _placed_convs(spec: ArchSpec) -> list[tuple[ConvShape, int]]:
     return [*convs, (ConvShape(width, c_out, 3, bias=bias), factor)]
 
 
-def _radius_px(convs: list[tuple[ConvShape, int]]) -> int:
-    """Return the receptive radius, adding up kernels from the output back to the input.
+def _compute_radius_px(convs: list[tuple[ConvShape, int]]) -> int:
+    """Return the receptive radius. Kernels are added up from the output back to the input.
 
-    Convolutions beside the longest path of a primitive are all 1x1. They add nothing, so summing over all is exact.
+    Convolutions beside the longest path of a primitive are all 1x1 and add nothing, so the sum over all is exact.
     """
     radius, factor = 0, convs[-1][1]
     for conv, conv_factor in reversed(convs):

@@ -1,4 +1,4 @@
-"""The time that networks and single primitives take on a device, measured."""
+"""Measure the time that networks and single primitives take on a device."""
 
 import hashlib
 import json
@@ -22,14 +22,14 @@ SIDE_PX = 128
 """Side of the square input that is used for measuring."""
 
 REPEATS = 7
-"""Runs that are timed. The fastest one counts, because other work on the machine only ever adds time."""
+"""Number of timed runs. The fastest one counts, because other work on the machine can only add time."""
 
 LATENCY_SCHEMA = 2
-"""Raised when primitives become faster or slower, so that stored times are measured again."""
+"""Increased when primitives become faster or slower, so that stored times are measured again."""
 
 
 class LatencyKey(BaseModel):
-    """Everything that the times of primitives depend on."""
+    """Everything on which the times of primitives depend."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,9 +45,9 @@ class LatencyKey(BaseModel):
     layers: int  # LATENCY_SCHEMA
 
     def path(self) -> Path:
-        """Return where the times for this key are stored."""
+        """Return the file of the times for this key."""
         digest = hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
-        return cache_dir() / f"latency-{digest[:16]}.json"
+        return find_cache_dir() / f"latency-{digest[:16]}.json"
 
 
 class StoredTimes(BaseModel):
@@ -62,6 +62,10 @@ class StoredTimes(BaseModel):
 def measure_slot_times(space: SearchSpace, device: torch.device, precision: str) -> Tensor:
     """Measure each primitive at each pair of widths, or read the times if they are stored already.
 
+    Args:
+        space: its primitives and widths are measured.
+        device: where they run.
+        precision: fp32 or bf16.
     Returns:
         (K, W, W) float64: primitive, width in, width out. Milliseconds per megapixel of the features.
     Raises:
@@ -72,7 +76,7 @@ def measure_slot_times(space: SearchSpace, device: torch.device, precision: str)
         primitives=space.primitives,
         widths=space.widths,
         device=str(device),
-        hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else _read_cpu_name(),
         threads=torch.get_num_threads(),
         precision=precision,
         side_px=SIDE_PX,
@@ -92,24 +96,30 @@ def measure_slot_times(space: SearchSpace, device: torch.device, precision: str)
 
 
 def measure_ms_per_mp(network: Network, device: torch.device, precision: str) -> float:
-    """Measure a whole network, in milliseconds per megapixel of output."""
+    """Measure a network and return its milliseconds per megapixel of output.
+
+    Args:
+        network: is moved to the device.
+        device: where it runs.
+        precision: fp32 or bf16.
+    """
     placed = _place(network, device)
     low = torch.rand(1, 3, SIDE_PX, SIDE_PX, device=device)
-    return _fastest_ms(lambda: placed(low), device, precision) * 1e6 / (SIDE_PX * network.spec.scale) ** 2
+    return _measure_ms(lambda: placed(low), device, precision) * 1e6 / (SIDE_PX * network.spec.scale) ** 2
 
 
 def measure_spec_ms_per_mp(spec: ArchSpec, device: torch.device, precision: str) -> float:
-    """Measure the network of an architecture with fresh weights. The time does not depend on them."""
+    """Measure the network of an architecture, as `measure_ms_per_mp`. It has fresh weights, which do not matter."""
     return measure_ms_per_mp(Network(spec), device, precision)
 
 
-def cache_dir() -> Path:
+def find_cache_dir() -> Path:
     """Return the folder of stored times."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trinas-upscale"
 
 
 def _read_times(key: LatencyKey) -> Tensor | None:
-    """Return the stored times for `key`; None where there are none, or the file is damaged."""
+    """Return the stored times for `key`; None if there are none, or if the file is damaged."""
     try:
         stored = StoredTimes.model_validate_json(key.path().read_bytes())
         times = torch.tensor(stored.ms_per_mp, dtype=torch.float64)
@@ -122,7 +132,7 @@ def _measure_primitives(space: SearchSpace, device: torch.device, precision: str
     def measure(name: str, w_in: int, w_out: int) -> float:
         module = _place(build_primitive(space.family, name, w_in, w_out), device)
         features = torch.rand(1, w_in, SIDE_PX, SIDE_PX, device=device).to(memory_format=torch.channels_last)
-        return _fastest_ms(lambda: module(features), device, precision)
+        return _measure_ms(lambda: module(features), device, precision)
 
     widths = space.widths
     times = [[[measure(name, w_in, w_out) for w_out in widths] for w_in in widths] for name in space.primitives]
@@ -134,7 +144,7 @@ def _place(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 @torch.inference_mode()
-def _fastest_ms(function: Callable[[], object], device: torch.device, precision: str) -> float:
+def _measure_ms(function: Callable[[], object], device: torch.device, precision: str) -> float:
     def run() -> None:
         function()
         synchronize(device)
@@ -144,8 +154,8 @@ def _fastest_ms(function: Callable[[], object], device: torch.device, precision:
         return time_fastest(run, REPEATS) * 1e3
 
 
-def _cpu_name() -> str:
-    """Return the model name of the processor, or its instruction set where the system has no name."""
+def _read_cpu_name() -> str:
+    """Return the model name of the processor, or its instruction set if the system gives no name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

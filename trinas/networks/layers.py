@@ -5,12 +5,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 STEP_SLOPE = 0.2
-"""Slope of the LeakyReLU in an upsampling step: negative features are multiplied by this."""
+"""Slope of the LeakyReLU in an upsampling step. Negative features are multiplied by it."""
 
 SMALL_START = 0.1
-"""The last convolution of a residual branch starts this much smaller than usual.
+"""The starting weights of the last convolution in a residual branch are multiplied by this.
 
-At the usual size, small networks with residual branches train badly.
+With the usual weights, small networks with residual branches train badly.
 """
 
 
@@ -60,10 +60,10 @@ class Conv(nn.Conv2d):
 
 
 class PReLU(nn.PReLU):
-    """max(x, 0) + a min(x, 0) with one slope `a` a channel: torch's values to the bit, in a third of its time.
+    """max(x, 0) + a min(x, 0), with one slope `a` for each channel.
 
-    On the CPU torch's own kernel is slow where gradients are computed, and always in bf16. It took a fifth of a
-    training step (docs/LOG.md).
+    The values are those of torch to the bit, in a third of the time. On the CPU, torch's own kernel is slow when
+    gradients are computed, and always in bf16. It took a fifth of a training step (docs/LOG.md).
     """
 
     def forward(self, features: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class UpsamplingStep(nn.Module):
     def __init__(self, width: int, factor: int) -> None:
         super().__init__()
         self.factor = factor
-        self.conv = colour_keeping_conv(width)
+        self.conv = build_colour_keeping_conv(width)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, width, H, W) to (N, width, factor * H, factor * W)."""
@@ -90,10 +90,10 @@ class UpsamplingStep(nn.Module):
         return F.leaky_relu(self.conv(upsampled), STEP_SLOPE)
 
 
-def shared_prefix(features: Tensor, width: int) -> Tensor:
-    """Return the first `width` channels of (N, C, H, W), filled up with zeros where there are fewer.
+def take_prefix(features: Tensor, width: int) -> Tensor:
+    """Return the first `width` channels of (N, C, H, W). If there are fewer, channels of zeros are added.
 
-    This is the identity of the edge family between slots of different width.
+    This is the identity between slots of different width in the edge family.
     """
     channels = features.shape[1]
     if channels >= width:
@@ -102,10 +102,10 @@ def shared_prefix(features: Tensor, width: int) -> Tensor:
 
 
 def start_near_identity(conv: Conv, gain: float = 1.0) -> None:
-    """Start a 3x3 convolution as `gain` times the identity plus half its usual noise.
+    """Start a 3x3 convolution as `gain` times the identity plus half of its usual noise.
 
-    With noise alone almost nothing but the biases is left of the input after a few convolutions. Under a tail that
-    starts at zero such a chain never learns: at 32 channels and 9 convolutions only the image skip was left.
+    With noise alone, almost nothing of the input is left after a few convolutions. If the tail then starts at zero, the
+    chain does not learn: with 32 channels and 9 convolutions, only the image skip worked.
 
     Source of the idea: Zagoruyko & Komodakis 2017, arXiv:1706.00388.
     """
@@ -118,7 +118,7 @@ def start_near_identity(conv: Conv, gain: float = 1.0) -> None:
 
 
 def start_small(conv: Conv) -> None:
-    """Shrink the last convolution of a residual branch, so that its primitive starts near the identity."""
+    """Shrink the weights of the last convolution in a residual branch. The primitive then starts near the identity."""
     with torch.no_grad():
         conv.weight.mul_(SMALL_START)
 
@@ -131,11 +131,14 @@ def start_at_zero(conv: Conv) -> None:
 
 
 def start_with_colours(conv: Conv, mixing: Tensor) -> None:
-    """Start some outputs of a convolution as given mixtures of its inputs, at the centre of the kernel.
+    """Start some outputs of a convolution as mixtures of its inputs, at the centre of the kernel.
 
     Args:
-        mixing: (c_out, c_in). Outputs whose row is all zeros keep their weights.
+        conv: the convolution.
+        mixing: (c_out, c_in), the mixtures. An output whose row is all zeros keeps its weights.
     """
+    if conv.weight.is_meta:  # without memory there are no values to start with
+        return
     rows = mixing.any(1)
     centre = conv.kernel_size[0] // 2
     with torch.no_grad():
@@ -143,10 +146,10 @@ def start_with_colours(conv: Conv, mixing: Tensor) -> None:
         conv.weight[rows, :, centre, centre] = mixing[rows]
 
 
-def colour_keeping_conv(width: int) -> Conv:
-    """Build a 3x3 convolution that passes the first six channels on at the start.
+def build_colour_keeping_conv(width: int) -> Conv:
+    """Build a 3x3 convolution that at the start passes on its first six channels.
 
-    These hold red, green, blue and their negatives, so a rectified activation loses nothing of an image.
+    They hold red, green, blue and their negatives, so a rectifying activation loses nothing of an image.
     """
     conv = Conv(width, width, 3, bias=False)
     start_with_colours(conv, torch.diag((torch.arange(width) < 6).float()))

@@ -8,7 +8,7 @@ from trinas.networks.layers import (
     STEP_SLOPE,
     Conv,
     UpsamplingStep,
-    colour_keeping_conv,
+    build_colour_keeping_conv,
     start_at_zero,
     start_with_colours,
 )
@@ -19,9 +19,9 @@ PAPER_RESIDUAL_SCALE = 0.2
 """A cell of the paper family adds this share of its chain to its input."""
 
 TANH_GAIN = 1.3
-"""Networks of the paper family start with their colours, from -1 to 1, multiplied by this in front of the tanh.
+"""When a network of the paper family starts, the tanh gets colours from -1 to 1 multiplied by this.
 
-The tanh then differs from the colour by at most 0.14.
+The result of the tanh then differs from the colour by at most 0.14.
 """
 
 
@@ -45,10 +45,10 @@ class Cell(nn.Sequential):
 
 
 class Frame(nn.Module):
-    """Everything around a trunk, the same in networks and supernets.
+    """Everything around a trunk. It is the same in networks and supernets.
 
-    A head and a tail, the long skip, and for the output an image skip (edge family) or a tanh (paper family) and a
-    pixel shuffle.
+    It has a head, a tail, and the long skip. At the output there is an image skip (edge family) or a tanh (paper
+    family), and a pixel shuffle.
 
     Attributes:
         trunk: maps features (N, trunk_width, H, W) to features for the tail. It also takes the `choices` of `forward`.
@@ -57,9 +57,14 @@ class Frame(nn.Module):
     def __init__(
         self, family: str, scale: int, trunk_width: int, shuffles: bool, trunk: nn.Module, long_skip: bool
     ) -> None:
-        """
+        """Build head and tail around a trunk.
+
         Args:
+            family: edge or paper.
+            scale: output pixels per input pixel, along each side.
+            trunk_width: channels between cells.
             shuffles: whether a pixel shuffle follows the tail. Without it, the trunk upsamples to the full size.
+            trunk: as the attribute.
             long_skip: whether the tail reads the sum of head and trunk.
         """
         super().__init__()
@@ -75,7 +80,7 @@ class Frame(nn.Module):
     def _start_with_input(self) -> None:
         """Let head and tail pass the input on, so that the network starts near the nearest-upsampled input.
 
-        There is no image skip in this family: otherwise it would have to learn the colours first (docs/LOG.md).
+        This family has no image skip, so it would have to learn the colours first (docs/LOG.md).
         """
         width = len(self.head.weight)
         signed = torch.cat([torch.eye(3), -torch.eye(3)])[:width]
@@ -89,13 +94,13 @@ class Frame(nn.Module):
         """Upscale a batch.
 
         The trunk runs under the caller's autocast, if there is one. Head, tail and image skip always run in the
-        precision of `low`: that keeps bf16 within one 8-bit level of fp32.
+        precision of `low`. This keeps results in bf16 within one 8-bit level of those in fp32.
 
         Args:
             low: (N, 3, H, W), values in [0, 1].
-            choices: further arguments of the trunk. A supernet takes its mixtures here, a network nothing.
+            choices: further arguments of the trunk. A supernet takes its mixtures here; a network takes nothing.
         Returns:
-            (N, 3, scale * H, scale * W), about in [0, 1]; values are not clamped.
+            (N, 3, scale * H, scale * W), about in [0, 1]. Values are not clamped.
         """
         with torch.autocast(low.device.type, enabled=False):
             features = self.head(self._centre(low))
@@ -113,8 +118,8 @@ class Frame(nn.Module):
             low: (N, 3, H, W), values in [0, 1].
             choices: further arguments of the trunk.
         Returns:
-            (N, 3 * scale**2, H, W), or (N, 3, scale * H, scale * W) where upsampling steps replace the shuffle.
-            It has the precision of `low`.
+            (N, 3 * scale**2, H, W), or (N, 3, scale * H, scale * W) if upsampling steps replace the shuffle. The
+            precision is that of `low`.
         """
         features = self._run_trunk(self.head(self._centre(low)), *choices)
         return self._finish(self.tail(features).to(low.dtype), low)
@@ -124,7 +129,7 @@ class Frame(nn.Module):
         return features + trunk if self.long_skip else trunk
 
     def _centre(self, low: Tensor) -> Tensor:
-        # A network without biases maps 0 to 0, and the tanh makes that a medium grey. So grey must be 0 in the input.
+        # A network without biases maps 0 to 0, which the tanh turns into medium grey. So 0 must mean grey in the input.
         return 2 * low - 1 if self.family == "paper" else low
 
     def _finish(self, output: Tensor, low: Tensor) -> Tensor:
@@ -155,7 +160,7 @@ class Network(Frame):
             conv.open_branches()
 
     def close_branches(self) -> None:
-        """Collapse what `open_branches` added, exactly. Call it before saving a model."""
+        """Collapse the branches of `open_branches`, exactly. Call it before saving a model."""
         for conv in self._branching_convs():
             conv.close_branches()
 
@@ -164,7 +169,7 @@ class Network(Frame):
 
 
 def _shuffle_pixels(output: Tensor, scale: int) -> Tensor:
-    """Return torch's pixel_shuffle of (N, 3 * scale**2, H, W), made in one copy for every memory format."""
+    """Do as torch's pixel_shuffle on (N, 3 * scale**2, H, W), with a single copy in every memory format."""
     batch, _, height, width = output.shape
     blocks = output.unflatten(1, (3, scale, scale)).permute(0, 1, 4, 2, 5, 3)
     return blocks.reshape(batch, 3, height * scale, width * scale)
@@ -176,4 +181,4 @@ def _build_trunk(spec: ArchSpec) -> list[nn.Module]:
         UpsamplingStep(width, stage) if isinstance(stage, int) else Cell(spec.family, width, stage)
         for stage in spec.path()
     ]
-    return [*path, *(colour_keeping_conv(width) for _ in range(spec.plain_convs))]
+    return [*path, *(build_colour_keeping_conv(width) for _ in range(spec.plain_convs))]

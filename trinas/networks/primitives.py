@@ -1,7 +1,7 @@
-"""The primitives: one module each, and one row of `PRIMITIVES` that holds everything else about it.
+"""The primitives. Each has a module, and a row of `PRIMITIVES` with everything else about it.
 
-A primitive maps (N, c_in, H, W) to (N, c_out, H, W). It is local: an output pixel depends only on input pixels within
-reach of its kernels. There are two families, `edge` and `paper`; docs/architecture.md explains both.
+A primitive maps (N, c_in, H, W) to (N, c_out, H, W). It is local: an output pixel only depends on the input pixels that
+its kernels cover. There are two families, `edge` and `paper`; docs/architecture.md explains both.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trinas.networks.layers import Conv, PReLU, shared_prefix, start_at_zero, start_near_identity, start_small
+from trinas.networks.layers import Conv, PReLU, start_at_zero, start_near_identity, start_small, take_prefix
 
 
 class EdgeSkip(nn.Module):
@@ -24,7 +24,7 @@ class EdgeSkip(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, c_in, H, W) to (N, c_out, H, W)."""
-        return shared_prefix(features, self.c_out)
+        return take_prefix(features, self.c_out)
 
 
 class EdgeConv3x3(nn.Module):
@@ -54,11 +54,11 @@ class EdgeResidual(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, c_in, H, W) to (N, c_out, H, W)."""
         branch = self.conv2(self.act(self.conv1(features)))
-        return shared_prefix(features, branch.shape[1]) + branch
+        return take_prefix(features, branch.shape[1]) + branch
 
 
 class EdgeGated(nn.Module):
-    """A 3x3 convolution, multiplied by a gate between 0 and 1 at each place and channel."""
+    """A 3x3 convolution, multiplied by a gate between 0 and 1 at each pixel and channel."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class EdgeGated(nn.Module):
 
 
 class EdgeMixer(nn.Module):
-    """A residual branch: a depthwise convolution, then two 1x1 convolutions with twice the input's width between."""
+    """A residual branch: a depthwise convolution, then two 1x1 convolutions. Between these it is twice as wide."""
 
     def __init__(self, c_in: int, c_out: int, kernel: int) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class EdgeMixer(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, c_in, H, W) to (N, c_out, H, W)."""
         branch = self.project(self.act(self.expand(self.depthwise(features))))
-        return shared_prefix(features, branch.shape[1]) + branch
+        return take_prefix(features, branch.shape[1]) + branch
 
 
 class EdgeBlock4(nn.Module):
@@ -104,7 +104,7 @@ class EdgeBlock4(nn.Module):
         branch = self.act1(self.conv1(features))
         branch = self.act2(self.conv2(branch))
         branch = self.conv4(self.act3(self.conv3(branch)))
-        return shared_prefix(features, branch.shape[1]) + branch
+        return take_prefix(features, branch.shape[1]) + branch
 
 
 class PaperIdentity(nn.Module):
@@ -146,7 +146,7 @@ class PaperResidual(nn.Module):
 
 
 class PaperDws(nn.Module):
-    """A residual branch: to four times the input's width, a depthwise 3x3 convolution, and back."""
+    """A residual branch: a 1x1 convolution to four times the width, a depthwise 3x3 convolution, and one 1x1 back."""
 
     def __init__(self, c_in: int, c_out: int, projected: bool) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class PaperDws(nn.Module):
 
 @dataclass(frozen=True)
 class ConvShape:
-    """What a convolution costs, with the activation behind it."""
+    """The shape of a convolution, from which its cost follows."""
 
     c_in: int
     c_out: int
@@ -185,7 +185,7 @@ class ConvShape:
 
 
 class HiddenWidth(NamedTuple):
-    """How many channels a convolution inside a primitive reads: `times` the width on one side of the primitive."""
+    """How many channels a convolution inside a primitive reads: `times` the primitive's width in or width out."""
 
     side: Literal["in", "out"]
     times: int
@@ -200,22 +200,22 @@ class Colours(NamedTuple):
 
 @dataclass(frozen=True)
 class Primitive:
-    """Everything there is to know about a primitive."""
+    """Everything about a primitive."""
 
     module: Callable[[int, int, bool], nn.Module]
-    """Builds it from c_in, c_out, and whether its identity is a 1x1 projection (paper family only)."""
+    """Builds the module from c_in, c_out, and whether its identity is a 1x1 projection (paper family only)."""
     convs: Callable[[int, int], tuple[ConvShape, ...]]
-    """Returns its convolutions for c_in and c_out. Those on its longest path come first, in order."""
+    """Returns its convolutions for c_in and c_out. The convolutions on the longest path come first, in order."""
     formula: str
     """As in docs/architecture.md."""
     words: str
-    """What it does, for readers who know no formulas."""
+    """What it does, for readers who do not know formulas."""
     colours: Colours
-    """In drawings. Primitives of the same name have the same colours in both families."""
+    """Its colours in drawings. Primitives of the same name have the same colours in both families."""
     hidden: Mapping[str, HiddenWidth] = field(default_factory=dict)
     """The convolutions that read channels from inside the primitive, by attribute name.
 
-    The supernet needs them: where a width is undecided, it masks what these convolutions read.
+    The supernet needs them: as long as a width is undecided, it masks the channels that these convolutions read.
     """
 
 
@@ -229,8 +229,8 @@ CYAN = Colours("#0c8599", "#22b8cf")
 YELLOW = Colours("#a17100", "#ffd43b")
 
 
-def _mixer(kernel: int, colours: Colours) -> Primitive:
-    """Build the row of a mixer; the mixers differ in the kernel of their depthwise convolution alone."""
+def _make_mixer_row(kernel: int, colours: Colours) -> Primitive:
+    """Return the row of a mixer. Mixers only differ in the kernel of their depthwise convolution."""
     return Primitive(
         module=lambda c_in, c_out, _: EdgeMixer(c_in, c_out, kernel),
         convs=lambda c_in, c_out: (
@@ -245,8 +245,8 @@ def _mixer(kernel: int, colours: Colours) -> Primitive:
     )
 
 
-def _projection(c_in: int, c_out: int) -> tuple[ConvShape, ...]:
-    """Return the convolution of a `PaperIdentity`, if it has one."""
+def _list_projection(c_in: int, c_out: int) -> tuple[ConvShape, ...]:
+    """Return the convolution of a `PaperIdentity`, or nothing if it has none."""
     return () if c_in == c_out else (ConvShape(c_in, c_out, 1),)
 
 
@@ -284,8 +284,8 @@ PRIMITIVES: dict[str, dict[str, Primitive]] = {
             words="a 3 by 3 convolution whose output is dimmed place by place",
             colours=ORANGE,
         ),
-        "mixer5": _mixer(5, PURPLE),
-        "mixer7": _mixer(7, PINK),
+        "mixer5": _make_mixer_row(5, PURPLE),
+        "mixer7": _make_mixer_row(7, PINK),
         "block4": Primitive(
             module=lambda c_in, c_out, _: EdgeBlock4(c_in, c_out),
             convs=lambda c_in, c_out: (
@@ -320,7 +320,7 @@ PRIMITIVES: dict[str, dict[str, Primitive]] = {
             convs=lambda c_in, c_out: (
                 ConvShape(c_in, c_out, 3),
                 ConvShape(c_out, c_out, 3),
-                *_projection(c_in, c_out),
+                *_list_projection(c_in, c_out),
             ),
             formula="relu(identity(x) + W3' relu(W3 x))",
             words="adds a correction made by two 3 by 3 convolutions",
@@ -333,7 +333,7 @@ PRIMITIVES: dict[str, dict[str, Primitive]] = {
                 ConvShape(c_in, 4 * c_in, 1),
                 ConvShape(4 * c_in, 4 * c_in, 3, groups=4 * c_in),
                 ConvShape(4 * c_in, c_out, 1),
-                *_projection(c_in, c_out),
+                *_list_projection(c_in, c_out),
             ),
             formula="relu(identity(x) + W1' relu(DW3 relu(W1 x)))",
             words="spreads its input over four times as many channels, looks at 3 by 3 neighbours in each, "
@@ -343,7 +343,7 @@ PRIMITIVES: dict[str, dict[str, Primitive]] = {
         ),
     },
 }
-"""Family, name -> primitive. Saved searches count on the order, so a new primitive is appended to its family."""
+"""Family, name -> primitive. Saved searches depend on the order, so append a new primitive to its family."""
 
 
 def find_primitive(family: str, name: str) -> Primitive:
@@ -362,7 +362,9 @@ def build_primitive(family: str, name: str, c_in: int, c_out: int, projected: bo
     """Build the module of a primitive, with fresh weights.
 
     Args:
-        projected: whether the identity of a paper primitive is a 1x1 projection; by default where widths differ.
+        family, name: of the primitive.
+        c_in, c_out: channels of its input and output.
+        projected: whether the identity of a paper primitive is a 1x1 projection. None: if `c_in` and `c_out` differ.
     Raises:
         ValueError: the family has no such primitive.
     """

@@ -58,7 +58,7 @@ class ArchSpec:
     long_skip: bool = False  # whether the tail reads the sum of head and trunk instead of the trunk alone
 
     def __post_init__(self) -> None:
-        complaints = _complaints(self)
+        complaints = _find_faults(self)
         if complaints:
             raise SpecError(f"not a valid architecture: {'; '.join(complaints)}")
 
@@ -134,13 +134,11 @@ class ArchSpec:
         return ArchSpec(**plain | {"cells": cells, "upsample_after": upsample_after})
 
 
-def _complaints(spec: ArchSpec) -> list[str]:
-    """Return everything that is wrong with a spec; an empty list means that it can be built."""
+def _find_faults(spec: ArchSpec) -> list[str]:
+    """Return everything that is wrong with a spec; an empty list if it can be built."""
     if not isinstance(spec.family, str) or spec.family not in PRIMITIVES:
         return [f"family {spec.family!r} is none of {', '.join(PRIMITIVES)}"]
-    names = tuple(
-        PRIMITIVES[spec.family]
-    )  # a tuple, since a file may have a list in place of a name: a dict cannot look that up
+    names = tuple(PRIMITIVES[spec.family])  # a dict cannot look up a list, which a file may have in place of a name
     complaints = []
     if not _is_count(spec.scale) or spec.scale not in SCALES:
         complaints.append(f"scale {spec.scale!r} is none of {SCALES}")
@@ -160,10 +158,10 @@ def _complaints(spec: ArchSpec) -> list[str]:
                 complaints.append(f"cell {number}: {slot.primitive!r} is no primitive of {spec.family}")
             if not _is_count(slot.width, at_least=1):
                 complaints.append(f"cell {number}: width {slot.width!r} is not a positive whole number")
-    return complaints or _path_complaints(spec)
+    return complaints or _find_path_faults(spec)
 
 
-def _path_complaints(spec: ArchSpec) -> list[str]:
+def _find_path_faults(spec: ArchSpec) -> list[str]:
     """Return what is wrong with the upsampling steps, plain convolutions and long skip of an otherwise valid spec."""
     steps = spec.upsample_after
     complaints = []
@@ -197,7 +195,7 @@ class PathNode:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """All networks that a search chooses from.
+    """All networks that a search can choose.
 
     - `edge`: networks of the edge family, with the primitives `skip` and `conv3x3`. The path is a chain of cells, and
       the search chooses how many of them are kept.
@@ -214,7 +212,7 @@ class SearchSpace:
     trunk_width: int  # channels between cells; no slot is wider
     cells: int  # on the longest path
     slots: int  # per cell
-    searched_cells: int  # at the end of the chain, which a path may leave out; the slots of all cells are searched
+    searched_cells: int  # cells at the end of the chain that a path may leave out; slots are searched in all cells
 
     def __post_init__(self) -> None:
         if self.name not in SPACES:
@@ -250,11 +248,11 @@ class SearchSpace:
     @cached_property
     def widths(self) -> tuple[int, ...]:
         """The candidates for a slot's width, ascending. The last is the trunk width."""
-        return candidate_widths(self.family, self.trunk_width)
+        return list_candidate_widths(self.family, self.trunk_width)
 
     @cached_property
     def nodes(self) -> tuple[PathNode, ...]:
-        """The tree of paths, depth first. It begins with the cells that are on every path."""
+        """The tree of all paths, depth first. It begins with the cells that are on every path."""
         steps = UPSAMPLING_STEPS[self.scale] if self.searches_upsampling else ()
         always = self.cells - self.searched_cells
         nodes: list[PathNode] = []
@@ -286,11 +284,15 @@ class SearchSpace:
         return tuple(index for index, node in enumerate(self.nodes) if node.step is None)
 
     def row_of(self, node: int) -> int:
-        """Return the row of a cell's decisions among those of all cells."""
+        """Return the row of a cell in the decisions of all cells.
+
+        Args:
+            node: index of the cell in `nodes`.
+        """
         return self.cell_nodes.index(node)
 
     def path_to(self, node: int) -> tuple[int, ...]:
-        """Return the indices of the nodes on the path from the head to `node`, which is included."""
+        """Return the indices of the nodes on the path from the head to `node`, with `node` itself."""
         path: list[int] = []
         index: int | None = node
         while index is not None:
@@ -330,7 +332,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class SpaceKind:
-    """Everything that search spaces of the same name have in common."""
+    """What all search spaces of the same name have in common."""
 
     family: str
     primitives: tuple[str, ...]  # candidates for a slot's primitive
@@ -346,33 +348,34 @@ SPACES = {
 }
 
 
-def candidate_widths(family: str, trunk_width: int) -> tuple[int, ...]:
+def list_candidate_widths(family: str, trunk_width: int) -> tuple[int, ...]:
     """Return the widths that a slot may have, ascending. The trunk width is always among them.
 
-    - Edge: all multiples of 8 from half the trunk width on; multiples of 4 for trunk widths below 32. Narrower slots
-      made bottlenecks: a supernet lost nothing by them, the network that was derived from it lost much.
-    - Paper: 1/3, 1/2, 2/3 and 5/6 of the trunk width, rounded half up to a multiple of 8, and all of it.
+    - Edge: all multiples of 8 from half the trunk width on, or multiples of 4 if the trunk width is below 32. Narrower
+      slots were bottlenecks: a supernet lost nothing by them, but the derived network lost much.
+    - Paper: 1/3, 1/2, 2/3 and 5/6 of the trunk width, rounded half up to a multiple of 8, and the trunk width.
     """
     if family == "edge":
         step = 4 if trunk_width < 32 else 8
         widths = {width for width in range(step, trunk_width, step) if 2 * width >= trunk_width} | {trunk_width}
     else:
         shares = ((1, 3), (1, 2), (2, 3), (5, 6))
-        # Half up in whole numbers: round(w / 8) is (w / 4 + 1) // 2.
+        # Rounding half up in whole numbers: round(w / 8) is (w / 4 + 1) // 2.
         rounded = {8 * ((2 * trunk_width * top + 8 * bottom) // (16 * bottom)) for top, bottom in shares}
         widths = {*(min(max(width, 1), trunk_width) for width in rounded if width), trunk_width}
     return tuple(sorted(widths))
 
 
-def _paper_network(path: str, primitives: str, widths: str, plain_convs: int = 0) -> ArchSpec:
+def _build_paper_spec(path: str, primitives: str, widths: str, plain_convs: int = 0) -> ArchSpec:
     """Return a network in the notation of the paper.
 
     Args:
         path: 0 for a cell, 1 for an upsampling step.
-        primitives: for each cell a word, with the index of each slot's primitive.
-        widths: the same for the widths, except that the last slot of a cell has the trunk width.
+        primitives: a word for each cell, with the index of each slot's primitive.
+        widths: a word for each cell, with the index of each slot's width. The last slot has the trunk width.
+        plain_convs: 3x3 convolutions behind the last cell.
     """
-    names, candidates = tuple(PRIMITIVES["paper"]), candidate_widths("paper", 64)
+    names, candidates = tuple(PRIMITIVES["paper"]), list_candidate_widths("paper", 64)
     cells = []
     for chosen, kept in zip(primitives.split(), widths.split(), strict=True):
         slots = zip(chosen, [*(candidates[int(index)] for index in kept), 64], strict=True)
@@ -382,16 +385,16 @@ def _paper_network(path: str, primitives: str, widths: str, plain_convs: int = 0
 
 
 PAPER_NETWORKS = {
-    "paper-a1": _paper_network("000101", "01001 33312 00103 11011", "4000 1140 4421 0411"),
-    "paper-a2": _paper_network("0000011", "33333 01313 33323 33322 13332", "3042 4440 1122 2242 2000"),
-    "paper-b1": _paper_network("000", "30333 30131 20000", "1102 0300 4000"),
-    "paper-b2": _paper_network("00000", "00330 32311 10103 33113 31111", "1040 1232 4401 4300 1440", plain_convs=1),
-    "paper-b3": _paper_network("00", "00020 33110", "2033 4310", plain_convs=2),
+    "paper-a1": _build_paper_spec("000101", "01001 33312 00103 11011", "4000 1140 4421 0411"),
+    "paper-a2": _build_paper_spec("0000011", "33333 01313 33323 33322 13332", "3042 4440 1122 2242 2000"),
+    "paper-b1": _build_paper_spec("000", "30333 30131 20000", "1102 0300 4000"),
+    "paper-b2": _build_paper_spec("00000", "00330 32311 10103 33113 31111", "1040 1232 4401 4300 1440", plain_convs=1),
+    "paper-b3": _build_paper_spec("00", "00020 33110", "2033 4310", plain_convs=2),
 }
 """The x4 networks of Wu et al. 2021. `train --arch` takes these names."""
 
 
-def named_spec(name: str) -> ArchSpec:
+def find_named_spec(name: str) -> ArchSpec:
     """Return one of `PAPER_NETWORKS`.
 
     Raises:

@@ -22,6 +22,7 @@ WIDTH_PX, HEIGHT_PX = 960, 540
 _MARGIN_PX = 72
 _INK, _PAPER, _GRID, _LINE = "#1f2933", "#ffffff", "#e4e7eb", "#2563eb"
 _OVERSAMPLING = 2  # Pillow draws without antialiasing
+_MOST_INTERVALS = 6
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,6 @@ class Axis:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
-    def ticks(self) -> list[float]:
-        """Return round values on the axis, in ascending order."""
-        return log_ticks(self.low, self.high) if self.logarithmic else linear_ticks(self.low, self.high)[0]
-
 
 def pad_range(values: Sequence[float], share: float, margin: float) -> tuple[float, float]:
     """Return a range somewhat larger than that of the values.
@@ -79,10 +76,12 @@ def pad_log_range(values: Sequence[float], share: float, factor: float) -> tuple
 
 
 def linear_ticks(low: float, high: float) -> tuple[list[float], int]:
-    """Return two to five round numbers between two others, and how many decimals they have."""
-    exponent = math.floor(math.log10((high - low) / 2))
-    step = next(step for step in (5, 2, 1) if (high - low) / (step * 10.0**exponent) >= 2 or step == 1) * 10.0**exponent
-    return [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)], max(0, -exponent)
+    """Return the round numbers between two others, at most seven of them, and how many decimals they have."""
+    exponent = math.floor(math.log10((high - low) / _MOST_INTERVALS))
+    steps = [float(f"{digit}e{exponent}") for digit in (1, 2, 5)] + [float(f"1e{exponent + 1}")]
+    step = next((step for step in steps if high - low <= _MOST_INTERVALS * step), steps[-1])
+    decimals = max(0, -exponent - (step == steps[-1]))
+    return [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)], decimals
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -155,7 +154,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 42
 _LETTER = 8  # about as wide as a letter
 
 
-def line_chart(title: str, words: str, lines: Sequence[Line], marks: Sequence[tuple[str, int]], end: int) -> Chart:
+def draw_chart(title: str, words: str, lines: Sequence[Line], marks: Sequence[tuple[str, int]], end: int) -> Chart:
     """Lay out lines over steps, from 0 to `end`; points that are not numbers are left out.
 
     Args:
@@ -215,12 +214,12 @@ def write_training_curve(run_dir: Path) -> None:
     if not points:
         raise RunError(f"{run_dir}: holds no validation yet; there is nothing to draw")
     best_psnr = max(psnr for _, psnr in points)
-    curve = line_plot(points, f"Validation PSNR on Y, dB (best {best_psnr:.3f})", "steps")
+    curve = draw_png(points, f"Validation PSNR on Y, dB (best {best_psnr:.3f})", "steps")
     with translate_os_errors(RunError, run_dir, "written", "resume once it can"):
         write_atomically(run_dir / CURVE_FILE, curve)
 
 
-def line_plot(points: Sequence[tuple[float, float]], title: str, x_label: str) -> bytes:
+def draw_png(points: Sequence[tuple[float, float]], title: str, x_label: str) -> bytes:
     """Draw `points` (x, y), at least one, as a line with a grid; return the PNG file's bytes."""
     factor = _OVERSAMPLING
     canvas = Image.new("RGB", (WIDTH_PX * factor, HEIGHT_PX * factor), _PAPER)
@@ -257,7 +256,13 @@ def svg_line(start: tuple[float, float], end: tuple[float, float], colour: str, 
 
 
 def svg_text(x: float, y: float, text: str, size: float, colour: str, anchor: str = "start", weight: int = 400) -> str:
-    """Return a text as an SVG element; `anchor` is start, middle or end, `size` of the font in pixels."""
+    """Return a text as an SVG element.
+
+    Args:
+        x, y: where its base line starts, has its middle or ends, as `anchor` says (start, middle or end).
+        size: of the font, in pixels.
+        colour, weight: as of CSS; a style sheet of the page overrides both and the size.
+    """
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{colour}" text-anchor="{anchor}" '
         f'font-weight="{weight}">{escape(text)}</text>'

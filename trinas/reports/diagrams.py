@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from trinas.networks.space import ArchSpec, SearchSpace
 from trinas.search.record import MixtureShares
 
-_BAR, _GAP, _CELL_GAP, _TALLEST = 40, 6, 22, 120  # of a network, in units of its drawing
+_BAR, _GAP, _CELL_GAP, _TALLEST = 40, 6, 22, 120  # of a network, in the units of its drawing
 _SMALL_BAR, _SMALL_GAP, _SMALL_TALLEST = 18, 3, 64  # of a mixture
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One step of a network; its height stands for the width."""
+    """One step of a network. Its height shows its channels."""
 
     kind: str
-    """Names its colour: a primitive, or frame or picture."""
+    """Decides the colour: the name of a primitive, frame or image."""
     label: str
     width: int
     """Channels."""
@@ -41,7 +41,7 @@ class NetworkDiagram:
     bar: int
     """Width of a bar."""
     base: float
-    """Where the bars stand, from the top."""
+    """Distance of the bars' lower ends from the top."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class MixtureDiagram:
 
 
 def draw_network(spec: ArchSpec) -> NetworkDiagram:
-    """Lay out a network as bars from left to right: heights are widths, colours are primitives."""
+    """Lay out a network as bars from left to right. Heights are channels, colours are primitives."""
     bars: list[Bar] = []
     groups: list[Group] = []
     left = _CELL_GAP
@@ -88,7 +88,7 @@ def draw_network(spec: ArchSpec) -> NetworkDiagram:
 
     tail = 3 if spec.upsample_after else 3 * spec.scale**2
     widest = max(spec.trunk_width, tail, *(slot.width for cell in spec.cells for slot in cell.slots))
-    add("picture", "input", 3)
+    add("image", "input", 3)
     add("frame", "head", spec.trunk_width)
     for stage in spec.path():
         left += _CELL_GAP
@@ -103,12 +103,20 @@ def draw_network(spec: ArchSpec) -> NetworkDiagram:
     for _ in range(spec.plain_convs):
         add("frame", "conv3x3", spec.trunk_width)
     add("frame", "tail", tail)
-    add("picture", "output", 3)
+    add("image", "output", 3)
     return NetworkDiagram(bars, groups, left + _CELL_GAP, _BAR, max(bar.height for bar in bars) + 24)
 
 
 def draw_mixture(space: SearchSpace, step: int, mixtures: MixtureShares) -> MixtureDiagram:
-    """Lay out a supernet as bars: heights are expected widths, colours primitives' shares, faintness is survival."""
+    """Lay out a supernet as bars.
+
+    Heights are expected channels, colours are the shares of primitives, and faint cells have a low survival.
+
+    Args:
+        space: of the search.
+        step: of the search.
+        mixtures: at this step.
+    """
     bars: list[MixedBar] = []
     left = 0
     only_full = [0.0] * (len(space.widths) - 1) + [1.0]
@@ -130,7 +138,7 @@ def _survival(space: SearchSpace, path: list[float], node: int) -> float:
 
 
 def _stack(kinds: tuple[str, ...], shares: list[float], height: float) -> list[Part]:
-    """Stack primitives from the bottom of a bar upwards."""
+    """Stack the shares of primitives from the bottom of a bar upwards."""
     bottom, parts = float(_SMALL_TALLEST), []
     for kind, share in zip(kinds, shares, strict=True):
         bottom -= height * share

@@ -1,4 +1,4 @@
-"""A search in pictures and words, for readers who need not know what a search is: live, and as report.html."""
+"""A search in drawings and words: live, and as report.html. Readers need not know what a search is."""
 
 import base64
 import math
@@ -12,7 +12,7 @@ import jinja2
 from trinas.errors import RunError
 from trinas.files import translate_os_errors, write_atomically
 from trinas.networks.primitives import PRIMITIVES
-from trinas.reports.charts import Chart, Line, line_chart
+from trinas.reports.charts import Chart, Line, draw_chart
 from trinas.reports.diagrams import MixtureDiagram, draw_mixture, draw_network
 from trinas.search.record import (
     SAMPLE_FILES,
@@ -23,9 +23,9 @@ from trinas.search.record import (
     SearchProgress,
     SearchRecord,
     SearchStarted,
+    count_stage_steps,
     read_events,
     read_search_record,
-    stage_steps,
 )
 from trinas.training.data import GENERATED_FOLDER
 
@@ -33,33 +33,33 @@ PAGE_FILE = "report.html"
 
 BUDGET_WORDS = {
     "params": ("parameters", 1.0),
-    "macs": ("billion multiply-adds for a 1280x720 picture", 1e-9),
+    "macs": ("billion multiply-adds for a 1280x720 image", 1e-9),
     "ms_per_mp": ("milliseconds per megapixel of output", 1.0),
 }
-"""What a budget counts, and by what to multiply it for that."""
+"""Name of a budget -> its unit in words, and the factor to this unit."""
 
 CHART_WORDS = {
     "quality": (
         "Quality: PSNR in dB",
-        "Measured on the brightness of pictures that nothing was learnt from: higher is better. While it searches, "
-        "all candidates answer together, judged by cut-outs of up to 8 pictures; from then on it is the network, "
-        "judged by whole pictures. The two lines are not to be compared.",
+        "Measured on the brightness of images that are not used for learning. Higher is better. During the search, the "
+        "mixture of all candidates is measured on cut-outs of up to 8 images; after it, the network is measured on "
+        "whole images. So the two lines cannot be compared.",
     ),
     "error": (
         "Error while learning",
-        "How far off the patches are that it learns from, with values from 0 to 1: lower is better. It is the mean "
-        "absolute error until the last part of the run, which minimises the squared error and shows its root: "
-        "hence the rise at the end.",
+        "The error on the patches that it learns from, with values from 0 to 1. Lower is better. It is the mean "
+        "absolute error. The last part of the run minimises the squared error and shows its root, so the line rises "
+        "there.",
     ),
     "cost": (
         "Cost: % of the tightest budget",
-        "What the network is expected to cost while candidates are left; more than allowed is allowed until then. "
-        "At the end of the search its most likely network is changed, one decision at a time, until it keeps every "
-        "budget and uses what the tightest leaves.",
+        "The expected cost of the network while several candidates are left; it may be above the budget. At the end of "
+        "the search the most likely network is changed, one decision at a time, until it keeps every budget and uses "
+        "what the tightest one leaves.",
     ),
     "candidates": (
         "Candidates left",
-        "For each decision, how many of its candidates are still in play, on average: at the end one.",
+        "How many candidates of a decision are left, on average. At the end it is one.",
     ),
 }
 """Titles of charts, and how to read them."""
@@ -68,22 +68,22 @@ LEVELS = {"path": "depth", "primitives": "primitives", "widths": "widths"}
 
 _STAGES_SHOWN = 4
 
-_TOLD_ELSEWHERE = {
+_SHOWN_ELSEWHERE = {
     "warm_start", "steps", "budgets", "shortened", "weight_rate", "arch_rate", "batch_size", "patch_px",
 }  # fmt: skip
-"""Settings that the page does not list, since other parts of it show them."""
+"""Settings that the page does not list, because other parts of it show them."""
 
 
 def write_search_report(run_dir: Path) -> None:
-    """Write report.html: one file that needs nothing else, light or dark as the reader's system is.
+    """Write report.html of a search. The page is one file that needs no other, and is light or dark as the system is.
 
     Args:
-        run_dir: of a finished search, with its record, events and samples.
+        run_dir: folder of a finished search, with its record, events and samples.
     Raises:
-        RunError: one of these cannot be read, or the page cannot be written.
+        RunError: the record, the events or a sample cannot be read, or the page cannot be written.
     """
     record, events = read_search_record(run_dir / SEARCH_RECORD_FILE), read_events(run_dir)
-    page = render(run_dir.name, record, events, _read_samples(run_dir))
+    page = render_page(run_dir.name, record, events, _read_samples(run_dir))
     with translate_os_errors(RunError, run_dir / PAGE_FILE, "written"):
         write_atomically(run_dir / PAGE_FILE, page.encode())
 
@@ -98,12 +98,14 @@ def _read_samples(run_dir: Path) -> list[tuple[str, str]]:
     return samples
 
 
-def render(name: str, record: SearchRecord, events: Sequence[Event], samples: Sequence[tuple[str, str]]) -> str:
-    """Return the page as HTML.
+def render_page(name: str, record: SearchRecord, events: Sequence[Event], samples: Sequence[tuple[str, str]]) -> str:
+    """Return the report as HTML.
 
     Args:
         name: of the network.
-        samples: captions and data URLs.
+        record: of the search.
+        events: of the search.
+        samples: captions and data URLs of the sample images.
     """
     return (
         _templates()
@@ -112,7 +114,7 @@ def render(name: str, record: SearchRecord, events: Sequence[Event], samples: Se
             name=name,
             report=record,
             spec=record.spec,
-            pictures=samples,
+            samples=samples,
             diagram=draw_network(record.spec),
             kinds=record.space.primitives,
             words=_words(record.spec.family),
@@ -126,18 +128,18 @@ def render(name: str, record: SearchRecord, events: Sequence[Event], samples: Se
                 for key, limit in record.budgets.items()
             ],
             stages=draw_stages(record, events),
-            charts=draw_charts(stage_steps(events), record.budgets, events),
+            charts=draw_charts(count_stage_steps(events), record.budgets, events),
             generated=GENERATED_FOLDER,
             settings=_list_settings(record),
         )
     )
 
 
-def live_drawings(events: Sequence[Event]) -> str:
-    """Return a search on its way as HTML, for a page that contains `drawing_style`.
+def render_live_drawings(events: Sequence[Event]) -> str:
+    """Return the drawings of a running search as HTML. The page must contain the style of `render_drawing_style`.
 
     Args:
-        events: all so far; the first one is SearchStarted.
+        events: all events so far. The first one is SearchStarted.
     """
     begin = events[0]
     assert isinstance(begin, SearchStarted)
@@ -153,13 +155,13 @@ def live_drawings(events: Sequence[Event]) -> str:
             mixture=draw_mixture(begin.space, last.step, last.mixtures) if last and last.mixtures else None,
             kinds=begin.space.primitives,
             words=_words(begin.space.family),
-            charts=draw_charts(stage_steps(events), begin.budgets, events) if last else [],
+            charts=draw_charts(count_stage_steps(events), begin.budgets, events) if last else [],
         )
     )
 
 
-def drawing_style() -> str:
-    """Return the style sheet for what `live_drawings` returns."""
+def render_drawing_style() -> str:
+    """Return the style sheet for `render_live_drawings`."""
     return _templates().get_template("drawings.css").render()
 
 
@@ -170,7 +172,7 @@ def _templates() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    # By name: primitives of the same name have the same colours in both families.
+    # By name, because primitives of the same name have the same colours in both families.
     templates.globals["colours"] = {
         name: primitive.colours for family in PRIMITIVES.values() for name, primitive in family.items()
     }
@@ -184,7 +186,7 @@ def _words(family: str) -> dict[str, str]:
 def _list_settings(record: SearchRecord) -> dict[str, object]:
     """Return the settings that the page lists, by their names in words."""
     listed: dict[str, object] = {
-        key.replace("_", " "): value for key, value in asdict(record.settings).items() if key not in _TOLD_ELSEWHERE
+        key.replace("_", " "): value for key, value in asdict(record.settings).items() if key not in _SHOWN_ELSEWHERE
     }
     search, tuning = record.settings, record.fine_tuning
     sizes = {"search": (search.batch_size, search.patch_px), "fine-tuning": (tuning.batch_size, tuning.patch_px)}
@@ -194,7 +196,7 @@ def _list_settings(record: SearchRecord) -> dict[str, object]:
 
 
 def draw_stages(record: SearchRecord, events: Sequence[Event]) -> list[MixtureDiagram]:
-    """Lay out the search at a few of its steps, from the first validated one to the last."""
+    """Lay out the mixtures at a few steps of the search, from the first validated step to the last one."""
     reported = [event for event in events if isinstance(event, SearchProgress) and event.stage == STAGES[1]]
     drawn = [(event.step, event.mixtures) for event in reported if event.mixtures]
     last = len(drawn) - 1
@@ -203,11 +205,12 @@ def draw_stages(record: SearchRecord, events: Sequence[Event]) -> list[MixtureDi
 
 
 def draw_charts(steps: dict[str, int], budgets: dict[str, float], events: Sequence[Event]) -> list[Chart]:
-    """Lay out four charts over all steps of the search, each with a sentence that says how to read it.
+    """Lay out four charts over all steps of a search. Each has words that say how to read it.
 
     Args:
-        steps: of each stage that has begun.
+        steps: number of steps of each stage that has begun.
         budgets: by name.
+        events: of the search.
     """
     starts = {stage: sum(steps[before] for before in STAGES[:number]) for number, stage in enumerate(steps)}
     end = sum(steps.values())
@@ -221,7 +224,7 @@ def draw_charts(steps: dict[str, int], budgets: dict[str, float], events: Sequen
         return 100 * max(event.costs[key] / limit for key, limit in budgets.items())
 
     def survivors(level: str) -> Callable[[SearchProgress], float]:
-        return lambda event: mean_survivors(getattr(event.mixtures, level)) if event.mixtures else math.nan
+        return lambda event: count_mean_survivors(getattr(event.mixtures, level)) if event.mixtures else math.nan
 
     before, after = STAGES[:2], STAGES[2:]
     lines = {
@@ -234,12 +237,12 @@ def draw_charts(steps: dict[str, int], budgets: dict[str, float], events: Sequen
         "candidates": [line(words, survivors(level), before) for level, words in LEVELS.items()],
     }
     marks = list(starts.items())
-    return [line_chart(*CHART_WORDS[chart], shown, marks, end) for chart, shown in lines.items()]
+    return [draw_chart(*CHART_WORDS[chart], shown, marks, end) for chart, shown in lines.items()]
 
 
-def mean_survivors(level: Sequence[Any]) -> float:
-    """Return the mean number of shares above 0 over the decisions of nested lists; NaN where there is no decision."""
+def count_mean_survivors(level: Sequence[Any]) -> float:
+    """Return the mean number of shares above 0 over all decisions in nested lists; NaN if there is no decision."""
     if not level or not isinstance(level[0], list):
         return float(sum(share > 0 for share in level)) if level else math.nan
-    means = [mean for row in level if not math.isnan(mean := mean_survivors(row))]
+    means = [mean for row in level if not math.isnan(mean := count_mean_survivors(row))]
     return sum(means) / len(means) if means else math.nan

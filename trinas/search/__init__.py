@@ -1,8 +1,14 @@
 """Find an architecture within budgets and train it.
 
-Read `loop` first. It uses `run` (everything a search consists of, and how that is saved), `pace` (steps and rates of
-the stages), `step` (one step of weights and architecture parameters), `fit` (the choice is brought within the budgets)
-and `finetune` (the chosen network is trained, the search recorded, with a `sample` image). Beneath are `supernet` (the
-three relaxed levels) with `sparse` (its projections), `budgets` (costs and the controller), `warmstart` (pretrained
-supernets) and `record` (events and the record of a search).
+Read `loop` first: it runs the three stages. It uses
+
+- `run`: everything that a search consists of, and how it is saved and restored
+- `pace`: the steps of each stage, and the rates of the optimisers
+- `step`: one step of the weights and one of the architecture parameters
+- `fit`: brings the chosen network within the budgets
+- `finetune`: trains the chosen network, then records the search, with `sample` images
+
+Below these are `supernet` (all networks of a space, mixed at three levels), `sparse` (projects architecture parameters
+to mixtures), `budgets` (costs, and the controller that presses them down), `warmstart` (pretrained supernets) and
+`record` (the events of a search, and the record at its end).
 """

@@ -1,4 +1,4 @@
-"""Budgets: the costs of choices and mixtures, a space that suits them, and a controller that presses costs down."""
+"""Budgets: the costs of choices and mixtures, the space that suits a budget, and the controller that presses costs."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trinas.config import Budgets
 from trinas.errors import BudgetError
-from trinas.networks.cost import QUOTED_OUTPUT_PX, spec_cost
+from trinas.networks.cost import QUOTED_OUTPUT_PX, compute_cost
 from trinas.networks.primitives import find_primitive
 from trinas.networks.space import SPACES, ArchSpec, Choice, SearchSpace
 from trinas.search.sparse import survival
@@ -25,24 +25,26 @@ UNITS = {"params": "parameters", "macs": "multiply-adds", "ms_per_mp": "ms per m
 
 
 class CostModel:
-    """The costs of a space's networks: exact for a choice, expected for mixtures, by the same tables.
+    """The costs of a space's networks. The same tables give exact costs of choices and expected costs of mixtures.
 
-    Decisions are independent of each other, so the expectation over them is exact: a slot's cost is a table of
-    primitive, width in and width out, weighted by the mixtures of all three; a cell counts by its survival.
+    Decisions are independent of each other, so the expectation is exact. The cost of a slot is a table of primitive,
+    width in and width out, weighted by the mixtures of all three. A cell counts as much as its survival.
 
     Attributes:
-        tables: cost name -> (K, W, W) float64, per feature position relative to the input's.
-        base: cost name -> head, tail and upsampling steps.
+        tables: cost name -> (K, W, W) float64: primitive, width in, width out. At the input's resolution.
+        base: cost name -> cost of the head, the tail and the upsampling steps.
     """
 
     def __init__(self, space: SearchSpace, slot_ms: Tensor | None = None, base_ms: float = 0.0) -> None:
-        """
+        """Compute the tables of a space.
+
         Args:
-            slot_ms: (K, W, W) of `latency.measure_slot_times`, where time has a budget.
-            base_ms: ms per output megapixel of the network without cells.
+            space: the networks.
+            slot_ms: (K, W, W) from `latency.measure_slot_times`, if there is a budget of time.
+            base_ms: milliseconds per output megapixel of the network without cells.
         """
         self.space, self.slot_ms, self.base_ms = space, slot_ms, base_ms
-        bare = spec_cost(space.bare_spec)
+        bare = compute_cost(space.bare_spec)
         per_output_px = 1 / space.scale**2
         self.tables = {
             "params": self._tabulate(lambda conv: conv.params),
@@ -68,12 +70,16 @@ class CostModel:
         return torch.tensor(rows, dtype=torch.float64)
 
     def rescaled(self, factor: float) -> "CostModel":
-        """Return the same model with times `factor` times as long."""
+        """Return the same model with all times multiplied by `factor`."""
         assert self.slot_ms is not None
         return CostModel(self.space, self.slot_ms * factor, self.base_ms * factor)
 
     def expected(self, mixtures: Mixtures) -> dict[str, Tensor]:
-        """Return the mean costs of networks drawn from the mixtures: name -> float64 scalar, differentiable."""
+        """Return the mean costs of networks drawn from the mixtures.
+
+        Returns:
+            Cost name -> float64 scalar, differentiable in the mixtures.
+        """
         path, primitives, widths = (mixture.cpu().double() for mixture in mixtures.tensors())
         full = torch.zeros(len(primitives), 1, len(self.space.widths), dtype=torch.float64)
         full[..., -1] = 1
@@ -101,32 +107,39 @@ class CostModel:
 
 
 EDGE_SLOTS = 3
-"""Per cell of an edge space."""
+"""Slots in a cell of an edge space."""
 
 EDGE_SIZES = (
     (8, 2), (12, 2), (12, 3), (16, 3), (16, 4), (16, 5), (24, 3), (24, 4), (32, 4), (32, 5), (40, 5), (48, 5), (48, 6),
     (64, 6), (64, 8), (80, 8), (96, 8), (128, 8),
 )  # fmt: skip
-"""Trunk widths and cells of edge spaces, ascending: rather one more cell than wider ones (docs/LOG.md)."""
+"""Trunk width and number of cells of the edge spaces, from small to large. More cells are better than wider ones
+(docs/LOG.md)."""
 
 PAPER_SIZE = (64, 5, 5)
 """Trunk width, cells and slots of the paper's spaces."""
 
 ROOM = 1.2
-"""How much larger than the tightest budget allows the largest network of an edge space is: room to choose."""
+"""The largest network of an edge space costs at least so many times the tightest budget, so that there is a choice."""
 
 LEAST_SLOTS, LEAST_SHARE = 7, 0.9
-"""Of sizes with room those count that can afford so many slots at full width, or if none can about as many as any; of
-these the first with such a share of the parameters that the best can afford: where time has a budget, that differs."""
+"""How `space_for` chooses among the sizes with enough room. A size must afford `LEAST_SLOTS` slots at full width. If no
+size can, it must afford `LEAST_SHARE` of the most slots that any size affords. The first such size is taken that
+affords `LEAST_SHARE` of the most parameters; with a budget of time, sizes differ in that."""
 
 
 def space_for(
     name: str, scale: int, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], float] | None = None
 ) -> SearchSpace:
-    """Return the space of this name that suits the budgets: edge spaces get a size, the paper's spaces have one.
+    """Return the space of this name that suits the budgets.
+
+    The size of an edge space follows from the budgets. The paper's spaces have one size.
 
     Args:
-        ms_per_mp: measures a network; needed only where time has a budget.
+        name: a key of `SPACES`.
+        scale: output pixels per input pixel, along each side.
+        budgets: what the network may cost.
+        ms_per_mp: measures the milliseconds per output megapixel of an architecture. Only needed for a budget of time.
     Raises:
         SpecError: there is no such space or scale.
     """
@@ -138,18 +151,18 @@ def space_for(
     largest: SearchSpace | None = None
     for width, cells in EDGE_SIZES:
         space = SearchSpace(name, scale, width, cells, EDGE_SLOTS, cells - 1)
-        empty = _costs(space.bare_spec, budgets, ms_per_mp)
+        empty = _compute_costs(space.bare_spec, budgets, ms_per_mp)
         if largest is not None and any(empty[key] > limit for key, limit in limits.items()):
             break
         largest = space
-        full = _costs(space.spec(largest_choice(space)), budgets, ms_per_mp)
+        full = _compute_costs(space.spec(find_largest_choice(space)), budgets, ms_per_mp)
         if any(full[key] >= ROOM * limit for key, limit in limits.items()):
             shares = ((limit - empty[key]) / max(full[key] - empty[key], 1e-9) for key, limit in limits.items())
             share = max(0.0, min(1.0, *shares))
             affordable.append(
                 (space, share * cells * EDGE_SLOTS, empty["params"] + share * (full["params"] - empty["params"]))
             )
-            if share * cells * EDGE_SLOTS < 1:  # wider ones afford even less
+            if share * cells * EDGE_SLOTS < 1:  # wider spaces afford even fewer slots
                 break
     assert largest is not None
     if not affordable:
@@ -160,28 +173,31 @@ def space_for(
     return next(space for space, _, params in deep if params >= LEAST_SHARE * most)
 
 
-def possible_costs(scale: int, ms_per_mp: Callable[[ArchSpec], float] | None = None) -> dict[str, tuple[float, float]]:
-    """Return the costs of the smallest and the largest network of all edge spaces, by name.
+def find_possible_costs(
+    scale: int, ms_per_mp: Callable[[ArchSpec], float] | None = None
+) -> dict[str, tuple[float, float]]:
+    """Return the lowest and the highest cost of all edge spaces, by name.
 
     Args:
-        ms_per_mp: measures a network; without it time is left out.
+        scale: output pixels per input pixel, along each side.
+        ms_per_mp: measures the milliseconds per output megapixel of an architecture. Without it time is left out.
     """
     smallest, largest = (
         SearchSpace("edge", scale, width, cells, EDGE_SLOTS, cells - 1)
         for width, cells in (EDGE_SIZES[0], EDGE_SIZES[-1])
     )
-    ends = smallest.spec(smallest_choice(smallest)), largest.spec(largest_choice(largest))
+    ends = smallest.spec(find_smallest_choice(smallest)), largest.spec(find_largest_choice(largest))
     costs = {
-        "params": [float(spec_cost(spec).params) for spec in ends],
-        "macs": [spec_cost(spec).macs for spec in ends],
+        "params": [float(compute_cost(spec).params) for spec in ends],
+        "macs": [compute_cost(spec).macs for spec in ends],
     }
     if ms_per_mp is not None:
         costs["ms_per_mp"] = [ms_per_mp(spec) for spec in ends]
     return {name: (low, high) for name, (low, high) in costs.items()}
 
 
-def _costs(spec: ArchSpec, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], float] | None) -> dict[str, float]:
-    cost = spec_cost(spec)
+def _compute_costs(spec: ArchSpec, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], float] | None) -> dict[str, float]:
+    cost = compute_cost(spec)
     costs = {"params": float(cost.params), "macs": cost.macs}
     if budgets.ms_per_mp is not None:
         assert ms_per_mp is not None
@@ -189,34 +205,34 @@ def _costs(spec: ArchSpec, budgets: Budgets, ms_per_mp: Callable[[ArchSpec], flo
     return costs
 
 
-def smallest_choice(space: SearchSpace) -> Choice:
+def find_smallest_choice(space: SearchSpace) -> Choice:
     """Return the shortest path, each slot with the first primitive (`skip`) and the narrowest width."""
     node = min(space.candidates, key=lambda index: space.nodes[index].cells)
-    return _same_everywhere(space, node, 0, 0)
+    return _repeat_choice(space, node, 0, 0)
 
 
-def largest_choice(space: SearchSpace) -> Choice:
+def find_largest_choice(space: SearchSpace) -> Choice:
     """Return the longest path, each slot with the primitive that has the most parameters and the widest width."""
     node = max(space.candidates, key=lambda index: space.nodes[index].cells)
     full = len(space.widths) - 1
     params = CostModel(space).tables["params"][:, full, full]
-    return _same_everywhere(space, node, int(params.argmax()), full)
+    return _repeat_choice(space, node, int(params.argmax()), full)
 
 
-def _same_everywhere(space: SearchSpace, node: int, primitive: int, width: int) -> Choice:
+def _repeat_choice(space: SearchSpace, node: int, primitive: int, width: int) -> Choice:
     cells = len(space.cell_nodes)
     return Choice(node, ((primitive,) * space.slots,) * cells, ((width,) * (space.slots - 1),) * cells)
 
 
-def cheapest_choice(model: CostModel, name: str) -> Choice:
-    """Return the choice with the lowest cost of one kind.
+def find_cheapest_choice(model: CostModel, name: str) -> Choice:
+    """Return the choice with the lowest cost of one name.
 
-    For measured time this need not be the smallest network: padding a narrow slot's channels takes time as well.
+    For measured time this may not be the smallest network: to pad the channels of a narrow slot takes time too.
     """
     space, table = model.space, model.tables[name]
     best, primitives = (tensor.tolist() for tensor in table.min(0))
     full = len(space.widths) - 1
-    # The cheapest way to each width, slot by slot: all that comes before a slot matters only through its width.
+    # The cheapest way to each width, slot by slot. A slot depends on the slots before it only through their last width.
     ways: dict[int, tuple[float, tuple[int, ...]]] = {full: (0.0, ())}
     for slot in range(space.slots):
         ends = [full] if slot == space.slots - 1 else range(len(space.widths))
@@ -232,15 +248,15 @@ def cheapest_choice(model: CostModel, name: str) -> Choice:
 
 
 def check_possible(model: CostModel, budgets: Budgets) -> None:
-    """Refuse budgets that not even the smallest network of a space meets; without measured times, time is not checked.
+    """Refuse budgets that even the smallest network of a space exceeds. A model without times does not check time.
 
     Raises:
-        BudgetError: names budget and network.
+        BudgetError: there is no such network; the message says the budget and the smallest cost.
     """
     for name, limit in budgets.given().items():
         if name not in model.tables:
             continue
-        least = model.exact(cheapest_choice(model, name))[name]
+        least = model.exact(find_cheapest_choice(model, name))[name]
         if least > limit:
             raise BudgetError(
                 f"no network of the space {model.space.name} at x{model.space.scale} and trunk width "
@@ -250,7 +266,7 @@ def check_possible(model: CostModel, budgets: Budgets) -> None:
 
 
 def format_cost(name: str, value: float) -> str:
-    """Return a cost with its unit, as in 5,000 parameters."""
+    """Return a cost with its unit, such as 5,000 parameters."""
     return f"{_format_number(value)} {UNITS[name]}"
 
 
@@ -262,13 +278,13 @@ def _format_number(value: float) -> str:
 class BudgetController:
     """Dual ascent on log(cost / target) of the tightest budget.
 
-    The target goes from the supernet's cost to the budget. The controller presses from both sides: a budget that is
-    not used costs quality, and the loss of a supernet that is hardly trained favours smaller networks.
+    The target falls from the supernet's cost to the budget. The controller presses from both sides, because an unused
+    budget costs quality, and the loss of a supernet that is hardly trained favours smaller networks.
 
     Attributes:
         start: log(cost / budget) of the tightest budget at anneal 0.
-        multiplier: weight of log(cost / target) in the objective of the architecture parameters; negative where the
-            cost is to grow.
+        multiplier: weight of log(cost / target) in the objective of the architecture parameters. It is negative while
+            the cost should grow.
     """
 
     budgets: Budgets
@@ -277,28 +293,29 @@ class BudgetController:
     step_size: float = 0.003
     """How far the multiplier moves per update and unit of log(cost / target)."""
     damping: float = 0.1
-    """Weight of the present excess beside the multiplier: without it the cost swings around its target."""
+    """Weight of the present excess, beside the multiplier. Without it the cost swings around its target."""
 
     def penalty(self, costs: dict[str, Tensor], chosen: dict[str, Tensor], anneal: float) -> Tensor:
-        """Return what is added to the logarithm of the loss, and move the multiplier by one update.
+        """Return the term that is added to the logarithm of the loss, and move the multiplier by one update.
 
         Args:
-            costs: expected costs of the mixtures; the gradient goes through these.
-            chosen: costs of the candidates that lead at present. The nearer anneal is to 1, the fewer decisions can
-                still move, and the more these costs count.
+            costs: expected costs of the mixtures. The gradient flows through these.
+            chosen: costs of the candidates that lead at present. Near anneal 1 few decisions can still change, so
+                these costs count more.
+            anneal: 0 to 1.
         """
-        tightest = tightest_excess(costs, self.budgets)
-        leading = tightest_excess(chosen, self.budgets)
+        tightest = measure_tightest_excess(costs, self.budgets)
+        leading = measure_tightest_excess(chosen, self.budgets)
         excess = float(torch.lerp(tightest, leading, anneal).detach()) - self.target(anneal)
         self.multiplier += self.step_size * excess
         return (self.multiplier + self.damping * excess) * tightest
 
     def target(self, anneal: float) -> float:
-        """Return the log(cost / budget) that is aimed at, of the tightest budget."""
+        """Return the target for log(cost / budget) of the tightest budget."""
         done = min(1.0, anneal / ANNEALED_BY)
         return (1 - done) * self.start + done * math.log(AIM)
 
 
-def tightest_excess(costs: dict[str, Tensor], budgets: Budgets) -> Tensor:
-    """Return the largest log(cost / budget) of all budgets: scalar, differentiable in the costs."""
+def measure_tightest_excess(costs: dict[str, Tensor], budgets: Budgets) -> Tensor:
+    """Return the largest log(cost / budget) of all budgets, a scalar that is differentiable in the costs."""
     return torch.stack([(costs[name] / limit).log() for name, limit in budgets.given().items()]).max()

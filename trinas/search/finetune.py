@@ -13,7 +13,7 @@ import torch
 from trinas.config import TrainConfig
 from trinas.networks.latency import measure_ms_per_mp
 from trinas.networks.network import Network
-from trinas.search.pace import arch_rate, given_steps, tuning_rate, weight_rate
+from trinas.search.pace import choose_arch_rate, choose_tuning_rate, choose_weight_rate, find_given_steps
 from trinas.search.record import (
     STAGES,
     BatchSize,
@@ -34,45 +34,44 @@ from trinas.training.loop import begin_training, resume_training
 from trinas.training.metrics import EXACT_PSNR, psnr_y, upscale_bicubic
 from trinas.training.run import TrainingProgress
 from trinas.training.state import STATE_FILE as TRAINING_STATE_FILE
-from trinas.zoo.folder import UNSPECIFIED, WEIGHTS_FILE, Model, ModelConfig, TrainingRecord, load_config
+from trinas.zoo.folder import Model, load_config
+from trinas.zoo.record import UNSPECIFIED, WEIGHTS_FILE, ModelConfig, TrainingRecord
 
 SAFE_SHARE = 0.95
-"""Share of the time left that fine-tuning plans with: its speed is judged by a few steps."""
+"""Share of the remaining time that fine-tuning plans for. Its speed is judged by a few steps only."""
 
 TUNING_BATCH = 8
-"""Patches per step of the fine-tuning: half of what `train` takes, as in a short time more steps teach more."""
+"""Patches per step of the fine-tuning, half as many as `train` takes. In a short time, more steps are worth more."""
 
 L2_SHARE = 0.15
 """Share of the fine-tuning, at its end, that minimises the squared error."""
 
 
 def finetune(session: SearchSession) -> Network | None:
-    """Train the chosen network, or go on with that; when it is done, record the search.
+    """Train the chosen network, or resume its training. At the end, record the search.
 
     Returns:
-        The trained network, on the CPU; None if it was stopped before.
+        The trained network, on the CPU; None if the training was stopped.
     """
     run = session.run
     relay = _ProgressRelay(session)
     if (session.run_dir / TRAINING_STATE_FILE).exists():
-        result = resume_training(session.run_dir, session.photographs, on_progress=relay, stop=session.stop)
+        result = resume_training(session.run_dir, session.images, on_progress=relay, stop=session.stop)
     else:
-        start, config = _starting_model(session), _tuning_config(session)
-        result = begin_training(
-            start.config.spec, session.photographs, config, session.run_dir, start, relay, session.stop
-        )
+        start, config = _build_start(session), _make_tuning_config(session)
+        result = begin_training(start.config.spec, session.images, config, session.run_dir, start, relay, session.stop)
     if not result.finished:
         return None
     if not run.finished:
         record_search(session, result.network, relay.costs)
-        session.tell(Finished(psnr=run.psnr, costs=relay.costs, seconds=session.seconds))
+        session.events.add(Finished(psnr=run.psnr, costs=relay.costs, seconds=session.seconds))
         run.finished = True
         session.save()
     return result.network
 
 
 class _ProgressRelay:
-    """Turns what the training reports into events of the search, and saves the search's state."""
+    """Turns the progress of the training into events of the search, and saves the search's state."""
 
     def __init__(self, session: SearchSession) -> None:
         self.session = session
@@ -82,7 +81,7 @@ class _ProgressRelay:
         session, run = self.session, self.session.run
         if len(run.counts) == FINE_TUNE:
             run.counts.append(progress.steps)
-            session.tell(StageStarted(stage=STAGES[FINE_TUNE], steps=progress.steps))
+            session.events.add(StageStarted(stage=STAGES[FINE_TUNE], steps=progress.steps))
         if progress.steps != (run.shortened[-1][1] if run.shortened else run.counts[FINE_TUNE]):
             run.shortened.append((progress.step, progress.steps))
         event = SearchProgress(
@@ -98,13 +97,13 @@ class _ProgressRelay:
             steps_per_second=progress.steps_per_second,
             seconds_left=progress.seconds_left,
         )
-        session.tell(event)
+        session.events.add(event)
         run.step, run.psnr = progress.step, progress.best_psnr
         if progress.validated or progress.step == 0 or session.stop.is_set():
             session.save()
 
 
-def _starting_model(session: SearchSession) -> Model:
+def _build_start(session: SearchSession) -> Model:
     """Return the network of the supernet's choice as a model, with a record of its search."""
     run = session.run
     network = run.learner.supernet.derive(run.learner.supernet.choice())
@@ -122,16 +121,16 @@ def _starting_model(session: SearchSession) -> Model:
     return Model(ModelConfig("the supernet", network.spec, UNSPECIFIED, TrainingRecord(**training)), network)
 
 
-def _tuning_config(session: SearchSession) -> TrainConfig:
+def _make_tuning_config(session: SearchSession) -> TrainConfig:
     run, config = session.run, session.run.config
     minutes: float | None = None
     if config.minutes is not None:
         minutes = max(SAFE_SHARE * (config.minutes - session.seconds / 60), 0.05 * config.minutes)
     return TrainConfig(
-        steps=given_steps(run, FINE_TUNE),
+        steps=find_given_steps(run, FINE_TUNE),
         minutes=minutes,
         batch_size=TUNING_BATCH,
-        learning_rate=tuning_rate(run.space.trunk_width),
+        learning_rate=choose_tuning_rate(run.space.trunk_width),
         l2_share=L2_SHARE,
         teacher=config.teacher,
         shortened=config.shortened,
@@ -142,16 +141,17 @@ def _tuning_config(session: SearchSession) -> TrainConfig:
 
 
 def record_search(session: SearchSession, network: Network, costs: dict[str, float]) -> None:
-    """Write report.json and the samples of a search whose network is trained.
+    """Write report.json and the samples of a search.
 
     Args:
-        network: the trained one, on the CPU.
+        session: of the search.
+        network: the trained network, on the CPU.
         costs: of the network, by name.
     Raises:
         RunError: the run folder cannot be written.
     """
     run, run_dir = session.run, session.run_dir
-    held_out = make_pairs(split(session.photographs)[1], run.space.scale)
+    held_out = make_pairs(split(session.images)[1], run.space.scale)
     measured = measure_ms_per_mp(copy.deepcopy(network), run.learner.device, run.running_precision)
     record = SearchRecord(
         space=run.space,
@@ -159,9 +159,9 @@ def record_search(session: SearchSession, network: Network, costs: dict[str, flo
         started_from=run.started_from,
         taught_by=_read_teacher(run_dir),
         rates={
-            "weights": weight_rate(run),
-            "architecture parameters": arch_rate(run),
-            "fine-tuning": tuning_rate(run.space.trunk_width),
+            "weights": choose_weight_rate(run),
+            "architecture parameters": choose_arch_rate(run),
+            "fine-tuning": choose_tuning_rate(run.space.trunk_width),
         },
         fine_tuning=BatchSize(batch_size=TUNING_BATCH, patch_px=TrainConfig.patch_px),
         steps=dict(zip(STAGES, run.counts, strict=True)),
@@ -171,17 +171,17 @@ def record_search(session: SearchSession, network: Network, costs: dict[str, flo
         spec=network.spec,
         weights_sha256=hashlib.sha256((run_dir / WEIGHTS_FILE).read_bytes()).hexdigest(),
         validation_psnr=run.psnr,
-        bicubic_psnr=bicubic_psnr(held_out, run.space.scale),
+        bicubic_psnr=measure_bicubic_psnr(held_out, run.space.scale),
         ms_per_mp=NetworkTime(expected=costs.get("ms_per_mp"), measured=measured),
         times=run.times,
         step_seconds=tuple(run.step_times),
         seconds=round(session.seconds),
-        data=_learnt_images(session),
+        data=_describe_images(session),
         device=str(run.learner.device),
         precision=Precisions(training=run.learner.precision, running=run.running_precision),
         threads=torch.get_num_threads(),
         versions={
-            "trinas-upscale": _own_version(),
+            "trinas-upscale": _read_own_version(),
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
@@ -195,20 +195,20 @@ def _read_teacher(run_dir: Path) -> ModelOrigin | None:
     return ModelOrigin(**teacher.model_dump()) if teacher else None
 
 
-def _learnt_images(session: SearchSession) -> LearntImages:
+def _describe_images(session: SearchSession) -> LearntImages:
     return LearntImages(
         folders=sorted({Path(folder).name for folder in session.run.folders}),
-        images=len(session.photographs),
+        images=len(session.images),
         sha256=session.data_sha256,
     )
 
 
-def bicubic_psnr(pairs: list[Pair], scale: int) -> float:
-    """Return the mean PSNR on Y of bicubic upscaling, in dB, counted as `validation_psnr` counts."""
+def measure_bicubic_psnr(pairs: list[Pair], scale: int) -> float:
+    """Return the mean PSNR on Y of bicubic upscaling, in dB, computed as in `measure_validation_psnr`."""
     return fmean(min(psnr_y(upscale_bicubic(low, scale), high, scale), EXACT_PSNR) for low, high in pairs)
 
 
-def _own_version() -> str:
+def _read_own_version() -> str:
     try:
         return version("trinas-upscale")
     except PackageNotFoundError:

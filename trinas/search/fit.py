@@ -1,4 +1,4 @@
-"""Bring a choice within its budgets, and use what they leave."""
+"""Bring a choice within its budgets, then use what they leave."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -9,32 +9,35 @@ from trinas.config import Budgets
 from trinas.errors import BudgetError
 from trinas.networks.latency import measure_spec_ms_per_mp
 from trinas.networks.space import Choice, SearchSpace
-from trinas.search.budgets import CostModel, cheapest_choice, format_cost, smallest_choice
+from trinas.search.budgets import CostModel, find_cheapest_choice, find_smallest_choice, format_cost
 from trinas.search.run import SearchRun, SearchSession
 from trinas.training.data import Patches
 
 FULL = 0.9
-"""Share of the tightest budget from which on a network does not grow any more."""
+"""A network stops growing at this share of the tightest budget."""
 
 MOST_SHRINKS = 5
-"""How often a network that takes longer than its parts promised is made smaller."""
+"""How many times a network is made smaller that takes longer than the sum of its parts."""
 
 Loss = Callable[[Choice], float]
 Allows = Callable[[Choice, Choice], bool]
 
 
 def allow_every_change(choice: Choice, change: Choice) -> bool:
-    """Return True: each decision may change."""
+    """Return True, so that every decision may change."""
     return True
 
 
 def choose_within_budgets(session: SearchSession, patches: Patches) -> Choice:
-    """Bring the leading choice within the budgets; where time has one, the whole network is timed.
+    """Bring the leading choice within the budgets. With a budget of time, the whole network is timed.
 
-    Changes are judged by their loss on one fixed batch of the architecture parameters' half.
+    Changes are judged by their loss on one fixed batch.
 
+    Args:
+        session: of the search.
+        patches: the images of the architecture parameters.
     Raises:
-        BudgetError: its time cannot be brought below the budget.
+        BudgetError: the network's time cannot be brought below the budget.
     """
     run, learner, budgets = session.run, session.run.learner, session.run.config.budgets
     batch = patches.batch(run.config.seed, sum(run.counts), run.config.batch_size)
@@ -46,7 +49,7 @@ def choose_within_budgets(session: SearchSession, patches: Patches) -> Choice:
         except BudgetError:
             if not too_slow:
                 raise
-            break  # not even the smallest one, judged by what was measured
+            break  # by the measured times, even the smallest network is too slow
         if budgets.ms_per_mp is None:
             return choice
         slowdown = _measure_slowdown(run, choice, attempt, budgets.ms_per_mp)
@@ -64,7 +67,7 @@ def choose_within_budgets(session: SearchSession, patches: Patches) -> Choice:
 
 
 def _measure_slowdown(run: SearchRun, choice: Choice, attempt: int, limit: float) -> float | None:
-    """Return measured over expected time of a network that is too slow; None if it is fast enough."""
+    """Return measured time over expected time of a network that is too slow; None if it is fast enough."""
     if run.repeats:
         known = run.times.slowdowns
         return known[attempt] if attempt < len(known) else None
@@ -75,19 +78,22 @@ def _measure_slowdown(run: SearchRun, choice: Choice, attempt: int, limit: float
 def fit_choice(
     choice: Choice, loss: Loss, model: CostModel, budgets: Budgets, allows: Allows = allow_every_change
 ) -> Choice:
-    """Bring a choice within its budgets by the least harmful changes, then use what they leave for the most helpful.
+    """Bring a choice within its budgets by the least harmful changes, then spend what is left on the most helpful ones.
 
-    One decision changes at a time, a width by one candidate. The change is taken that raises the loss least, or lowers
-    it most, per unit of log(cost). Changes that cost nothing and lower the loss come first. `check_possible` must have
-    passed.
+    One decision changes at a time; a width changes to the next candidate. To shrink, the change is taken that raises
+    the loss least per unit of log(cost). To grow, the change is taken that lowers it most. Changes that cost nothing
+    and lower the loss come first. Call `check_possible` before.
 
     Args:
-        loss: of the supernet at a choice.
-        allows: whether a choice may become a second one.
+        choice: where to start.
+        loss: returns the loss of the supernet at a choice.
+        model: the costs.
+        budgets: what the choice may cost.
+        allows: returns whether a first choice may change to a second one.
     Returns:
         A choice that meets every budget.
     Raises:
-        BudgetError: none was found; only several budgets together, or measured times, can make that happen.
+        BudgetError: none was found. This can only happen with several budgets, or with measured times.
     """
     return _grow(_shrink(choice, loss, model, budgets, allows), loss, model, budgets, allows)
 
@@ -100,10 +106,10 @@ def _shrink(choice: Choice, loss: Loss, model: CostModel, budgets: Budgets, allo
         return sum(max(0.0, math.log(costs[name] / limit)) for name, limit in budgets.given().items())
 
     while (over := excess(choice)) > 0:
-        savings = [(over - excess(change), change) for change in _changes(choice, model.space, allows)]
+        savings = [(over - excess(change), change) for change in _list_allowed_changes(choice, model.space, allows)]
         now, useful = loss(choice), [(saved, change) for saved, change in savings if saved > 0]
         if not useful:
-            return _last_resort(model, budgets)
+            return _find_last_resort(model, budgets)
         choice = min(useful, key=lambda entry: (loss(entry[1]) - now) / entry[0])[1]
     return choice
 
@@ -117,8 +123,8 @@ def _grow(choice: Choice, loss: Loss, model: CostModel, budgets: Budgets, allows
 
     while True:
         full, now = fullness(choice), loss(choice)
-        growths = [(fullness(change) / full, change) for change in _changes(choice, model.space, allows)]
-        # First what costs nothing: the next channels of a `skip` are free.
+        growths = [(fullness(change) / full, change) for change in _list_allowed_changes(choice, model.space, allows)]
+        # Changes that cost nothing come first. The next channels of a `skip` are free, for example.
         free = [change for growth, change in growths if growth == 1 and loss(change) < now]
         if free:
             choice = min(free, key=loss)
@@ -129,22 +135,28 @@ def _grow(choice: Choice, loss: Loss, model: CostModel, budgets: Budgets, allows
         choice = min(fitting, key=lambda entry: (loss(entry[1]) - now) / entry[0])[1]
 
 
-def _last_resort(model: CostModel, budgets: Budgets) -> Choice:
-    """Return one of the space's extremes: measured times need not fall with width, so no single change may help."""
+def _find_last_resort(model: CostModel, budgets: Budgets) -> Choice:
+    """Return the smallest or a cheapest choice, for the case that no single change saves anything.
+
+    This can happen with measured times, which may not fall with width.
+
+    Raises:
+        BudgetError: none of them meets the budgets.
+    """
     limits = budgets.given()
-    for choice in (smallest_choice(model.space), *(cheapest_choice(model, name) for name in limits)):
+    for choice in (find_smallest_choice(model.space), *(find_cheapest_choice(model, name) for name in limits)):
         if all(model.exact(choice)[name] <= limit for name, limit in limits.items()):
             return choice
     listed = ", ".join(format_cost(name, limit) for name, limit in limits.items())
     raise BudgetError(f"no network of the space {model.space.name} was found that has at most {listed}")
 
 
-def _changes(choice: Choice, space: SearchSpace, allows: Allows) -> Iterator[Choice]:
-    return (change for change in _all_changes(choice, space) if allows(choice, change))
+def _list_allowed_changes(choice: Choice, space: SearchSpace, allows: Allows) -> Iterator[Choice]:
+    return (change for change in _list_changes(choice, space) if allows(choice, change))
 
 
-def _all_changes(choice: Choice, space: SearchSpace) -> Iterator[Choice]:
-    """Yield every choice that differs in one decision on its path; a width changes by one candidate."""
+def _list_changes(choice: Choice, space: SearchSpace) -> Iterator[Choice]:
+    """Yield every choice that differs in one decision on its path. A width changes to a neighbouring candidate."""
     for node in space.candidates:
         if node != choice.node:
             yield replace(choice, node=node)
@@ -153,13 +165,13 @@ def _all_changes(choice: Choice, space: SearchSpace) -> Iterator[Choice]:
         for slot, current in enumerate(choice.primitives[row]):
             for candidate in range(len(space.primitives)):
                 if candidate != current:
-                    yield replace(choice, primitives=_with(choice.primitives, row, slot, candidate))
+                    yield replace(choice, primitives=_replace_entry(choice.primitives, row, slot, candidate))
         for slot, current in enumerate(choice.widths[row]):
             for candidate in (current - 1, current + 1):
                 if 0 <= candidate < len(space.widths):
-                    yield replace(choice, widths=_with(choice.widths, row, slot, candidate))
+                    yield replace(choice, widths=_replace_entry(choice.widths, row, slot, candidate))
 
 
-def _with(rows: tuple[tuple[int, ...], ...], row: int, slot: int, value: int) -> tuple[tuple[int, ...], ...]:
+def _replace_entry(rows: tuple[tuple[int, ...], ...], row: int, slot: int, value: int) -> tuple[tuple[int, ...], ...]:
     changed = (*rows[row][:slot], value, *rows[row][slot + 1 :])
     return (*rows[:row], changed, *rows[row + 1 :])

@@ -1,4 +1,4 @@
-"""What a search says about itself: events while it runs (events.jsonl), and a record at its end (report.json)."""
+"""The events that a search reports while it runs (events.jsonl), and its record at the end (report.json)."""
 
 import json
 import math
@@ -34,20 +34,20 @@ SAMPLE_FILES = {
     "this network": "sample-network.png",
     "the original": "sample-original.png",
 }
-"""The same place of a held-out image, three ways: caption -> file in the run folder."""
+"""Caption -> file in the run folder. The files show the same place of a held-out image in three ways."""
 
 OTHER_VERSION = "or of another version of trinas-upscale"
 
 
-def settings_from_dict(stored: Mapping[str, Any]) -> SearchConfig:
-    """Return the settings that `dataclasses.asdict` turned into plain values, of this version or an earlier one.
+def read_settings(stored: Mapping[str, Any]) -> SearchConfig:
+    """Return the settings from the plain values that `dataclasses.asdict` makes, in this version or an earlier one.
 
     Raises:
         TypeError: a name is unknown, or the budgets are missing.
         ValueError: a value is not allowed.
     """
     settings = dict(stored)
-    settings.pop("order_weight", None)  # was a setting while ablations were part of the library
+    settings.pop("order_weight", None)  # a setting of earlier versions, for ablations
     if "score_rate" in settings:
         settings["arch_rate"] = settings.pop("score_rate")
     steps = settings.get("steps")
@@ -63,7 +63,7 @@ T = TypeVar("T")
 
 
 def _reader(kind: type[T], build: Callable[[Any], T]) -> PlainValidator:
-    """Return a validator that builds a value of `kind` from JSON data, and keeps one that is built already."""
+    """Return a validator that builds a value of `kind` from JSON data, and keeps a value that is built already."""
 
     def read(value: object) -> T:
         if isinstance(value, kind):
@@ -76,7 +76,7 @@ def _reader(kind: type[T], build: Callable[[Any], T]) -> PlainValidator:
     return PlainValidator(read)
 
 
-def _space_from_dict(stored: Mapping[str, Any]) -> SearchSpace:
+def _read_space(stored: Mapping[str, Any]) -> SearchSpace:
     return SearchSpace(**stored)
 
 
@@ -84,34 +84,34 @@ def _finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-SpaceField = Annotated[SearchSpace, _reader(SearchSpace, _space_from_dict), PlainSerializer(asdict)]
-SettingsField = Annotated[SearchConfig, _reader(SearchConfig, settings_from_dict), PlainSerializer(asdict)]
+SpaceField = Annotated[SearchSpace, _reader(SearchSpace, _read_space), PlainSerializer(asdict)]
+SettingsField = Annotated[SearchConfig, _reader(SearchConfig, read_settings), PlainSerializer(asdict)]
 SpecField = Annotated[ArchSpec, _reader(ArchSpec, ArchSpec.from_dict), PlainSerializer(ArchSpec.to_dict)]
 MaybeNumber = Annotated[
     float,
     BeforeValidator(lambda value: math.nan if value is None else value),
     PlainSerializer(_finite_or_none),
 ]
-"""A float that can be NaN; JSON has no word for that, so files hold null."""
+"""A float that can be NaN. JSON has no NaN, so files hold null."""
 AnnealField = Annotated[float, Field(validation_alias=AliasChoices("anneal", "t"))]
-"""Earlier versions called it t."""
+"""Files of earlier versions call it t."""
 
 
 class _Typed(BaseModel):
-    """A value that is read from and written to a file; it does not change."""
+    """An immutable value that is read from a file and written to one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class MixtureShares(_Typed):
-    """The mixtures of every decision as plain numbers; rows follow `SearchSpace.cell_nodes`."""
+    """The mixtures of all decisions as plain numbers. Rows follow `SearchSpace.cell_nodes`."""
 
     path: list[float]
-    """One share per candidate."""
+    """One share for each candidate."""
     primitives: list[list[list[float]]]
     """Cells, slots, primitives."""
     widths: list[list[list[float]]]
-    """Cells, slots but the last, widths."""
+    """Cells, slots except the last, widths."""
 
 
 class SearchStarted(_Typed):
@@ -119,14 +119,14 @@ class SearchStarted(_Typed):
 
     event: Literal["SearchStarted"] = "SearchStarted"
     space: SpaceField
-    """The search chooses among its networks."""
+    """The networks to choose among."""
     budgets: dict[str, float]
     started_from: str
-    """Name of a pretrained supernet, or noise."""
+    """Name of the pretrained supernet, or "noise"."""
 
 
 class StageStarted(_Typed):
-    """A stage begins; its number of steps is fixed from here on."""
+    """A stage begins. Its number of steps is now fixed."""
 
     event: Literal["StageStarted"] = "StageStarted"
     stage: str
@@ -135,7 +135,7 @@ class StageStarted(_Typed):
 
 
 class SearchProgress(_Typed):
-    """Where a search stands."""
+    """How far a search has come."""
 
     event: Literal["Progress"] = "Progress"
     stage: str
@@ -144,11 +144,11 @@ class SearchProgress(_Typed):
     steps: int
     """All steps of this stage."""
     anneal: AnnealField
-    """0: mixtures are free; 1: every decision is taken."""
+    """From 0, where mixtures are free, to 1, where every decision is taken."""
     loss: MaybeNumber
-    """Loss of the latest step; in fine-tuning the running mean that training reports."""
+    """Loss of the last step; in fine-tuning, the running mean that the training reports."""
     psnr: MaybeNumber
-    """Last validation in dB on Y: of the mixture, later of the network; NaN before the first one."""
+    """Last validation, in dB on Y, of the mixture and later of the network; NaN before the first validation."""
     validated: bool
     """Whether this step was validated."""
     costs: dict[str, float]
@@ -156,13 +156,13 @@ class SearchProgress(_Typed):
     budgets: dict[str, float]
     steps_per_second: MaybeNumber
     seconds_left: MaybeNumber
-    """Seconds left of the run where it was given time, else of this stage; NaN while unknown."""
+    """Of the run if its time is given, otherwise of this stage; NaN while unknown."""
     mixtures: MixtureShares | None = None
-    """Only after a validated step of the supernet."""
+    """Only given for validated steps of the supernet."""
 
 
 class ArchitectureChosen(_Typed):
-    """Every decision is taken and meets the budgets; fine-tuning follows."""
+    """Every decision is taken, and the network meets the budgets. Fine-tuning follows."""
 
     event: Literal["ArchitectureChosen"] = "ArchitectureChosen"
     spec: SpecField
@@ -174,7 +174,7 @@ class Finished(_Typed):
 
     event: Literal["Finished"] = "Finished"
     psnr: MaybeNumber
-    """Best validation, dB on Y."""
+    """Best validation, in dB on Y."""
     costs: dict[str, float]
     seconds: float
 
@@ -185,7 +185,7 @@ _EVENT_READER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discrimin
 
 
 def read_events(run_dir: Path) -> list[Event]:
-    """Return what a search has reported so far; a last line that is still being written is left out.
+    """Return the events that a search has reported so far. A last line that is still being written is left out.
 
     Raises:
         RunError: the file cannot be read, or a line is not an event.
@@ -199,23 +199,27 @@ def read_events(run_dir: Path) -> list[Event]:
         raise RunError(f"{path}: does not hold the events of a search, {OTHER_VERSION}") from None
 
 
-def stage_steps(events: Iterable[Event]) -> dict[str, int]:
-    """Return the steps of each stage that has begun; a fine-tuning may have been given fewer on the way."""
+def count_stage_steps(events: Iterable[Event]) -> dict[str, int]:
+    """Return the latest number of steps of each stage that has begun. That of fine-tuning may have been reduced."""
     return {event.stage: event.steps for event in events if isinstance(event, StageStarted | SearchProgress)}
 
 
 class EventLog:
-    """Hands events on, and writes all but unvalidated progress to events.jsonl, a JSON object a line.
+    """Hands events on, and writes them to events.jsonl, one JSON object a line.
+
+    Progress without a validation is not written.
 
     Attributes:
-        count: lines that are written.
+        count: number of lines in the file.
     """
 
     def __init__(self, path: Path, on_event: Callable[[Event], None], count: int) -> None:
-        """
+        """Open the log, and drop the lines that a resumed run will report again.
+
         Args:
-            count: lines of an earlier part of the run that are kept; later ones are dropped, since the run repeats
-                what they reported.
+            path: events.jsonl of the run folder.
+            on_event: called with each event.
+            count: lines to keep, from an earlier part of the run.
         Raises:
             RunError: the file cannot be read or written.
         """
@@ -225,7 +229,12 @@ class EventLog:
                 lines = path.read_bytes().splitlines(keepends=True)[:count]
                 write_atomically(path, b"".join(lines))
 
-    def __call__(self, event: Event) -> None:
+    def add(self, event: Event) -> None:
+        """Hand an event on, and write it. Progress without a validation is not written.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
         if not isinstance(event, SearchProgress) or event.validated:
             line = json.dumps(event.model_dump(mode="json")) + "\n"
             with (
@@ -244,7 +253,7 @@ class ModelOrigin(_Typed):
     sha256: str
     """SHA-256 of its weights."""
     data: list[str]
-    """All that it has learnt from itself."""
+    """Everything that the model itself has learnt from."""
 
 
 def _check_stages(steps: dict[str, int]) -> dict[str, int]:
@@ -262,14 +271,14 @@ def _origin_to_dict(origin: ModelOrigin | None) -> dict[str, Any]:
 
 
 OriginField = Annotated[ModelOrigin | None, BeforeValidator(_none_if_empty), PlainSerializer(_origin_to_dict)]
-"""Files hold an empty object where there is none."""
+"""Files hold an empty object in place of None."""
 
 
 class MeasuredTimes(_Typed):
-    """What was measured because time has a budget."""
+    """The times that a budget of time needs."""
 
     slot_ms: list[list[list[float]]] | None = None
-    """As `latency.measure_slot_times` returns it; None: time has no budget."""
+    """From `latency.measure_slot_times`; None: there is no budget of time."""
     base_ms: float = 0.0
     """Milliseconds per megapixel of output of the network without cells."""
     slowdowns: tuple[float, ...] = ()
@@ -277,15 +286,15 @@ class MeasuredTimes(_Typed):
 
 
 class StepTime(_Typed):
-    """How long steps of the search took on the way."""
+    """How long a step of the search took at some anneal."""
 
     anneal: AnnealField
     seconds: float
-    """Mean time of a step since the validation before."""
+    """Mean time of a step since the previous validation."""
 
 
 class BatchSize(_Typed):
-    """What a step of the fine-tuning learns from."""
+    """The size of a batch."""
 
     batch_size: int
     patch_px: int
@@ -305,32 +314,34 @@ class NetworkTime(_Typed):
     """Milliseconds per megapixel of output."""
 
     expected: float | None
-    """By the table of slots; None where time has no budget."""
+    """By the table of slots; None: there is no budget of time."""
     measured: float
 
 
 class Precisions(_Typed):
-    """fp32 or bf16, while training and while upscaling."""
+    """Precisions, fp32 or bf16."""
 
     training: str
     running: str
+    """While upscaling."""
 
 
 class SearchRecord(_Typed):
-    """What a finished search says about itself: enough to repeat it, and what came of it."""
+    """The record of a finished search: everything that is needed to repeat it, and its results."""
 
     space: SpaceField
     settings: SettingsField
     started_from: OriginField
     """The pretrained supernet; None: noise."""
     taught_by: OriginField
+    """The teacher; None: there was none."""
     rates: dict[str, float]
-    """Rates of the optimisers, by what they move."""
+    """Rates of the optimisers, by what they train."""
     fine_tuning: BatchSize
     steps: Annotated[dict[str, int], AfterValidator(_check_stages)]
     """Steps by stage."""
     shortened: tuple[tuple[int, int], ...]
-    """As `TrainConfig.shortened`, of the fine-tuning."""
+    """As `TrainConfig.shortened`, for the fine-tuning."""
     budgets: dict[str, float]
     results: dict[str, float]
     """Costs of the network, by name."""
@@ -354,7 +365,7 @@ def write_search_record(run_dir: Path, record: SearchRecord) -> None:
     """Write report.json.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: the file cannot be written.
     """
     content = json.dumps(record.model_dump(mode="json"), indent=2) + "\n"
     with translate_os_errors(RunError, run_dir, "written", "resume once it can"):
@@ -374,9 +385,9 @@ def read_search_record(path: Path) -> SearchRecord:
     except ValidationError as error:
         problems = error.errors()
     if all(problem["type"] == "missing" for problem in problems):
-        raise RunError(f"{path}: the report lacks {', '.join(_places(problems))}")
+        raise RunError(f"{path}: the report lacks {', '.join(_list_places(problems))}")
     raise RunError(f"{path}: is not the report of a search, {OTHER_VERSION}")
 
 
-def _places(problems: Sequence[Any]) -> list[str]:
+def _list_places(problems: Sequence[Any]) -> list[str]:
     return sorted({".".join(map(str, problem["loc"])) for problem in problems})

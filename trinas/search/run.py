@@ -1,4 +1,4 @@
-"""A search between two steps: everything it consists of, how that is saved, and how it comes back."""
+"""Everything that a search consists of between two steps, and how it is saved and restored."""
 
 import math
 import threading
@@ -16,8 +16,8 @@ from trinas.errors import RunError
 from trinas.files import translate_os_errors
 from trinas.networks.latency import measure_slot_times, measure_spec_ms_per_mp
 from trinas.networks.space import SearchSpace
-from trinas.search.budgets import CostModel, largest_choice
-from trinas.search.record import EventLog, MeasuredTimes, ModelOrigin, StepTime, settings_from_dict
+from trinas.search.budgets import CostModel, find_largest_choice
+from trinas.search.record import EventLog, MeasuredTimes, ModelOrigin, StepTime, read_settings
 from trinas.search.step import Learner
 from trinas.training.data import GENERATED_FOLDER, TrainingImage, fingerprint
 from trinas.training.state import load_state, save_state
@@ -28,12 +28,12 @@ WARM_UP, SEARCH, FINE_TUNE = range(3)
 """Indices of record.STAGES."""
 
 HOLD = 0.15
-"""Share of the search during which anneal stays 0. Above 0 mixtures move however little the parameters differ."""
+"""Share of the search during which anneal stays 0. Above 0, mixtures move even if the parameters hardly differ."""
 
 
 @dataclass
 class SearchRun:
-    """Everything a search consists of between two steps; a resumed search starts from `state()`."""
+    """Everything that a search consists of between two steps. A resumed search starts from `to_state()`."""
 
     space: SearchSpace
     config: SearchConfig
@@ -49,19 +49,19 @@ class SearchRun:
     step: int = 0
     """Steps of the present stage that are done."""
     seconds: float = 0.0
-    """Time the search had had when it was last saved."""
+    """How long the search had run when it was last saved."""
     psnr: float = math.nan
-    """Last validation, dB on Y; of the fine-tuning, the best one."""
+    """Last validation, in dB on Y; in fine-tuning, the best one."""
     step_times: list[StepTime] = field(default_factory=list)
-    """How long steps of the stage "search" took, one entry per validation."""
+    """How long the steps of the stage "search" took, one entry for each validation."""
     event_count: int = 0
     """Lines of events.jsonl that belong to the saved state."""
     repeats: bool = False
-    """Whether `times` are those of an earlier search, so that nothing is measured."""
+    """Whether an earlier search is repeated, with its `times`. Nothing is measured then."""
     finished: bool = False
     """Whether the record is written."""
     shortened: list[tuple[int, int]] = field(default_factory=list)
-    """As `TrainConfig.shortened`, of the fine-tuning."""
+    """As `TrainConfig.shortened`, for the fine-tuning."""
 
     PLAIN = ("stage", "counts", "step", "seconds", "psnr", "event_count", "repeats", "finished",
              "shortened")  # fmt: skip
@@ -76,11 +76,11 @@ class SearchRun:
 
     @property
     def running_precision(self) -> str:
-        """The precision in which the network will upscale; a budget of time is about that."""
+        """The precision in which the network will upscale. A budget of time holds for this precision."""
         return resolve_precision(self.config.precision, self.learner.device, self.space.trunk_width)
 
-    def state(self, data_sha256: str) -> dict[str, Any]:
-        """Return tensors and plain values only.
+    def to_state(self, data_sha256: str) -> dict[str, Any]:
+        """Return the search as tensors and plain values.
 
         Args:
             data_sha256: `data.fingerprint` of the training images.
@@ -93,7 +93,7 @@ class SearchRun:
             "data": data_sha256,
             "folders": self.folders,
             "times": self.times.model_dump(),
-            "learner": self.learner.state(),
+            "learner": self.learner.to_state(),
             "started_from": self.started_from.model_dump() if self.started_from else {},
             "step_times": [entry.model_dump() for entry in self.step_times],
             **{name: getattr(self, name) for name in self.PLAIN},
@@ -105,36 +105,37 @@ class SearchSession:
     """A search while this process works on it."""
 
     run: SearchRun
-    photographs: Sequence[TrainingImage]
+    images: Sequence[TrainingImage]
     run_dir: Path
-    tell: EventLog
+    events: EventLog
     stop: threading.Event
     counted_from: float
-    """When the search would have begun if it had never been stopped, by `time.perf_counter`."""
+    """The time by `time.perf_counter` at which the search would have begun if it had never been stopped."""
     data_sha256: str
-    """`data.fingerprint` of the photographs."""
+    """`data.fingerprint` of the images."""
 
     @property
     def seconds(self) -> float:
-        """Time this search has had, earlier parts of it included."""
+        """How long the search has run, with the time before it was stopped."""
         return time.perf_counter() - self.counted_from
 
     def save(self) -> None:
-        """Write the state from which the search can go on.
+        """Write the state from which the search can be resumed.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: the state cannot be written.
         """
-        self.run.seconds, self.run.event_count = self.seconds, self.tell.count
+        self.run.seconds, self.run.event_count = self.seconds, self.events.count
         with translate_os_errors(RunError, self.run_dir, "written", "resume once it can"):
-            save_state(self.run_dir / SEARCH_STATE_FILE, self.run.state(self.data_sha256))
+            save_state(self.run_dir / SEARCH_STATE_FILE, self.run.to_state(self.data_sha256))
 
 
 def check_search_resumable(run_dir: Path, *, generated: bool | None = None) -> None:
-    """Refuse a folder without a stopped search, before images are loaded or generated.
+    """Refuse a folder without a stopped search. It needs no images, so call it before they are loaded.
 
     Args:
-        generated: whether the images to go on with are generated ones; None: not known yet.
+        run_dir: the folder.
+        generated: whether the search will be resumed with generated images; None: not known yet.
     Raises:
         RunError: there is no search, or it was started with other images.
     """
@@ -153,18 +154,22 @@ def load_search_state(run_dir: Path) -> dict[str, Any]:
     """
     if not (run_dir / SEARCH_STATE_FILE).is_file():
         raise RunError(f"{run_dir}: no search was stopped here; nothing to resume")
-    return _with_present_names(load_state(run_dir / SEARCH_STATE_FILE))
+    return _rename_old_keys(load_state(run_dir / SEARCH_STATE_FILE))
 
 
-def restore_run(run_dir: Path, state: dict[str, Any], photographs: Sequence[TrainingImage]) -> SearchRun:
-    """Return the search that `load_search_state` read.
+def restore_run(run_dir: Path, state: dict[str, Any], images: Sequence[TrainingImage]) -> SearchRun:
+    """Return the search that a state describes.
 
+    Args:
+        run_dir: named in errors.
+        state: from `load_search_state`.
+        images: those that the search was started with.
     Raises:
-        RunError: the images are others.
+        RunError: the search was started with other images.
     """
-    if state["data"] != fingerprint(photographs):
+    if state["data"] != fingerprint(images):
         raise RunError(f"{run_dir}: was started with other training images; name the same folders to resume")
-    config, space = settings_from_dict(state["config"]), SearchSpace(**state["space"])
+    config, space = read_settings(state["config"]), SearchSpace(**state["space"])
     times = MeasuredTimes(**state["times"])
     learner = build_learner(Learner, space, config, times, state["precision"], pick_device(config.device))
     learner.load(state["learner"])
@@ -178,8 +183,8 @@ def restore_run(run_dir: Path, state: dict[str, Any], photographs: Sequence[Trai
     return run
 
 
-def _with_present_names(state: dict[str, Any]) -> dict[str, Any]:
-    """Rename what earlier versions called differently: architecture parameters were scores, anneal was t."""
+def _rename_old_keys(state: dict[str, Any]) -> dict[str, Any]:
+    """Rename the keys of earlier versions, where architecture parameters were scores and anneal was t."""
     if "told" not in state:
         return state
     learner = dict(state.pop("learner"))
@@ -198,24 +203,24 @@ def build_learner(
     precision: str,
     device: torch.device,
 ) -> Learner:
-    """Return a learner whose supernet has the fresh weights of the config's seed."""
+    """Return a learner whose supernet has fresh weights from the config's seed."""
     torch.manual_seed(config.seed)
     supernet = kind.build_supernet(space).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return kind(supernet, config, _cost_model(space, times), precision)
+    return kind(supernet, config, _build_cost_model(space, times), precision)
 
 
-def _cost_model(space: SearchSpace, times: MeasuredTimes) -> CostModel:
+def _build_cost_model(space: SearchSpace, times: MeasuredTimes) -> CostModel:
     slot_ms = None if times.slot_ms is None else torch.tensor(times.slot_ms, dtype=torch.float64)
     return CostModel(space, slot_ms, times.base_ms)
 
 
 def measure_times(space: SearchSpace, config: SearchConfig, device: torch.device) -> MeasuredTimes:
-    """Time slots and the network without cells, rescaled so that they add up to the time of the largest network."""
+    """Time each slot and the network without cells. The times are rescaled to add up to that of the largest network."""
     precision = resolve_precision(config.precision, device, space.trunk_width)
     slot_ms = measure_slot_times(space, device, precision)
     base_ms = measure_spec_ms_per_mp(space.bare_spec, device, precision)
     unscaled = CostModel(space, slot_ms, base_ms)
-    largest = largest_choice(space)
+    largest = find_largest_choice(space)
     expected = unscaled.exact(largest)["ms_per_mp"]
     costs = unscaled.rescaled(measure_spec_ms_per_mp(space.spec(largest), device, precision) / expected)
     assert costs.slot_ms is not None

@@ -1,4 +1,4 @@
-"""A sample of what a found network does: the same place of a held-out image, three ways."""
+"""Sample images of a search: the same place of a held-out image in three ways."""
 
 import io
 from pathlib import Path
@@ -19,7 +19,7 @@ SIDE_PX = 320
 
 
 def write_samples(run_dir: Path, network: Network, low: Pixels, high: Pixels) -> None:
-    """Write the most detailed place of an image: upscaled by bicubic, by the network, and the original.
+    """Write the most detailed place of an image three times: upscaled by bicubic, by the network, and the original.
 
     Args:
         run_dir: holds `SAMPLE_FILES` afterwards.
@@ -36,7 +36,11 @@ def write_samples(run_dir: Path, network: Network, low: Pixels, high: Pixels) ->
 
 
 def cut_samples(network: Network, low: Pixels, high: Pixels) -> dict[str, Pixels]:
-    """Return the samples by caption, uint8 (SIDE_PX, SIDE_PX, 3) or smaller; arguments as for `write_samples`."""
+    """Return the samples by caption, uint8 (SIDE_PX, SIDE_PX, 3) or smaller.
+
+    Args:
+        network, low, high: as for `write_samples`.
+    """
     scale = network.spec.scale
     side = SIDE_PX // scale
     colour = torch.from_numpy(low).permute(2, 0, 1).float() / 255

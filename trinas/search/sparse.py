@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def sparsemax(parameters: Tensor, dim: int = -1) -> Tensor:
-    """The point of the probability simplex that is nearest to the parameters.
+    """Project parameters onto the nearest point of the probability simplex.
 
     Args:
         parameters: (..., K, ...) unnormalised, K candidates along `dim`.
@@ -19,7 +19,7 @@ def sparsemax(parameters: Tensor, dim: int = -1) -> Tensor:
     Source: Martins & Astudillo, ICML 2016, arXiv:1602.02068.
     """
     ordered = parameters.sort(dim=dim, descending=True).values
-    counts = _counts(ordered, dim)
+    counts = _count_along(ordered, dim)
     sums = ordered.cumsum(dim)
     survivors = (1 + counts * ordered > sums).sum(dim, keepdim=True)
     threshold = (sums.gather(dim, survivors - 1) - 1) / survivors
@@ -29,16 +29,16 @@ def sparsemax(parameters: Tensor, dim: int = -1) -> Tensor:
 def sparsestmax(parameters: Tensor, radius: float, dim: int = -1) -> Tensor:
     """Mix K candidates, keeping the mixture at least `radius` away from uniform.
 
-    At radius 0 this is sparsemax; at `largest_radius(K)` it is one-hot. Growing the radius during a search
-    therefore turns a mixture into a choice, with no temperature to tune. It is sparsemax(a * parameters) with the
-    smallest a >= 1 that is far enough out, found in closed form.
+    At radius 0 this is sparsemax; at `find_largest_radius(K)` it is one-hot. So a radius that grows during a search
+    turns a mixture into a choice, with no temperature to tune. The result is sparsemax(a * parameters) with the
+    smallest a >= 1 that reaches the radius; a is found in closed form.
 
     Args:
         parameters: (..., K, ...) unnormalised, K candidates along `dim`.
         radius: Euclidean distance from (1/K, ..., 1/K), at least 0.
         dim: the candidate axis.
     Returns:
-        A mixture shaped like `parameters`: non-negative, summing to 1 along `dim`. From `largest_radius(K)` on it
+        A mixture shaped like `parameters`: non-negative, summing to 1 along `dim`. From `find_largest_radius(K)` on it
         is exactly one-hot. Where parameters are equal, the lower index wins.
     Raises:
         ValueError: `radius` is negative.
@@ -50,52 +50,52 @@ def sparsestmax(parameters: Tensor, radius: float, dim: int = -1) -> Tensor:
         raise ValueError(f"radius must not be negative, got {radius:g}")
     parameters = parameters.movedim(dim, -1)
     count = parameters.shape[-1]
-    if radius >= largest_radius(count):
+    if radius >= find_largest_radius(count):
         mixture = F.one_hot(parameters.argmax(-1), count).to(parameters.dtype) + 0 * parameters
     elif radius == 0:
         mixture = sparsemax(parameters)
     else:
         nearest = sparsemax(parameters)
         norm = radius**2 + 1 / count  # what |mixture|^2 must reach
-        pushed, order = _pushed_out(parameters, norm)
+        pushed, order = _push_out(parameters, norm)
         pushed = torch.zeros_like(pushed).scatter(-1, order, pushed)
         mixture = torch.where(nearest.square().sum(-1, keepdim=True) >= norm, nearest, pushed)
     return mixture.movedim(-1, dim)
 
 
-def largest_radius(count: int) -> float:
-    """The distance from uniform at which only one of `count` candidates is left."""
+def find_largest_radius(count: int) -> float:
+    """Return the distance from uniform at which only one of `count` candidates is left."""
     return math.sqrt(1 - 1 / count)
 
 
 def survival(mixture: Tensor, below: Tensor) -> Tensor:
-    """How much of a mixture over places in a tree needs each node: the mass that lies at or below it.
+    """Return the survival of each node of a tree: the sum of the shares of all candidates at or below it.
 
-    Along every path it never grows, so depth can only be lost from the deep end, and any depth can still win. The
-    mixture of the features is h_0 + sum over nodes of survival * (h_node - h_before), written another way.
+    Survival never grows along a path. So the deepest nodes are lost first, and any depth can still win. The mixture of
+    the features equals h_0 + the sum over all nodes of survival * (h_node - h_before).
 
     Args:
-        mixture: (K,) non-negative, summing to 1: one share per candidate.
-        below: (D, K), 1 where the candidate lies at or below the node, else 0; a chain's is triangular.
+        mixture: (K,) non-negative, summing to 1: one share for each candidate.
+        below: (D, K), 1 if the candidate lies at or below the node, otherwise 0. For a chain it is triangular.
     Returns:
-        (D,) from 1 down; 0 exactly where nothing is left below.
+        (D,) between 0 and 1; exactly 0 for nodes that no candidate needs.
     """
     return (below * mixture).sum(-1)  # no matrix product: autocast would round it
 
 
-def _pushed_out(parameters: Tensor, norm: float) -> tuple[Tensor, Tensor]:
-    """Mixtures with exactly this squared norm, in descending order, and the order itself; K along the last axis."""
+def _push_out(parameters: Tensor, norm: float) -> tuple[Tensor, Tensor]:
+    """Return mixtures with exactly this squared norm, in descending order, and the order itself. K is the last axis."""
     ordered, order = parameters.sort(dim=-1, descending=True, stable=True)
-    counts = _counts(ordered, -1)
-    # Candidates as good as the best one cannot be told apart by any factor: among them, rank decides.
+    counts = _count_along(ordered, -1)
+    # No factor separates candidates that are as good as the best one. Among them, rank decides.
     tied = ordered == ordered[..., :1]
     hopeless = norm > 1 / tied.sum(-1, keepdim=True)
     offsets = torch.where(hopeless, 1 - counts, ordered - ordered[..., :1])
     means = offsets.cumsum(-1) / counts
-    # Spread of the best k around their mean, one term a candidate, so that nothing cancels.
+    # The spread of the best k around their mean, summed term by term, so that nothing cancels.
     before = F.pad(means, (1, 0))[..., :-1]
     spreads = ((offsets - before).square() * (counts - 1) / counts).cumsum(-1)
-    # The distance that is left on the face of the best k; a spread of 0 can only belong to a face that is too large.
+    # The distance that is left on the face of the best k. A spread of 0 belongs to a face that is too large.
     left = (norm - 1 / counts).clamp(min=0).sqrt()
     factors = left / spreads.masked_fill(spreads == 0, 1).sqrt()
     lowest = 1 / counts + factors * (offsets - means)
@@ -107,8 +107,8 @@ def _pushed_out(parameters: Tensor, norm: float) -> tuple[Tensor, Tensor]:
     return torch.where(counts <= survivors, mixture, 0).clamp(min=0), order
 
 
-def _counts(ordered: Tensor, dim: int) -> Tensor:
-    """1, 2, ..., K along `dim`, to be broadcast against `ordered`."""
+def _count_along(ordered: Tensor, dim: int) -> Tensor:
+    """Return 1, 2, ..., K along `dim`, in a shape that broadcasts with `ordered`."""
     shape = [1] * ordered.ndim
     shape[dim] = -1
     return torch.arange(1, ordered.shape[dim] + 1, device=ordered.device, dtype=ordered.dtype).view(shape)

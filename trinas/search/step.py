@@ -1,4 +1,4 @@
-"""One step of a supernet's weights, one of its architecture parameters."""
+"""One step of a supernet's weights, and one step of its architecture parameters."""
 
 from typing import Any
 
@@ -11,35 +11,37 @@ from torch.nn import functional as F
 from trinas.config import SearchConfig
 from trinas.device import autocast
 from trinas.networks.space import Choice, SearchSpace
-from trinas.search.budgets import BudgetController, CostModel, tightest_excess
-from trinas.search.sparse import largest_radius
+from trinas.search.budgets import BudgetController, CostModel, measure_tightest_excess
+from trinas.search.sparse import find_largest_radius
 from trinas.search.supernet import Mixtures, Supernet
 from trinas.training.muon import Muon
 
 SMALLEST_LOSS = 1e-6
-"""Smaller losses, as on a batch of even patches, count as this one: their logarithm has no bounds."""
+"""Smaller losses count as this one, because the logarithm of a loss near 0 has no bound. Even patches have such
+losses."""
 
 
 class Learner:
-    """A supernet and all that moves it: two optimisers, and the controller of the budgets.
+    """A supernet with its two optimisers and the controller of the budgets.
 
-    A subclass that is handed to `search_network` can change how a search learns: `build_supernet`, `learn_weights`,
-    `find_frozen`, `adjust_gradients` and `allows` are meant for that (benchmarks/search_value.py).
+    A subclass can change how a search learns: pass it to `search_network`. The methods `build_supernet`,
+    `learn_weights`, `find_frozen`, `adjust_gradients` and `allows` are made to be overridden
+    (benchmarks/search_value.py does it).
 
     Attributes:
-        start_costs: costs by name that the mixtures have at anneal 0, before any architecture parameter has moved.
+        start_costs: expected costs by name at anneal 0, before any architecture parameter has moved.
     """
 
     def __init__(self, supernet: Supernet, config: SearchConfig, costs: CostModel, precision: str) -> None:
         self.supernet, self.config, self.costs, self.precision = supernet, config, costs, precision
         self.device = next(supernet.parameters()).device
-        # Rates are given with each step; the betas of the architecture parameters are the paper's.
+        # Each step sets the rates. The betas of the architecture parameters are those of the paper.
         self.weight_optimizer = Muon(supernet.weight_parameters())
         self.arch_optimizer = torch.optim.Adam(supernet.arch_parameters(), lr=0.0, betas=(0.5, 0.999))
         with torch.no_grad():
             expected = costs.expected(supernet.mixtures(0))
         self.start_costs = {name: float(cost) for name, cost in expected.items()}
-        self.controller = BudgetController(config.budgets, float(tightest_excess(expected, config.budgets)))
+        self.controller = BudgetController(config.budgets, float(measure_tightest_excess(expected, config.budgets)))
 
     @classmethod
     def build_supernet(cls, space: SearchSpace) -> Supernet:
@@ -47,9 +49,16 @@ class Learner:
         return Supernet(space)
 
     def warm_up(self, batch: tuple[Tensor, Tensor], step: int, rate: float) -> Tensor:
-        """Move the weights by one step at the mixtures that `draw_sandwich` draws.
+        """Move the weights by one step, at mixtures from `draw_sandwich`.
 
-        Returns the loss, still on the device. Source of the rule: Yu & Huang, ICCV 2019, arXiv:1903.05134.
+        Args:
+            batch: low and high, as from `Patches.batch`.
+            step: number of warm-up steps taken before.
+            rate: of the optimiser.
+        Returns:
+            The loss, still on the device.
+
+        Source of the sandwich rule: Yu & Huang, ICCV 2019, arXiv:1903.05134.
         """
         return self.learn_weights(batch, draw_sandwich(self.supernet, self.config.seed, step), rate)
 
@@ -61,10 +70,16 @@ class Learner:
         weight_rate: float,
         arch_rate: float,
     ) -> tuple[Tensor, dict[str, float]]:
-        """Move the weights by one step, then the architecture parameters by one.
+        """Move the weights by one step, then the architecture parameters by one step.
 
+        Args:
+            weight_batch: low and high, for the weights.
+            arch_batch: low and high, for the architecture parameters.
+            anneal: 0 to 1.
+            weight_rate: rate of the weights' optimiser.
+            arch_rate: rate of Adam for the architecture parameters.
         Returns:
-            The loss of the weights' batch, still on the device, and the expected costs by name.
+            The loss of `weight_batch`, still on the device, and the expected costs by name.
         """
         with torch.no_grad():
             mixtures = self.supernet.mixtures(anneal)
@@ -74,10 +89,10 @@ class Learner:
     @torch.no_grad()
     def choice_loss(self, batch: tuple[Tensor, Tensor], choice: Choice) -> float:
         """Return the mean absolute error of the supernet at a choice."""
-        return float(self._loss(batch, self.supernet.mixtures_of(choice)))
+        return float(self._loss(batch, self.supernet.make_one_hot_mixtures(choice)))
 
     def learn_weights(self, batch: tuple[Tensor, Tensor], mixtures: Mixtures, rate: float) -> Tensor:
-        """Move the weights by one step at these mixtures; return the loss, still on the device."""
+        """Move the weights by one step at these mixtures, and return the loss, still on the device."""
         self.weight_optimizer.param_groups[0]["lr"].fill_(rate)
         self.weight_optimizer.zero_grad(set_to_none=True)
         loss = self._loss(batch, mixtures)
@@ -87,15 +102,15 @@ class Learner:
         return loss.detach()
 
     def find_frozen(self, mixture: Tensor, gradient: Tensor, anneal: float) -> Tensor:
-        """Return which decisions must not move at present: `frozen_decisions`."""
-        return frozen_decisions(mixture, gradient, anneal)
+        """Return which decisions must not move at present. Here these are `find_frozen_decisions`."""
+        return find_frozen_decisions(mixture, gradient, anneal)
 
     def adjust_gradients(self, gradients: tuple[Tensor, ...], anneal: float) -> tuple[Tensor, ...]:
-        """Return the gradients of the architecture parameters as they are applied: here, as they are."""
+        """Return the gradients of the architecture parameters that are applied. Here they are not changed."""
         return gradients
 
     def allows(self, choice: Choice, change: Choice) -> bool:
-        """Return whether the final choice may become a second one to meet the budgets: here, always."""
+        """Return whether the final choice may change to a second one to meet the budgets. Here it always may."""
         return True
 
     def _learn_architecture(self, batch: tuple[Tensor, Tensor], anneal: float, rate: float) -> dict[str, float]:
@@ -107,18 +122,18 @@ class Learner:
         with torch.no_grad():
             chosen = self.costs.expected(self.supernet.mixtures(1))
         penalty = self.controller.penalty(costs, chosen, anneal)
-        # Logarithms, so that a multiplier weighs relative costs against relative losses.
+        # With logarithms, a multiplier weighs relative costs against relative losses.
         objective = self._loss(batch, mixtures).clamp(min=SMALLEST_LOSS).log() + penalty.float().to(self.device)
-        if not objective.isfinite():  # the weights have gone astray; their next loss shows it
+        if not objective.isfinite():  # the weights have diverged; their next loss shows it
             return expected
         gradients = torch.autograd.grad(objective, parameters)
         frozen = [self.find_frozen(*pair, anneal) for pair in zip(mixtures.tensors(), gradients, strict=True)]
-        # Adjusted only now: a term that is added must not wake decisions that are taken.
+        # The gradients are adjusted after this, because an added term must not move decisions that are frozen.
         self._move_architecture(self.adjust_gradients(gradients, anneal), frozen)
         return expected
 
     def _move_architecture(self, gradients: tuple[Tensor, ...], frozen: list[Tensor]) -> None:
-        """Take one step of Adam; put frozen decisions back, which its momentum would move."""
+        """Take one step of Adam, then restore frozen decisions, which Adam's momentum has moved."""
         parameters = self.supernet.arch_parameters()
         before = [tensor.detach().clone() for tensor in parameters]
         for tensor, gradient, still in zip(parameters, gradients, frozen, strict=True):
@@ -137,8 +152,8 @@ class Learner:
             output = self.supernet.forward_unshuffled(low, mixtures)
         return (output - high).abs().mean()
 
-    def state(self) -> dict[str, Any]:
-        """Return all that `load` needs: tensors and plain values only."""
+    def to_state(self) -> dict[str, Any]:
+        """Return everything that `load` needs, as tensors and plain values."""
         return {
             "supernet": self.supernet.state_dict(),
             "weight_optimizer": self.weight_optimizer.state_dict(),
@@ -148,7 +163,7 @@ class Learner:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state` returned."""
+        """Continue from a state that `to_state` returned."""
         self.supernet.load_state_dict(state["supernet"])
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.arch_optimizer.load_state_dict(state["arch_optimizer"])
@@ -157,10 +172,15 @@ class Learner:
 
 @torch.no_grad()
 def draw_sandwich(supernet: Supernet, seed: int, step: int) -> Mixtures:
-    """Draw the mixtures of a warm-up step: in each slot one primitive at random, and one width.
+    """Draw the mixtures of a warm-up step: for each slot one primitive at random, and one width.
 
-    Widths are in turn at their largest, at their smallest and at random. One primitive costs a fraction of all, and
-    learns to work on its own, as it has to in the end.
+    The widths are the largest in one step, the smallest in the next, and random in the third. One primitive costs a
+    fraction of all primitives, and learns to work alone, as it will in the chosen network.
+
+    Args:
+        supernet: whose mixtures are drawn.
+        seed: of the search.
+        step: number of warm-up steps taken before.
     """
     mixtures = supernet.mixtures(0)
     random = np.random.default_rng((seed, step, 1))  # other numbers than the batch's
@@ -175,21 +195,22 @@ def _one_hot(chosen: NDArray[np.int64], like: Tensor) -> Tensor:
     return F.one_hot(torch.from_numpy(chosen), like.shape[-1]).to(like)
 
 
-def frozen_decisions(mixture: Tensor, gradient: Tensor, anneal: float) -> Tensor:
+def find_frozen_decisions(mixture: Tensor, gradient: Tensor, anneal: float) -> Tensor:
     """Return which decisions have nothing to learn at present, so that Adam must not move them.
 
-    Where the radius holds two survivors apart, it alone fixes their shares. Their gradient is rounding error, which
-    Adam would turn into full steps. One survivor has no gradient at all.
+    If two candidates are left and the radius holds them apart, the radius alone fixes their shares. Their gradient is
+    rounding error, which Adam would turn into full steps. If one candidate is left, it has no gradient at all.
 
     Args:
         mixture, gradient: (..., K).
+        anneal: 0 to 1.
     Returns:
         (..., 1) bool.
     """
     count = mixture.shape[-1]
-    norm = (anneal * largest_radius(count)) ** 2 + 1 / count
+    norm = (anneal * find_largest_radius(count)) ** 2 + 1 / count
     pair = (mixture > 0).sum(-1, keepdim=True) == 2
     held = mixture.square().sum(-1, keepdim=True) < norm * (1 + 1e-5)
-    if anneal == 0:  # nothing is held apart yet: two equal candidates are merely undecided
+    if anneal == 0:  # the radius is 0 and holds nothing apart
         held = torch.zeros_like(held)
     return (pair & held) | (gradient == 0).all(-1, keepdim=True)

@@ -1,9 +1,11 @@
-"""The supernet: every network of a search space at once, mixed at three levels, and the way back to one of them.
+"""The supernet: every network of a search space at once, mixed at three levels. Any of them can be derived from it.
 
-A primitive of the supernet is the derived network's own module, run with the first channels of larger weights. Two
-facts make that exact. A channel that a mask m >= 0 multiplies behind a piecewise linear, homogeneous activation can
-just as well be multiplied where it is read, so hidden channels are masked in the kernel of the convolution that
-reads them. And e * x + (1 - e) * projection(x) is one 1x1 convolution with the kernel e * I + (1 - e) * P.
+A primitive of the supernet is the module of the derived network, run with the first channels of larger weights. Two
+facts make this exact.
+
+- A mask m >= 0 may multiply a channel behind a piecewise linear, homogeneous activation, or where the channel is read:
+  the result is the same. So hidden channels are masked in the kernel of the convolution that reads them.
+- e * x + (1 - e) * projection(x) is one 1x1 convolution with the kernel e * I + (1 - e) * P.
 """
 
 import threading
@@ -21,25 +23,26 @@ from trinas.networks.network import PAPER_RESIDUAL_SCALE, Frame, Network
 from trinas.networks.primitives import build_primitive, find_primitive
 from trinas.networks.space import Choice, SearchSpace
 from trinas.search.record import MixtureShares
-from trinas.search.sparse import largest_radius, sparsestmax, survival
+from trinas.search.sparse import find_largest_radius, sparsestmax, survival
 
 Projection = Callable[[Tensor, float], Tensor]
-"""Architecture parameters (..., K) and a radius to mixtures of the same shape."""
+"""Maps architecture parameters (..., K) and a radius to mixtures of the same shape."""
 
 
 @dataclass(frozen=True)
 class Mixtures:
-    """The shares of the candidates of every decision; rows follow `SearchSpace.cell_nodes`."""
+    """The shares of the candidates of all decisions. Rows follow `SearchSpace.cell_nodes`."""
 
     path: Tensor  # (candidates,)
     primitives: Tensor  # (cells, slots, K)
     widths: Tensor  # (cells, slots - 1, W)
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the mixtures of the three levels: path, primitives, widths."""
         return self.path, self.primitives, self.widths
 
     def rounded(self) -> MixtureShares:
-        """Return plain numbers with four decimals; a share of 0 stays 0, any other stays above 0."""
+        """Return plain numbers with four decimals. Shares of 0 stay 0, and all others stay above 0."""
         path, primitives, widths = (
             torch.where(mixture > 0, mixture.clamp(min=1e-4), 0).double().round(decimals=4).tolist()
             for mixture in self.tensors()
@@ -48,17 +51,19 @@ class Mixtures:
 
 
 class Supernet(Frame):
-    """All networks of a space, sharing weights where they share a place.
+    """All networks of a space at once. They share the weights of the places that they share.
 
     Attributes:
-        space: the networks that it holds.
+        space: the networks.
         arch_path, arch_primitives, arch_widths: the architecture parameters, one tensor a level: (candidates,),
             (cells, slots, K) and (cells, slots - 1, W). They are not normalised.
     """
 
     def __init__(self, space: SearchSpace, project: Projection = sparsestmax) -> None:
-        """
+        """Build the supernet with fresh weights.
+
         Args:
+            space: the networks.
             project: turns architecture parameters (..., K) and a radius into mixtures, as `sparsestmax` does.
         """
         trunk = PathTree(space)
@@ -66,39 +71,39 @@ class Supernet(Frame):
         super().__init__(space.family, space.scale, space.trunk_width, shuffles, trunk, space.long_skip)
         self.space, self._project = space, project
         cells, slots = len(space.cell_nodes), space.slots
-        # Equal but for a tie-break: exact ties have no gradient once the radius grows.
+        # Nearly equal, to break ties: exact ties have no gradient once the radius grows.
         self.arch_path = nn.Parameter(1e-4 * torch.randn(len(space.candidates)))
         self.arch_primitives = nn.Parameter(1e-4 * torch.randn(cells, slots, len(space.primitives)))
         self.arch_widths = nn.Parameter(1e-4 * torch.randn(cells, slots - 1, len(space.widths)))
 
     def arch_parameters(self) -> list[nn.Parameter]:
-        """Return one tensor a level; with `weight_parameters` these are all of `parameters()`, none twice."""
+        """Return one tensor a level. Together with `weight_parameters` these are all of `parameters()`, each once."""
         return [self.arch_path, self.arch_primitives, self.arch_widths]
 
     def weight_parameters(self) -> list[nn.Parameter]:
-        """Return all that a network keeps: everything but the architecture parameters."""
+        """Return all parameters except the architecture parameters."""
         return [*self.head.parameters(), *self.trunk.parameters(), *self.tail.parameters()]
 
     def mixtures(self, anneal: float) -> Mixtures:
         """Project the architecture parameters to shares.
 
         Args:
-            anneal: from 0, sparsemax, to 1, where every decision is one-hot.
+            anneal: from 0, which is sparsemax, to 1, where every decision is one-hot.
         """
         path, primitives, widths = (
-            self._project(parameters, anneal * largest_radius(parameters.shape[-1]))
+            self._project(parameters, anneal * find_largest_radius(parameters.shape[-1]))
             for parameters in self.arch_parameters()
         )
         return Mixtures(path, primitives, widths)
 
     def choice(self) -> Choice:
-        """Return the candidates with the highest architecture parameters, which alone have a share in `mixtures(1)`."""
+        """Return the candidates with the highest architecture parameters. Only they have a share in `mixtures(1)`."""
         path = int(self.arch_path.argmax())
         primitives, widths = (level.argmax(-1).tolist() for level in (self.arch_primitives, self.arch_widths))
         return Choice(self.space.candidates[path], tuple(map(tuple, primitives)), tuple(map(tuple, widths)))
 
-    def mixtures_of(self, choice: Choice) -> Mixtures:
-        """Return mixtures in which this choice has all shares."""
+    def make_one_hot_mixtures(self, choice: Choice) -> Mixtures:
+        """Return mixtures that give all shares to this choice."""
         path = self.space.candidates.index(choice.node)
         chosen = (path, choice.primitives, choice.widths)
         one_hot = (
@@ -120,7 +125,7 @@ class Supernet(Frame):
             level.scatter_(-1, index, raised)
 
     def derive(self, choice: Choice) -> Network:
-        """Return the network of a choice with this supernet's weights; it computes the same as the supernet there."""
+        """Return the network of a choice with this supernet's weights. It computes the same as the supernet does."""
         network = Network(self.space.spec(choice)).to(self.head.weight)
         network.head.load_state_dict(self.head.state_dict())
         network.tail.load_state_dict(self.tail.state_dict())
@@ -134,7 +139,8 @@ class PathTree(nn.Module):
     """The trunk of a supernet: a cell or an upsampling step for every node of the tree of paths.
 
     Attributes:
-        checkpoints: recompute a cell's features in the backward pass: less memory, a third more time.
+        checkpoints: whether a cell's features are recomputed in the backward pass. This takes less memory and a third
+            more time.
     """
 
     below: Tensor
@@ -143,7 +149,7 @@ class PathTree(nn.Module):
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
         self.space = space
-        self.checkpoints = space.searches_upsampling  # such trees are large, and most of them has full resolution
+        self.checkpoints = space.searches_upsampling  # such trees are large, and most nodes have full resolution
         nodes = (UpsamplingStep(space.trunk_width, node.step) if node.step else Cells(space) for node in space.nodes)
         self.nodes = nn.ModuleList(nodes)
         below = torch.zeros(len(space.nodes), len(space.candidates))
@@ -154,14 +160,15 @@ class PathTree(nn.Module):
         self.register_buffer("keeps", keeps.float(), persistent=False)
 
     def forward(self, features: Tensor, mixtures: Mixtures) -> Tensor:
-        """Mix what the nodes compute; nothing that has weight 0 is computed.
+        """Mix the outputs of the candidates. A node that no candidate with a share needs is not computed.
 
         Args:
             features: (N, trunk_width, H, W).
+            mixtures: of all decisions.
         Returns:
             (N, trunk_width, H, W), or at full resolution where upsampling is searched.
         """
-        # Sums of products and not matrix products here and below: those autocast would round.
+        # Here and below: sums of products, since autocast would round matrix products.
         masks = (mixtures.widths[..., None] * self.keeps).sum(-2)
         alive = (survival(mixtures.path, self.below) > 0).tolist()
         shares = dict(zip(self.space.candidates, mixtures.path.tolist(), strict=True))
@@ -190,7 +197,13 @@ class PathTree(nn.Module):
         return module(*arguments)
 
     def copy_into(self, place: nn.Module, index: int, choice: Choice) -> None:
-        """Give a part of a derived network the weights of the node that it is."""
+        """Copy the weights of a node into its place in a derived network.
+
+        Args:
+            place: part of the derived network.
+            index: of the node.
+            choice: which primitives the derived network has.
+        """
         module = self.nodes[index]
         if not isinstance(module, Cells):
             place.load_state_dict(module.state_dict())
@@ -200,25 +213,32 @@ class PathTree(nn.Module):
         for derived, slot, primitive in zip(place, module.slots, primitives, strict=True):
             shapes = {name: tensor.shape for name, tensor in derived.state_dict().items()}
             assert isinstance(slot, nn.ModuleList)
-            derived.load_state_dict(first_channels(dict(slot[primitive].named_parameters()), shapes))
+            derived.load_state_dict(take_first_channels(dict(slot[primitive].named_parameters()), shapes))
 
 
 @dataclass(frozen=True)
 class Width:
-    """How many channels there are between two slots, while that is undecided."""
+    """The number of channels between two slots, which may be undecided."""
 
-    live: int  # channels that can be other than zero
+    live: int  # channels that can differ from zero
     mixture: Tensor | None = None  # (W,); None: decided
     mask: Tensor | None = None  # (live,); None: all ones
 
     @staticmethod
-    def of(mixture: Tensor, mask: Tensor, widths: tuple[int, ...]) -> "Width":
+    def from_mixture(mixture: Tensor, mask: Tensor, widths: tuple[int, ...]) -> "Width":
+        """Return the width that a mixture over candidate widths describes.
+
+        Args:
+            mixture: (W,) shares of the candidates.
+            mask: (trunk_width,) what each channel is multiplied by.
+            widths: the candidates.
+        """
         kept = [width for width, share in zip(widths, mixture.tolist(), strict=True) if share > 0]
         return Width(kept[-1]) if len(kept) == 1 else Width(kept[-1], mixture, mask[: kept[-1]])
 
 
 class Cells(nn.Module):
-    """All cells that one place of the tree can hold: in every slot each primitive, as wide as the trunk."""
+    """All cells that one place of the tree can hold. Every slot has each primitive, as wide as the trunk."""
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
@@ -230,21 +250,23 @@ class Cells(nn.Module):
         )
 
     def forward(self, features: Tensor, primitives: Tensor, widths: Tensor, masks: Tensor) -> Tensor:
-        """
+        """Map (N, trunk_width, H, W) to the same shape.
+
         Args:
-            features: (N, trunk_width, H, W).
-            primitives: (slots, K), widths: (slots - 1, W), masks: (slots - 1, trunk_width): mixtures, and what
-                the latter do to channels.
+            features: the input.
+            primitives: (slots, K) mixtures.
+            widths: (slots - 1, W) mixtures.
+            masks: (slots - 1, trunk_width), what each channel is multiplied by.
         """
         full = Width(self.space.trunk_width)
-        between = [Width.of(*row, self.space.widths) for row in zip(widths, masks, strict=True)]
+        between = [Width.from_mixture(*row, self.space.widths) for row in zip(widths, masks, strict=True)]
         chain = features
         for slot, mixture, w_in, w_out in zip(self.slots, primitives, [full, *between], [*between, full], strict=True):
             assert isinstance(slot, nn.ModuleList)
-            chain = self._mixed(slot, chain, mixture, w_in, w_out)
+            chain = self._mix(slot, chain, mixture, w_in, w_out)
         return features + PAPER_RESIDUAL_SCALE * chain if self.space.family == "paper" else chain
 
-    def _mixed(self, slot: nn.ModuleList, features: Tensor, mixture: Tensor, w_in: Width, w_out: Width) -> Tensor:
+    def _mix(self, slot: nn.ModuleList, features: Tensor, mixture: Tensor, w_in: Width, w_out: Width) -> Tensor:
         total: Tensor | None = None
         for name, module, share, value in zip(self.space.primitives, slot, mixture, mixture.tolist(), strict=True):
             if value == 0:
@@ -257,10 +279,10 @@ class Cells(nn.Module):
 
     def _run(self, name: str, module: nn.Module, features: Tensor, w_in: Width, w_out: Width) -> Tensor:
         family = self.space.family
-        same = _share_of_equal(w_in, w_out, self.space.widths)
+        same = _find_equal_share(w_in, w_out, self.space.widths)
         projected = not (isinstance(same, float) and same == 1)
-        skeleton, shapes = _skeleton(family, name, w_in.live, w_out.live, projected)
-        weights = first_channels(dict(module.named_parameters()), shapes)
+        skeleton, shapes = _find_skeleton(family, name, w_in.live, w_out.live, projected)
+        weights = take_first_channels(dict(module.named_parameters()), shapes)
         for conv, (side, times) in find_primitive(family, name).hidden.items():
             mask = (w_in if side == "in" else w_out).mask
             if mask is not None:
@@ -271,8 +293,8 @@ class Cells(nn.Module):
         return functional_call(skeleton, weights, (features,))
 
 
-def _share_of_equal(w_in: Width, w_out: Width, widths: tuple[int, ...]) -> Tensor | float:
-    """How much of the two widths' mixture has both equal; a plain number where both are decided."""
+def _find_equal_share(w_in: Width, w_out: Width, widths: tuple[int, ...]) -> Tensor | float:
+    """Return the share of cases in which two widths are equal. It is a plain number if both are decided."""
     if w_in.mixture is None and w_out.mixture is None:
         return float(w_in.live == w_out.live)
     if w_in.mixture is None:
@@ -287,7 +309,7 @@ Skeleton = tuple[nn.Module, dict[str, torch.Size]]
 
 
 class _Skeletons(threading.local):
-    """Per thread, since a module is not to be run with two threads' weights at once."""
+    """Modules without weights, for each thread its own: a module must not run with two sets of weights at once."""
 
     def __init__(self) -> None:
         self.known: dict[tuple[object, ...], Skeleton] = {}
@@ -296,8 +318,8 @@ class _Skeletons(threading.local):
 _skeletons = _Skeletons()
 
 
-def _skeleton(family: str, name: str, c_in: int, c_out: int, projected: bool) -> Skeleton:
-    """A primitive without weights, to be run with given ones, and their shapes."""
+def _find_skeleton(family: str, name: str, c_in: int, c_out: int, projected: bool) -> Skeleton:
+    """Return a primitive without weights, to be run with given weights, and the shapes of these."""
     key = family, name, c_in, c_out, projected
     if key not in _skeletons.known:
         with torch.device("meta"):
@@ -306,6 +328,11 @@ def _skeleton(family: str, name: str, c_in: int, c_out: int, projected: bool) ->
     return _skeletons.known[key]
 
 
-def first_channels(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
-    """The first entries along every axis of a wider module's weights, as many as a narrower one has."""
+def take_first_channels(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """Return the first entries along every axis of a wider module's weights.
+
+    Args:
+        weights: of the wider module, by name.
+        shapes: of the narrower module's weights, by name.
+    """
     return {name: weights[name][tuple(map(slice, shape))] for name, shape in shapes.items()}

@@ -1,7 +1,7 @@
-"""Pretrained supernets: what a search starts from in place of noise.
+"""Pretrained supernets. A search starts from one of them instead of noise.
 
-A supernet of the edge space is trained with prefixes of all sizes at random (first channels, first cells), so that
-each of its prefixes is a trained supernet of a smaller space. benchmarks/pretrain.py makes them.
+A pretrained supernet of the edge space was trained in random prefixes: its first channels and its first cells. So each
+prefix is a trained supernet of a smaller space. benchmarks/pretrain.py makes them.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ from trinas.errors import ModelError, SpecError
 from trinas.files import write_atomically
 from trinas.networks.space import SearchSpace
 from trinas.search.record import ModelOrigin
-from trinas.search.supernet import Supernet, first_channels
-from trinas.zoo.bundled import bundle_dir
+from trinas.search.supernet import Supernet, take_first_channels
+from trinas.zoo.bundled import find_bundle_dir
 
 SCHEMA = 1
-"""Version of supernet.json; a newer one is refused rather than guessed at."""
+"""Version of supernet.json. Other versions are refused."""
 
 WEIGHTS_FILE, CONFIG_FILE = "supernet.safetensors", "supernet.json"
 
@@ -38,16 +38,16 @@ class Pretrained:
     weights: dict[str, Tensor]  # float32; without architecture parameters
     sha256: str  # of the weights' file
     training: dict[str, Any]
-    """How they came about: data, its licence, steps, time, validation PSNR."""
+    """How the weights were trained: data, its licence, steps, time, validation PSNR."""
 
-    def origin(self) -> ModelOrigin:
-        """Return what a search records of it, so that cards name all data that a network has learnt from."""
+    def describe_origin(self) -> ModelOrigin:
+        """Return its record. Cards need it to name all data that a network has learnt from."""
         return ModelOrigin(name=self.name, sha256=self.sha256, data=self.training.get("data", []))
 
     def holds(self, space: SearchSpace) -> bool:
-        """Return whether a space can start from this supernet: one of the same kind that is not wider.
+        """Return whether a search of `space` can start from this supernet: the space is of the same kind and not wider.
 
-        Cells that this supernet lacks start fresh.
+        Cells that this supernet lacks start from noise.
         """
         ours = self.space
         return (
@@ -57,13 +57,13 @@ class Pretrained:
         )
 
 
-def bundled_supernet(space: SearchSpace) -> Pretrained | None:
-    """Return the pretrained supernet that comes with the package for a space, or None.
+def find_bundled_supernet(space: SearchSpace) -> Pretrained | None:
+    """Return the bundled supernet that a search of `space` can start from, or None.
 
     Raises:
-        ModelError: its files are damaged.
+        ModelError: the files of the supernet are damaged.
     """
-    folder = bundle_dir() / f"trinas-supernet-x{space.scale}"
+    folder = find_bundle_dir() / f"trinas-supernet-x{space.scale}"
     if not (folder / CONFIG_FILE).is_file():
         return None
     pretrained = load_supernet(folder)
@@ -72,25 +72,30 @@ def bundled_supernet(space: SearchSpace) -> Pretrained | None:
 
 @torch.no_grad()
 def start_from(supernet: Supernet, pretrained: Pretrained) -> None:
-    """Give a supernet the first channels and cells of a pretrained one that `holds` its space.
+    """Copy the first channels and cells of a pretrained supernet into another one, whose space it `holds`.
 
-    Architecture parameters stay as they are.
+    Architecture parameters do not change.
     """
     parameters = dict(supernet.named_parameters())
     shapes = {name: parameter.shape for name, parameter in parameters.items() if name in pretrained.weights}
-    for name, tensor in first_channels(pretrained.weights, shapes).items():
+    for name, tensor in take_first_channels(pretrained.weights, shapes).items():
         parameters[name].copy_(tensor)
 
 
-def supernet_weights(supernet: Supernet) -> dict[str, Tensor]:
-    """Return what is shipped of a supernet: all of it but the architecture parameters."""
+def list_supernet_weights(supernet: Supernet) -> dict[str, Tensor]:
+    """Return the weights of a supernet by name, without the architecture parameters."""
     left_out = {id(parameter) for parameter in supernet.arch_parameters()}
     return {name: tensor for name, tensor in supernet.named_parameters() if id(tensor) not in left_out}
 
 
 def save_supernet(folder: Path, space: SearchSpace, weights: dict[str, Tensor], training: dict[str, Any]) -> None:
-    """Write a supernet's weights, in float16, and how they came about.
+    """Write a supernet's weights, in float16, and how they were trained.
 
+    Args:
+        folder: made if it does not exist. Its name becomes the supernet's name.
+        space: of the supernet.
+        weights: from `list_supernet_weights`.
+        training: as `Pretrained.training`; plain values.
     Raises:
         OSError: the folder cannot be written; each file is either whole or as it was.
     """
@@ -122,7 +127,7 @@ def load_supernet(folder: Path) -> Pretrained:
     except (KeyError, TypeError, SpecError, SafetensorError) as error:
         raise ModelError(f"{path}: damaged, or not a supernet ({error})") from None
     with torch.device("meta"):
-        wanted = {name: tensor.shape for name, tensor in supernet_weights(Supernet(space)).items()}
+        wanted = {name: tensor.shape for name, tensor in list_supernet_weights(Supernet(space)).items()}
     if {name: tensor.shape for name, tensor in halves.items()} != wanted:
         raise ModelError(f"{folder / WEIGHTS_FILE}: weights do not fit {CONFIG_FILE}")
     weights = {key: tensor.float() for key, tensor in halves.items()}

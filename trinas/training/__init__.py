@@ -1,6 +1,12 @@
 """Train a network: images, degradations, the optimiser, the loop, and metrics of the result.
 
-Read `loop` first: it trains a `run`, step by step (`step`), and saves it (`state`). A `teacher` makes targets. Images
-come from `data`, which uses `degrade` and `synthetic`; `datasets` downloads public ones. `muon` is the optimiser,
-`metrics` has PSNR and SSIM.
+Read `loop` first: it trains a `run`, step by step. It uses
+
+- `data`: training images and patches, made by `degrade` (low-resolution images) and `synthetic` (generated images)
+- `step`: one optimiser step, with the loss; `muon` is the optimiser
+- `teacher`: a model to imitate, and its targets
+- `metrics`: PSNR and SSIM
+- `state`: the folder of a run, its state and its lock
+
+`datasets` downloads public training images.
 """

@@ -22,10 +22,10 @@ VALIDATION_IMAGES = 24
 """Images held out of training, where there are at least ten times as many."""
 
 GENERATED_IMAGES, GENERATED_SIDE_PX = 100, 256
-"""How many images are generated where there are no photographs, and the length of their sides."""
+"""How many images are generated if no images are given, and the length of their sides."""
 
 GENERATED_FOLDER = "(generated)"
-"""Stands for the folder of generated images."""
+"""Stands for the folder of generated images in records."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def load_photographs(folders: Sequence[Path]) -> list[TrainingImage]:
     for folder in folders:
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder")
-        # A run folder among the images holds the drawn curve of its training, which is not a training image.
+        # A run folder holds drawings, such as curve.png, which are not training images.
         paths = [
             path
             for path in sorted(folder.rglob("*"))
@@ -77,7 +77,7 @@ def _sort_by_digest(images: Iterable[TrainingImage]) -> list[TrainingImage]:
 
 
 def generate_default_images() -> list[TrainingImage]:
-    """Generate the images that are used where there are no photographs."""
+    """Generate the images that are used if no images are given."""
     return generate_images(GENERATED_IMAGES, GENERATED_SIDE_PX, seed=0)
 
 
@@ -96,15 +96,15 @@ def generate_images(count: int, side_px: int, seed: int) -> list[TrainingImage]:
 
 
 def fingerprint(images: Sequence[TrainingImage]) -> str:
-    """Return one hash for a whole set of training images, in whatever order they come."""
+    """Return one SHA-256 for a whole set of training images. Their order does not matter."""
     digests = "".join(image.digest for image in _sort_by_digest(images))
     return hashlib.sha256(digests.encode()).hexdigest()
 
 
 def split(images: Sequence[TrainingImage]) -> tuple[list[TrainingImage], list[TrainingImage]]:
-    """Return training and validation images; the latter are those with the smallest digests.
+    """Split images into training and validation images. Those with the smallest digests are held out for validation.
 
-    The same image is therefore held out under any name, in any folder and in any order.
+    So an image is held out under any name, in any folder and in any order.
 
     Returns:
         Training images and validation images, each in the order of their digests.
@@ -119,10 +119,10 @@ def split(images: Sequence[TrainingImage]) -> tuple[list[TrainingImage], list[Tr
 
 
 def check_sizes(images: Sequence[TrainingImage], side_px: int) -> None:
-    """Refuse images that a square of `side_px` does not fit into.
+    """Refuse images that are smaller than a square of `side_px`.
 
     Raises:
-        DataError: says how many they are, and names the first of them.
+        DataError: there are such images; the message names the first one and says how many there are.
     """
     small = [image for image in images if min(image.pixels.shape[:2]) < side_px]
     if small:
@@ -134,7 +134,7 @@ def check_sizes(images: Sequence[TrainingImage], side_px: int) -> None:
 
 
 def crop_centres(images: Sequence[TrainingImage], side_px: int) -> list[TrainingImage]:
-    """Return the middle of each image, as much of a square of `side_px` as it holds."""
+    """Crop each image to a square of `side_px` in its middle. A side that is shorter stays as it is."""
     crops = []
     for image in images:
         top, left = (max(0, size - side_px) // 2 for size in image.pixels.shape[:2])
@@ -150,13 +150,13 @@ Teacher = Callable[[NDArray[np.uint8]], NDArray[np.uint8] | None]
 
 
 def make_pairs(images: Sequence[TrainingImage], scale: int, variants: int = 0) -> list[Pair]:
-    """Make a low partner of each image by the field's protocol.
+    """Make a low-resolution partner of each image.
 
     Args:
-        images: the highs; cropped so that their sides are multiples of `scale`.
+        images: the high-resolution images. They are cropped so that their sides are multiples of `scale`.
         scale: output pixels per input pixel, along each side.
-        variants: 0, or how many times each image comes, its low degraded in another way each time
-            (`degrade.degrade_image`). The ways are the same on every call.
+        variants: 0: lows are made by the field's protocol. Otherwise each image comes so many times, and each low is
+            degraded in another way (`degrade.degrade_image`). The ways are the same on every call.
     Returns:
         Pairs in the order of the images, uint8 (H, W, 3) each.
     """
@@ -172,9 +172,9 @@ def make_pairs(images: Sequence[TrainingImage], scale: int, variants: int = 0) -
 
 
 class Patches:
-    """Random patch pairs out of a set of images, cut on the device that trains.
+    """Random pairs of patches from a set of images, cut on the device that trains.
 
-    All images lie end to end in one buffer per resolution, so that a batch is a single gather on any device.
+    For each resolution, all images lie end to end in one buffer, so that a batch is a single gather on any device.
     """
 
     def __init__(
@@ -185,7 +185,8 @@ class Patches:
         device: torch.device,
         variants: int = 0,
     ) -> None:
-        """
+        """Make the pairs and put them on the device.
+
         Args:
             images: at least one.
             scale: output pixels per input pixel, along each side.
@@ -203,10 +204,13 @@ class Patches:
         self._high = self._targets = _Buffer([high for _, high in pairs], device)
 
     def precompute_targets(self, teacher: Teacher, stop: threading.Event) -> bool:
-        """Let a teacher make a target of every low. Where it fails, the target is the image itself.
+        """Let a teacher make a target for every low. If the teacher fails on an image, the target is the image itself.
 
+        Args:
+            teacher: from `teacher.make_teacher`.
+            stop: set it to end after the current image.
         Returns:
-            Whether all targets are made; False where `stop` was set before, and no target is changed.
+            Whether all targets are made. False if `stop` was set; then no target is changed.
         """
         targets = []
         for number in range(len(self.sizes)):
@@ -223,9 +227,9 @@ class Patches:
         Args:
             seed, step: the same two numbers always give the same batch.
             size: number of pairs.
-            from_teacher: whether high is the teacher's target, where there is one, or the image itself.
+            from_teacher: whether high is the teacher's target if there is a teacher. Otherwise it is the image itself.
         Returns:
-            low (size, 3, patch_px, patch_px) and high (size, 3, scale * patch_px, ...), float32 in [0, 1].
+            low (size, 3, patch_px, patch_px) and high (size, 3, scale * patch_px, scale * patch_px), float32 in [0, 1].
         """
         random = np.random.default_rng((seed, step))
         image = random.integers(len(self.sizes), size=size)
@@ -237,7 +241,7 @@ class Patches:
 
 
 class _Buffer:
-    """Images of any sizes end to end, read at (row, column) by index arithmetic."""
+    """Images of any sizes, stored end to end. Pixels are found by index arithmetic."""
 
     def __init__(self, images: Sequence[NDArray[np.uint8]], device: torch.device) -> None:
         sizes = np.array([image.shape[0] * image.shape[1] for image in images])
@@ -249,7 +253,7 @@ class _Buffer:
         self._width = np.array([image.shape[1] for image in images])
 
     def image(self, number: int) -> NDArray[np.uint8]:
-        """Return the image that was put in at position `number`, (H, W, 3)."""
+        """Return the image at position `number`, (H, W, 3)."""
         first, end = np.append(self._start, len(self._pixels))[number : number + 2]
         return self._pixels[first:end].cpu().numpy().view(np.uint8).reshape(-1, self._width[number], 4)[..., :3]
 

@@ -1,4 +1,4 @@
-"""Public training sets: downloaded, checked and unpacked. An interruption loses nothing."""
+"""Download, check and unpack public training sets. An interrupted download can be continued."""
 
 import hashlib
 import http.client
@@ -14,14 +14,14 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from trinas.errors import DataError
-from trinas.files import write_atomically
+from trinas.files import translate_os_errors, write_atomically
 
 BLOCK_BYTES = 1 << 20
 TIMEOUT_S = 30
-"""A connection counts as lost after so long without a byte."""
+"""A connection counts as lost after so many seconds without a byte."""
 
 ATTEMPTS, PAUSE_S = 5, 2.0
-"""How many connections in a row may bring nothing, and the pause between them."""
+"""How many connections in a row may bring nothing before the download fails, and the pause between them."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class DataSet:
 
     url: str
     md5: str
-    """Of the archive, as its authors or their users published it."""
+    """Checksum of the archive, as its authors or their users published it."""
     images_in: str
     """Folder in the archive that holds the training images."""
     images: int
@@ -55,7 +55,7 @@ DATA_SETS = {
         "Flickr2K, 2650 photographs of about 2040x1400, 20 GB, academic research only",
     ),
 }
-"""By the names that the command line uses."""
+"""Name on the command line -> the set."""
 
 
 def get_data_set(data_set: DataSet, folder: Path, on_progress: Callable[[str, int, int], None]) -> Path:
@@ -65,8 +65,8 @@ def get_data_set(data_set: DataSet, folder: Path, on_progress: Callable[[str, in
 
     Args:
         data_set: one of `DATA_SETS`.
-        folder: gets a sub-folder with the images; made if need be.
-        on_progress: called with what is being done, how much of it is done, and how much there is (0: unknown).
+        folder: gets a sub-folder with the images. It is made if it does not exist.
+        on_progress: called with the name of the work, how much of it is done, and how much there is (0: unknown).
     Returns:
         The sub-folder, ready for `train --data`.
     Raises:
@@ -78,21 +78,18 @@ def get_data_set(data_set: DataSet, folder: Path, on_progress: Callable[[str, in
         return images
     archive = folder / PurePosixPath(data_set.url).name
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not archive.exists():
-            part = archive.with_name(archive.name + ".part")
-            _download(data_set.url, part, lambda done, total: on_progress("Downloading", done, total))
-            _check_md5(data_set, part, lambda done, total: on_progress("Checking", done, total))
-            part.rename(archive)
-        images.mkdir(exist_ok=True)
-        for number, (name, content) in enumerate(_read_images(archive, data_set.images_in), 1):
-            if not (images / name).exists():
-                write_atomically(images / name, content())
-            on_progress("Unpacking", number, data_set.images)
-    except OSError as error:
-        raise DataError(
-            f"{folder}: cannot be written ({error.strerror or error}); run the same again once it can"
-        ) from None
+        with translate_os_errors(DataError, folder, "written", "run the same again once it can"):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not archive.exists():
+                part = archive.with_name(archive.name + ".part")
+                _download(data_set.url, part, lambda done, total: on_progress("Downloading", done, total))
+                _check_md5(data_set, part, lambda done, total: on_progress("Checking", done, total))
+                part.rename(archive)
+            images.mkdir(exist_ok=True)
+            for number, (name, content) in enumerate(_read_images(archive, data_set.images_in), 1):
+                if not (images / name).exists():
+                    write_atomically(images / name, content())
+                on_progress("Unpacking", number, data_set.images)
     except (zipfile.BadZipFile, tarfile.TarError) as error:
         raise DataError(f"{archive}: cannot be unpacked ({error}); remove it and run the same again") from None
     if _count_images(images) != data_set.images:
@@ -127,7 +124,7 @@ def _download(url: str, part: Path, on_progress: Callable[[int, int], None]) -> 
             reason = getattr(error, "reason", None) or error
         failures = 1 if part.exists() and part.stat().st_size > have else failures + 1
         if failures == ATTEMPTS:
-            kept = f"; {have / 1e6:,.0f} MB are kept, the same command goes on from there"
+            kept = f"; {have / 1e6:,.0f} MB are kept, the same command continues from there"
             if not have:
                 part.unlink(missing_ok=True)
                 kept = "; see whether you are online, and run the same again"
@@ -165,8 +162,8 @@ def _check_md5(data_set: DataSet, part: Path, on_progress: Callable[[int, int], 
     if digest.hexdigest() != data_set.md5:
         part.unlink()
         raise DataError(
-            f"{data_set.url}: what came has another checksum than the published archive ({digest.hexdigest()} instead "
-            f"of {data_set.md5}), and was removed; run the same again, or see whether the set has moved"
+            f"{data_set.url}: the download has another checksum than the published archive ({digest.hexdigest()} "
+            f"instead of {data_set.md5}), and was removed; run the same again, or see whether the set has moved"
         )
 
 

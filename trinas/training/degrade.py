@@ -1,7 +1,7 @@
 """Make low-resolution images from high-resolution ones.
 
-OpenCV blurs, adds noise and compresses: it takes less time than NumPy and Pillow (docs/LOG.md). Its results do not
-depend on its number of threads, which stays as the program has set it.
+OpenCV blurs, adds noise and compresses. It is faster than NumPy and Pillow (docs/LOG.md). Its results do not depend on
+its number of threads, which is not changed here.
 """
 
 import cv2
@@ -21,8 +21,9 @@ DEGRADATION_VERSION = 1
 def imresize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """Resize as MATLAB's `imresize(image, [height width])` does for uint8, bit for bit.
 
-    The kernel is bicubic (a = -0.5), widened when reducing so that nothing aliases. Borders are mirrored. The side
-    with the smaller factor comes first, and each result is rounded to 8 bits. The field makes its test images so.
+    The kernel is bicubic (a = -0.5). It is widened for reducing, which prevents aliasing. Borders are mirrored. The
+    side with the smaller factor comes first, and each result is rounded to 8 bits. The field makes its test images in
+    this way.
 
     Args:
         image: (H, W) or (H, W, C), uint8.
@@ -58,15 +59,15 @@ def downscale(high: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
 def degrade_image(high: NDArray[np.uint8], scale: int, random: np.random.Generator) -> NDArray[np.uint8]:
     """Make a low-resolution partner of `high` with the faults of real images: out of focus, noisy, compressed.
 
-    Gaussian blur, `downscale`, Gaussian noise and JPEG compression follow each other as they do in a camera. The
-    strength of each is drawn anew from 0 up; half of the images have no noise.
+    Gaussian blur, `downscale`, Gaussian noise and JPEG compression follow each other as in a camera. Their strengths
+    are drawn at random, from 0 up. Half of the images get no noise.
 
     Args:
         high: (H, W, 3); sides must be multiples of `scale`.
         scale: high pixels per low pixel, along each side.
-        random: where the strengths and the noise come from.
+        random: source of the strengths and of the noise.
     Returns:
-        (H / scale, W / scale, 3).
+        uint8 (H / scale, W / scale, 3).
     """
     sigma = random.uniform(0, MAX_BLUR) * scale
     blurred = cv2.GaussianBlur(high, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
@@ -103,24 +104,24 @@ def crop_to_multiple(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
 def _resize_rows(image: NDArray[np.uint8], rows_out: int) -> NDArray[np.uint8]:
     if image.shape[0] == rows_out:
         return image
-    indices, weights = _taps(image.shape[0], rows_out)
+    indices, weights = _compute_taps(image.shape[0], rows_out)
     total = np.zeros((rows_out, *image.shape[1:]))
     trailing = (1,) * (image.ndim - 1)
-    for tap in range(indices.shape[1]):  # each over the whole image: little memory, and fast enough
+    for tap in range(indices.shape[1]):  # one tap of the whole image at a time, to save memory
         total += weights[:, tap].reshape(-1, *trailing) * image[indices[:, tap]]
-    # MATLAB rounds halves away from zero; the clip comes first, so that is upwards.
+    # MATLAB rounds halves away from zero. After the clip, this means upwards.
     return np.floor(total.clip(0, 255) + 0.5).astype(np.uint8)
 
 
-def _taps(size_in: int, size_out: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def _compute_taps(size_in: int, size_out: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Return the input positions that each output position reads, (size_out, taps), and their weights."""
     scale = size_out / size_in
-    stretch = min(scale, 1.0)  # below 1 the kernel is widened, which is the antialiasing
+    stretch = min(scale, 1.0)  # below 1 the kernel is widened, against aliasing
     support = 4.0 / stretch
     centre = (np.arange(size_out) + 0.5) / scale - 0.5
     first = np.floor(centre - support / 2)
     position = first[:, None] + np.arange(int(np.ceil(support)) + 2)
-    weights = stretch * _cubic(stretch * (centre[:, None] - position))
+    weights = stretch * _evaluate_cubic(stretch * (centre[:, None] - position))
     weights /= weights.sum(axis=1, keepdims=True)
     mirrored = np.concatenate([np.arange(size_in), np.arange(size_in)[::-1]])
     indices = mirrored[position.astype(np.intp) % (2 * size_in)]
@@ -128,7 +129,7 @@ def _taps(size_in: int, size_out: int) -> tuple[NDArray[np.intp], NDArray[np.flo
     return indices[:, used], weights[:, used]
 
 
-def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+def _evaluate_cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
     d = np.abs(distance)
     near = 1.5 * d**3 - 2.5 * d**2 + 1
     far = -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2

@@ -15,7 +15,7 @@ from trinas.files import translate_os_errors
 from trinas.networks.space import ArchSpec
 from trinas.timer import Timer
 from trinas.training.data import Pair, Patches, Teacher, TrainingImage, check_sizes, fingerprint, make_pairs, split
-from trinas.training.metrics import validation_psnr
+from trinas.training.metrics import measure_validation_psnr
 from trinas.training.run import (
     TrainingProgress,
     TrainingResult,
@@ -33,9 +33,10 @@ from trinas.training.state import (
     run_lock,
     save_state,
 )
-from trinas.training.step import TrainStep, learning_rate
+from trinas.training.step import TrainStep, compute_learning_rate
 from trinas.training.teacher import describe_teacher, load_teacher, make_teacher
-from trinas.zoo.folder import UNSPECIFIED, Model, ModelConfig, TrainingRecord, save_model
+from trinas.zoo.folder import Model, save_model
+from trinas.zoo.record import UNSPECIFIED, ModelConfig, TrainingRecord
 
 REPORT_EVERY = 20
 """Steps between progress reports. Reading the loss waits for the device, so not every step reports."""
@@ -44,10 +45,10 @@ LOSS_SMOOTHING = 0.02
 """Share of the newest step in the running mean of the loss that is reported."""
 
 TIMED_STEPS, UNTIMED_STEPS = 30, 10
-"""Steps that tell how fast a training is, and how many steps come before them, untimed."""
+"""Steps that are timed to judge how fast a training is, and steps before them that are not timed."""
 
 TOLERATED_DELAY = 0.02
-"""A training with a time limit gets fewer steps where it would miss its end by more than this share."""
+"""A training with a time limit gets fewer steps if it would miss its end by more than this share."""
 
 OnProgress = Callable[[TrainingProgress], None]
 
@@ -73,8 +74,8 @@ def train_network(
         images: what to learn from; about 24 are held out for validation (`data.split`).
         config: every setting.
         run_dir: new folder; holds the state, metrics.jsonl and, as a model folder, the best weights.
-        start: start from this model's weights instead of fresh ones. With another scale, start from its trunk's
-            weights, under a fresh tail.
+        start: start from this model's weights instead of fresh ones. With another scale, start from its head and
+            trunk, with a fresh tail.
         on_progress: called before the first step, every 20 steps and after each validation.
         stop: set it to end after the current step, with the state saved.
     Returns:
@@ -99,7 +100,10 @@ def begin_training(
     on_progress: OnProgress,
     stop: threading.Event | None,
 ) -> TrainingResult:
-    """Do as `train_network`, in a folder that may hold other parts of the same run already."""
+    """Do as `train_network`, in a folder that may already hold other files of the same run.
+
+    Args, returns and raises: as for `train_network`, but an existing folder is accepted.
+    """
     check_sizes(images, config.patch_px * spec.scale)
     device = pick_device(config.device)
     network, averaged, optimizer = build_networks(spec, config, device, start.network if start else None)
@@ -141,8 +145,8 @@ def resume_training(
     Returns:
         As `train_network`.
     Raises:
-        RunError: there is no such run, its state is damaged, the images or the teacher are others, another process
-            is at work on it, or the memory is too small.
+        RunError: there is no such run, its state is damaged, the images or the teacher are not the same, another
+            process is at work on it, or the memory is too small.
     """
     check_training_resumable(run_dir)
     with run_lock(run_dir / STATE_FILE):
@@ -158,7 +162,7 @@ def _describe_start(start: Model) -> TrainingRecord:
 
 
 class _Training:
-    """A run in progress: its images, its folder, and who is told."""
+    """A run in progress, with its images, its folder, and the function that hears of its progress."""
 
     def __init__(
         self,
@@ -197,7 +201,7 @@ class _Training:
             # 1. Take one step: learning rate, batch, forward and backward, clip, optimiser, running mean.
             squared = run.minimises_squares
             low, high = patches.batch(config.seed, run.step, config.batch_size, from_teacher=not squared)
-            loss = take_step(low, high, learning_rate(config, run.step, run.steps), run.step, squared)
+            loss = take_step(low, high, compute_learning_rate(config, run.step, run.steps), run.step, squared)
             run.loss = loss if run.step == 0 else run.loss.lerp(loss, LOSS_SMOOTHING)
             run.step += 1
             stopping = self.stop.is_set()
@@ -222,7 +226,7 @@ class _Training:
         """Load the run's teacher.
 
         Raises:
-            RunError: it is not what it was when the run began.
+            RunError: its weights are not those with which the run began.
         """
         run = self.run
         model = load_teacher(run.config.teacher, run.spec.scale, run.config.variants)
@@ -237,11 +241,11 @@ class _Training:
         run = self.run
         if run.step == 0:
             if run.started_from and not run.validations:
-                self._validate(validation)  # so that nothing worse than the start is ever kept
+                self._validate(validation)  # so that weights worse than the start are not kept
             self._save()  # a resumed run keeps this number of steps
         elif run.validations:
             self.record = self._describe()
-        # A resumed run reports its last validation again: it may have been killed before anybody heard of it.
+        # A resumed run reports its last validation again, because it may have been killed before it could report it.
         repeats = run.step > 0 and bool(run.validations) and run.validations[-1].step == run.step
         self._report(math.nan, validated=repeats)
 
@@ -249,7 +253,7 @@ class _Training:
         run = self.run
         if run.step > 0 and not run.loss.isfinite():
             raise RunError(f"step {run.step}: the loss is no longer a number; start again with a lower learning rate")
-        psnr = validation_psnr(run.averaged, validation)
+        psnr = measure_validation_psnr(run.averaged, validation)
         if psnr > run.best_psnr:
             run.best_psnr = psnr
             run.best_weights = copy.deepcopy(run.averaged.state_dict())
@@ -258,7 +262,7 @@ class _Training:
         run.validations.append(record)
 
     def _shorten(self, validating: bool) -> None:
-        """Plan fewer steps where the run would miss its time, or where the run that it repeats did so."""
+        """Plan fewer steps if the run would miss its time, or if the run that is repeated did so at this step."""
         run = self.run
         if run.config.minutes is None:
             steps = dict(run.config.shortened).get(run.step, run.steps)
@@ -273,8 +277,8 @@ class _Training:
     def _save(self) -> None:
         """Write the model, its metrics and the state.
 
-        The state comes last: what a full disk kept from being written is written after resuming from the state
-        before. The first state comes first, since without it there is no run.
+        The state comes last. If a full disk prevents a file from being written, the run resumes from the previous
+        state and writes the file again. The first state comes first, since without it there is no run to resume.
         """
         run = self.run
         with translate_os_errors(RunError, self.run_dir, "written", "resume once it can"):
@@ -326,7 +330,7 @@ class _Training:
 
 
 def count_affordable_steps(run: TrainingRun, patches: Patches, validation: Sequence[Pair]) -> int:
-    """Return how many steps fit into the config's minutes, by timing some steps on a copy that is thrown away."""
+    """Return how many steps fit into the config's minutes. Some steps are timed on a copy of the network."""
     config = run.config
     assert config.minutes is not None
     began = time.perf_counter()
@@ -341,6 +345,6 @@ def count_affordable_steps(run: TrainingRun, patches: Patches, validation: Seque
             take_step(low, high, config.learning_rate, step, squared=False)
             synchronize(run.device)
     with validating:
-        validation_psnr(averaged, validation)
+        measure_validation_psnr(averaged, validation)
     seconds = stepping.seconds_per_lap + validating.seconds / config.validate_every
     return max(1, int((config.minutes * 60 - (time.perf_counter() - began)) / seconds))

@@ -1,4 +1,4 @@
-"""PSNR and SSIM by the field's usual protocol: on Y, borders dropped, from 8-bit images."""
+"""PSNR and SSIM by the field's protocol: on Y, from 8-bit images, without their borders."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from trinas.errors import DataError
-from trinas.images.formats import image_files
+from trinas.images.formats import list_image_files
 from trinas.images.read import read_rgb8
 from trinas.networks.network import Frame
 from trinas.training.degrade import crop_to_multiple, downscale, imresize
@@ -19,12 +19,12 @@ from trinas.training.degrade import crop_to_multiple, downscale, imresize
 Pixels = NDArray[np.uint8]
 
 EXACT_PSNR = 100.0
-"""PSNR in dB of an exactly restored image, in validation. It is finite, so that the other images still count."""
+"""PSNR in dB of an exactly restored image in validation. It is finite, so that the other images still count."""
 
 SSIM_WINDOW_PX, SSIM_SIGMA_PX = 11, 1.5
 """Side and standard deviation of SSIM's Gaussian window."""
 
-_SSIM_STRIP_ROWS = 256  # of a large image at a time, since the windows' sums take ten times its memory
+_SSIM_STRIP_ROWS = 256  # rows of a large image at a time, since the sums of all windows take ten times its memory
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,17 @@ class FolderMetrics:
 
 
 def evaluate_model(upscale: Callable[[Pixels], Pixels], source: Path, scale: int) -> FolderMetrics:
-    """Reduce each image of a folder, or one image, upscale it again, and compare.
+    """Reduce each image of a folder, or one image, upscale it again, and measure the result against the image.
 
     Args:
-        upscale: uint8 (H, W, 3) to uint8 (scale * H, scale * W, 3).
-        source: folder of high-resolution images, or one of them; sub-folders are not read.
+        upscale: maps uint8 (H, W, 3) to uint8 (scale * H, scale * W, 3).
+        source: folder of high-resolution images, or one image. Sub-folders are not read.
         scale: output pixels per input pixel, along each side.
     Raises:
-        DataError: the folder holds no image, or one too small to be measured.
+        DataError: the folder holds no image, or an image is too small to be measured.
         ImageError: an image cannot be read.
     """
-    paths = [source] if source.is_file() else image_files(source)
+    paths = [source] if source.is_file() else list_image_files(source)
     if not paths:
         raise DataError(f"{source}: no images here to measure on")
     images = []
@@ -81,7 +81,7 @@ def evaluate_model(upscale: Callable[[Pixels], Pixels], source: Path, scale: int
 
 
 @torch.inference_mode()
-def validation_psnr(network: Frame, pairs: Sequence[tuple[Pixels, Pixels]], *choices: object) -> float:
+def measure_validation_psnr(network: Frame, pairs: Sequence[tuple[Pixels, Pixels]], *choices: object) -> float:
     """Return the mean PSNR on Y in dB over whole images, in fp32, by the field's protocol.
 
     Args:
@@ -112,12 +112,12 @@ def psnr_y(image: Pixels, reference: Pixels, border: int) -> float:
     """Return the peak signal-to-noise ratio on Y.
 
     Args:
-        image, reference: uint8 (H, W, 3) of one size.
+        image, reference: uint8 (H, W, 3) of the same size.
         border: pixels dropped on each side; the protocol drops `scale`.
     Returns:
-        dB, infinite for equal images.
+        The PSNR in dB, infinite for equal images.
     Raises:
-        ValueError: the sizes differ, or nothing is left inside the border.
+        ValueError: the sizes differ, or no pixel is left inside the border.
     """
     first, second = _crop_luma(image, reference, border)
     error = np.mean((first - second) ** 2)
@@ -125,9 +125,14 @@ def psnr_y(image: Pixels, reference: Pixels, border: int) -> float:
 
 
 def ssim_y(image: Pixels, reference: Pixels, border: int) -> float:
-    """Return the structural similarity on Y: 11x11 Gaussian window of sigma 1.5, valid region, peak 255.
+    """Return the structural similarity on Y, with an 11x11 Gaussian window of sigma 1.5, the valid region and peak 255.
 
-    Arguments and errors are as for `psnr_y`; what is left must be at least 11 pixels a side.
+    Args:
+        image, reference, border: as for `psnr_y`.
+    Returns:
+        The mean SSIM of all windows, at most 1.
+    Raises:
+        ValueError: the sizes differ, or a side has fewer than 11 pixels inside the border.
 
     Source: Wang et al., IEEE TIP 2004.
     """
@@ -142,7 +147,7 @@ def ssim_y(image: Pixels, reference: Pixels, border: int) -> float:
 
 def _compare_windows(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Return SSIM of each window of two (H, W) planes."""
-    mean = _window_means(torch.stack([first, second, first * first, second * second, first * second]))
+    mean = _average_windows(torch.stack([first, second, first * first, second * second, first * second]))
     mean_1, mean_2, square_1, square_2, product = mean
     variance_1, variance_2 = square_1 - mean_1**2, square_2 - mean_2**2
     covariance = product - mean_1 * mean_2
@@ -151,7 +156,7 @@ def _compare_windows(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return similarity / ((mean_1**2 + mean_2**2 + c1) * (variance_1 + variance_2 + c2))
 
 
-def _window_means(planes: torch.Tensor) -> Sequence[torch.Tensor]:
+def _average_windows(planes: torch.Tensor) -> Sequence[torch.Tensor]:
     """Return the Gaussian means of (P, H, W) in each window of the valid region."""
     distance = torch.arange(SSIM_WINDOW_PX, dtype=torch.float64) - SSIM_WINDOW_PX // 2
     window = torch.exp(-(distance**2) / (2 * SSIM_SIGMA_PX**2))

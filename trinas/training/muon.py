@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 KERNEL_SHARE = 0.5
-"""About how far a kernel's entries move in a step of rate 1, root mean square. At 0.2 they move as far as Adam's; at
-0.5 networks learn faster; at 1 they diverged (docs/LOG.md)."""
+"""About how far the entries of a kernel move in a step of rate 1, as a root mean square. At 0.2 they move as far as by
+Adam, at 0.5 networks learn faster, and at 1 they diverged (docs/LOG.md)."""
 
 MOMENTUM = 0.9
 ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
@@ -18,40 +18,41 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the odd polynomial that moves singular values towards 1."""
 
 ROUNDS = 5
-"""After so many rounds singular values are within 0.3 of 1."""
+"""Rounds of the iteration. After these, singular values are within 0.3 of 1."""
 
 
 class Muon(torch.optim.Optimizer):
     """Move kernels by orthogonalised momentum, and all other parameters by Adam.
 
-    A kernel is taken as a matrix of outputs by inputs and positions. A gradient's few large singular values hide the
-    many small ones of a chain of convolutions; orthogonalised, all count the same. Biases, slopes and depthwise
-    kernels are no such matrices, so Adam moves them.
+    A kernel is taken as a matrix with a row for each output and a column for each input and position. The gradient of
+    such a matrix has a few large singular values, which hide the many small ones. In an orthogonalised gradient all of
+    them count the same. Biases, slopes and depthwise kernels are not such matrices, so Adam moves them.
 
-    One learning rate serves both. It is a tensor on the parameters' device, so that a CUDA graph reads its present
-    value.
+    There is one learning rate for both. It is a tensor on the parameters' device, so that a CUDA graph reads its
+    present value.
 
-    Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/; the length of a step after Liu et al. 2025,
-    arXiv:2502.16982. torch's own Muon takes matrices only, and cannot be captured.
+    Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/; the length of a step follows Liu et al.
+    2025, arXiv:2502.16982. torch's own Muon only takes matrices, and a CUDA graph cannot record it.
     """
 
     def __init__(
         self, parameters: Iterable[nn.Parameter], learning_rate: float = 0.0, weight_decay: float = 0.0
     ) -> None:
-        """
+        """Take the parameters of a network.
+
         Args:
-            parameters: of a network; kernels are recognised by their shapes.
-            learning_rate: may be changed at any time, in `param_groups[0]["lr"]`.
-            weight_decay: share of a kernel that a step of rate 1 takes away. Without it kernels grow as long as
-                they are trained, since the length of a step does not depend on the gradient's.
+            parameters: kernels are recognised by their shapes.
+            learning_rate: can be changed at any time, in `param_groups[0]["lr"]`.
+            weight_decay: share of a kernel that a step of rate 1 takes away. Without it kernels grow as long as they
+                are trained, since the length of a step does not depend on that of the gradient.
         """
         parameters = list(parameters)
         rate = torch.tensor(learning_rate, device=parameters[0].device)
         super().__init__(parameters, {"lr": rate, "weight_decay": weight_decay})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` gave, on whatever device it is."""
-        super().load_state_dict(state_dict)  # moves all tensors but the rate
+        """Load a state that `state_dict` returned, from any device."""
+        super().load_state_dict(state_dict)  # moves all tensors except the rate
         (group,) = self.param_groups
         group["lr"] = group["lr"].to(group["params"][0].device)
 
@@ -100,12 +101,12 @@ def is_matrix(parameter: Tensor) -> bool:
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:
-    """Return about U V' of a matrix U S V', by Newton-Schulz iteration; a zero matrix stays zero.
+    """Return about U V' of a matrix U S V', by Newton-Schulz iteration. A zero matrix stays zero.
 
     Args:
         matrix: (rows, columns).
     Returns:
-        The same shape. Singular values that were not tiny are between 0.7 and 1.2.
+        A matrix of the same shape. Its singular values are between 0.7 and 1.2, unless they were tiny.
     """
     first, third, fifth = NEWTON_SCHULZ
     is_tall = matrix.shape[0] > matrix.shape[1]

@@ -1,4 +1,4 @@
-"""A training between two steps, what it reports, and what it returns."""
+"""Everything that a training consists of between two steps, its progress, and its result."""
 
 import copy
 import dataclasses
@@ -16,7 +16,7 @@ from torch import Tensor
 from trinas.config import TrainConfig
 from trinas.device import pick_device
 from trinas.errors import ModelError, RunError
-from trinas.files import write_atomically
+from trinas.files import translate_os_errors, write_atomically
 from trinas.networks.network import Network
 from trinas.networks.space import ArchSpec
 from trinas.training.degrade import DEGRADATION_VERSION
@@ -60,13 +60,13 @@ def read_validations(run_dir: Path) -> list[ValidationRecord]:
     """Read metrics.jsonl of a run folder.
 
     Raises:
-        RunError: the file is missing, or is not what a training writes.
+        RunError: the file is missing, or does not hold validations.
     """
     path = run_dir / METRICS_FILE
     try:
-        return [ValidationRecord.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
+        with translate_os_errors(RunError, path, "read"):
+            lines = path.read_text(encoding="utf-8").splitlines()
+        return [ValidationRecord.model_validate_json(line) for line in lines]
     except (ValidationError, UnicodeDecodeError):
         raise RunError(f"{path}: is not what a training writes") from None
 
@@ -95,19 +95,19 @@ class TrainingProgress:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training returns, whether it came to its end or was stopped."""
+    """The result of a training, finished or stopped."""
 
     network: Network
     """The best network so far, collapsed, on the CPU."""
     record: TrainingRecord | None
-    """How the network was trained, as in config.json of its run folder; None if nothing was validated yet."""
+    """How the network was trained, as in config.json of its run folder; None before the first validation."""
     finished: bool
     """Whether all steps were taken."""
 
 
 @dataclass
 class TrainingRun:
-    """Everything that a training is between two steps. `to_state` and `restore_run` save and load it."""
+    """Everything that a training consists of between two steps. `to_state` and `restore_run` save and load it."""
 
     config: TrainConfig
     spec: ArchSpec
@@ -116,12 +116,12 @@ class TrainingRun:
     device: torch.device
     precision: str
     started_from: TrainingRecord | None
-    """Of the model that training started from, with its name; None for fresh weights."""
+    """Record of the model that the training started from, with its name; None for fresh weights."""
     taught_by: TeacherRecord | None
     """The teacher; None if there is none."""
     network: Network
     averaged: Network
-    """Has the running mean of the network's weights."""
+    """Holds the running mean of the network's weights."""
     optimizer: Muon
     step: int = 0
     seconds: float = 0.0
@@ -130,7 +130,7 @@ class TrainingRun:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     validations: list[ValidationRecord] = field(default_factory=list)
     shortened: list[tuple[int, int]] = field(default_factory=list)
-    """As `TrainConfig.shortened`, for what has happened so far."""
+    """As `TrainConfig.shortened`, for the steps so far."""
 
     @property
     def finished(self) -> bool:
@@ -175,10 +175,10 @@ class TrainingRun:
 
 
 def restore_run(state: dict[str, Any], run_dir: Path, data: str) -> TrainingRun:
-    """Return the run that `state`, made by `TrainingRun.to_state`, describes.
+    """Return the run that a state describes.
 
     Args:
-        state: as loaded from `run_dir`.
+        state: from `TrainingRun.to_state`.
         run_dir: named in errors.
         data: fingerprint of the training images.
     Raises:
@@ -223,7 +223,11 @@ def build_networks(
     """Return the network that learns, the running mean of its weights, and the optimiser.
 
     Args:
-        start: give the network this one's weights; with another scale, those of its trunk. None: fresh weights.
+        spec: the architecture.
+        config: seed, branches and weight decay are used here.
+        device: where all of them are.
+        start: give the network the weights of this one; with another scale, only those of its head and trunk. None:
+            fresh weights.
     Raises:
         ModelError: the weights of `start` do not fit `spec`.
     """

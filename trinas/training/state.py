@@ -1,4 +1,4 @@
-"""The folder of a run: its state, saved so that it is always whole, its lock, and checks before it is used."""
+"""The folder of a run: its state, its lock, and checks before it is used."""
 
 import io
 from collections.abc import Collection, Iterator
@@ -10,7 +10,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from trinas.errors import RunError
-from trinas.files import HIDDEN, write_atomically
+from trinas.files import HIDDEN, translate_os_errors, write_atomically
 
 STATE_FILE = "state.pt"
 """Name of the state of a training in its run folder."""
@@ -20,7 +20,11 @@ STATE_SCHEMA = 6
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values to `path`. A crash leaves the previous state in place.
+    """Write a state to `path`. A crash leaves the previous state in place.
+
+    Args:
+        path: the file.
+        state: tensors and plain values.
 
     Raises:
         OSError: the disk is full or the folder is not writable.
@@ -31,10 +35,10 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read what `save_state` wrote, without running any code from the file.
+    """Read a state that `save_state` wrote. No code from the file is run.
 
     Raises:
-        RunError: the file is missing, damaged, or not such a state.
+        RunError: the file is missing or damaged, or is not a state of this version.
     """
     if not path.is_file():
         raise RunError(f"{path}: no such state; nothing to resume here")
@@ -50,20 +54,19 @@ def load_state(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def run_lock(path: Path) -> Iterator[None]:
-    """Hold the run's lock: two processes would overwrite each other's states.
+    """Hold the lock of a run, because two processes would overwrite each other's states.
 
     Args:
-        path: the run's state file. It need not exist yet, but its folder must.
+        path: the state file of the run. Its folder must exist; the file may not exist yet.
     Raises:
         RunError: another process holds the lock, or the folder cannot be written.
     """
     lock = FileLock(path.with_name(f"{HIDDEN}{path.name}.lock"))
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise RunError(f"{path.parent}: another process is at work there; wait for it, or stop it") from None
-    except OSError as error:
-        raise RunError(f"{path.parent}: cannot be written ({error.strerror})") from None
+    with translate_os_errors(RunError, path.parent, "written"):
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise RunError(f"{path.parent}: another process is at work there; wait for it, or stop it") from None
     try:
         yield
     finally:
@@ -74,10 +77,10 @@ def check_new_run(run_dir: Path, allowed_files: Collection[str] = ()) -> None:
     """Refuse a folder that a new run cannot use.
 
     Args:
-        run_dir: the folder of the new run; it need not exist.
-        allowed_files: names of files that a run may leave before it has a state. They do not stop a new run.
+        run_dir: the folder of the new run, which may not exist yet.
+        allowed_files: names of files that a run writes before it has a state. A new run may replace them.
     Raises:
-        RunError: `run_dir` exists and is not a folder, or holds anything but hidden and allowed files.
+        RunError: `run_dir` is not a folder, or holds files that are neither hidden nor allowed.
     """
     if not run_dir.exists():
         return
@@ -91,7 +94,7 @@ def check_training_resumable(run_dir: Path) -> None:
     """Refuse a folder without a training to resume. It needs no images, so call it before they are loaded.
 
     Raises:
-        RunError: `run_dir` holds no training that was stopped, or its state is damaged.
+        RunError: `run_dir` holds no stopped training, or its state is damaged.
     """
     if not (run_dir / STATE_FILE).is_file():
         raise RunError(f"{run_dir}: no training was stopped here; nothing to resume")

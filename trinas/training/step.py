@@ -18,14 +18,14 @@ LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in luma."""
 
 LUMA_SHARE = 0.85
-"""Share of luma in the squared error. The rest is on all three colours, so that they do not drift."""
+"""Share of luma in the squared error. The rest of the error is that of all three colours, so that they do not drift."""
 
 UNRECORDED_STEPS = 3
 """Steps that run before a CUDA graph is recorded, as PyTorch asks for."""
 
 
 class TrainStep:
-    """Take optimiser steps. On a CUDA device a step is recorded as a graph, so that Python is not the limit."""
+    """Takes optimiser steps. On a CUDA device a step is recorded as a graph, because Python would slow it down."""
 
     def __init__(
         self,
@@ -35,10 +35,11 @@ class TrainStep:
         config: TrainConfig,
         precision: str,
     ) -> None:
-        """
+        """Prepare to train a network.
+
         Args:
-            network: learns.
-            averaged: receives the running mean of the network's weights.
+            network: the network that learns.
+            averaged: gets the running mean of the network's weights.
             optimizer: of the network's parameters.
             config: `clip_norm` and `ema_decay` are used here.
             precision: fp32 or bf16, for the trunk.
@@ -78,7 +79,7 @@ class TrainStep:
             high = F.pixel_unshuffle(high, self.network.spec.scale)
         with autocast(self.device, self.precision):
             output = self.network.forward_unshuffled(low)
-        # The loss's gradient by hand: autograd's takes as long as the whole trunk of a small network.
+        # The gradient of the loss is computed by hand. By autograd it takes as long as the trunk of a small network.
         error = output.detach() - high.contiguous(memory_format=torch.channels_last)
         if squared:
             loss, gradient = _compute_squared_loss(error, self._luma_weights)
@@ -94,7 +95,7 @@ class TrainStep:
         return loss
 
     def _record(self, low: Tensor, high: Tensor, squared: bool) -> "_RecordedStep":
-        """Record one step. The steps that recording needs beforehand are undone."""
+        """Record one step as a graph. Recording needs some steps before, which are undone."""
         static_low, static_high = low.clone(), high.clone()
         modules = (self.network, self.averaged)
         before = [copy.deepcopy(module.state_dict()) for module in modules]
@@ -114,7 +115,7 @@ class TrainStep:
         return _RecordedStep(graph, static_low, static_high, loss)
 
     def _restore_optimizer(self, before: dict[str, Any]) -> None:
-        """Put the optimiser's moments back in place: a graph must find them where it was recorded."""
+        """Restore the optimiser's moments in place, because a graph uses the tensors that it was recorded with."""
         with torch.no_grad():
             for index, state in enumerate(self.optimizer.state.values()):
                 for name, tensor in state.items():
@@ -140,22 +141,28 @@ class _RecordedStep:
 
 
 def _compute_squared_loss(error: Tensor, luma_weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the root of the mean squared error, most of it on luma as in PSNR on Y, and its gradient.
+    """Return the root of the mean squared error, and its gradient. Luma weighs most, as in PSNR on Y.
 
     Args:
-        error: (N, 3 * k, H, W), the k values of a colour side by side.
+        error: (N, 3 * k, H, W). The k values of a colour follow each other.
         luma_weights: (3, 1, 1, 1), summing to 1.
     """
     by_colour = error.unflatten(1, (3, -1))
     luma = (by_colour * luma_weights).sum(dim=1, keepdim=True)
     loss = (LUMA_SHARE * luma.square().mean() + (1 - LUMA_SHARE) * error.square().mean()).sqrt()
-    # Luma has a third of the values, so each of them weighs three times as much in its mean.
+    # Luma has a third of the values, so each value weighs three times as much in the mean.
     weighted = 3 * LUMA_SHARE * luma * luma_weights + (1 - LUMA_SHARE) * by_colour
     return loss, weighted.flatten(1, 2) / (loss.clamp(min=1e-6) * error.numel())
 
 
-def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """Return the rate of step `step` of `steps`: it rises linearly, then falls along a cosine to zero."""
+def compute_learning_rate(config: TrainConfig, step: int, steps: int) -> float:
+    """Return the learning rate of a step. It rises linearly, then falls to zero along a cosine.
+
+    Args:
+        config: peak rate and warm-up steps.
+        step: number of steps taken before.
+        steps: of the whole training.
+    """
     warmup_steps = min(config.warmup_steps, steps // 10)
     if step < warmup_steps:
         return config.learning_rate * (step + 1) / warmup_steps

@@ -1,9 +1,9 @@
-"""Generated training images: dead leaves, for users without photographs.
+"""Generated training images, called dead leaves, for users without photographs.
 
-Shapes of power-law sizes that hide each other have edges and statistics like natural images at every scale (Lee,
-Mumford & Huang 2001), and restoration networks learn from them (Achddou, Gousseau & Ladjal 2021). Here the leaves are
-ellipses and polygons, filled with an even colour, a gradient, a grating or grain. Among them lie strokes like those of
-print and hair.
+They consist of shapes that hide each other. The sizes of the shapes follow a power law, so the images have edges and
+statistics like natural images at every scale (Lee, Mumford & Huang 2001). Restoration networks can learn from them
+(Achddou, Gousseau & Ladjal 2021). Here the shapes are ellipses and polygons, filled with an even colour, a gradient, a
+grating or grain. Between them are strokes like those of print and hair.
 """
 
 from collections.abc import Callable
@@ -15,19 +15,19 @@ from PIL import Image, ImageDraw
 Canvas = NDArray[np.float32]
 
 OVERSAMPLING = 2
-"""Images are drawn this many times larger and reduced, so that edges are as soft as a camera's."""
+"""Images are drawn so many times larger and then reduced, so that edges are as soft as in photographs."""
 
 SMALLEST_RADIUS = (3.0, 24.0)
-"""The range in which an image's smallest leaf radius lies, in drawn pixels."""
+"""The range of an image's smallest leaf radius, in drawn pixels."""
 
 LARGEST_SHARE = 0.5
 """The largest leaf radius as a share of the drawn side."""
 
 COVERAGE = 3.0
-"""Area of all leaves over the area of the image. Little of the background is left."""
+"""Area of all leaves divided by the area of the image. Little of the background stays visible."""
 
 STROKES = 6.0
-"""Groups of strokes per image, on average."""
+"""Groups of strokes in an image, on average."""
 
 
 def draw_dead_leaves(side_px: int, seed: int) -> NDArray[np.uint8]:
@@ -55,7 +55,7 @@ def draw_dead_leaves(side_px: int, seed: int) -> NDArray[np.uint8]:
 
 
 def _draw_palette(random: np.random.Generator) -> NDArray[np.float64]:
-    """Return a few colours near one line through the colour cube: images rarely have all colours at once."""
+    """Return a few colours near one line through the colour cube, because images rarely have all colours at once."""
     ends = random.uniform(0, 255, size=(2, 3))
     grey = ends.mean(axis=1, keepdims=True)
     ends = grey + (ends - grey) * random.uniform(0.1, 0.8)
@@ -68,7 +68,7 @@ def _draw_colour(random: np.random.Generator, palette: NDArray[np.float64]) -> N
 
 
 def _draw_radii(random: np.random.Generator, side: int) -> NDArray[np.float64]:
-    """Return enough radii to cover the image. Their density r ** -3 makes it look alike at every scale."""
+    """Return enough radii to cover the image. With their density r ** -3 the image looks the same at every scale."""
     smallest = float(np.exp(random.uniform(*np.log(SMALLEST_RADIUS))))
     largest = max(LARGEST_SHARE * side, 2 * smallest)
     mean_area = 2 * np.pi * smallest**2 * np.log(largest / smallest) / (1 - (smallest / largest) ** 2)
@@ -122,7 +122,7 @@ def _make_texture(random: np.random.Generator, palette: NDArray[np.float64]) -> 
 
 
 def _fill_leaf(canvas: Canvas, random: np.random.Generator, corners: NDArray[np.float64], texture: Texture) -> None:
-    """Draw a leaf with these corners at a random position, which may cross the rim of the canvas."""
+    """Draw a leaf with these corners at a random position. It may cross the border of the canvas."""
     side = len(canvas)
     corners = corners + random.uniform(0, side, size=2)
     first = np.floor(corners.min(axis=0)).astype(int).clip(0, side)

@@ -1,4 +1,4 @@
-"""A model to imitate: who it is, and the targets that it makes."""
+"""The teacher, which is a model to imitate, and its targets."""
 
 import hashlib
 
@@ -15,8 +15,8 @@ def load_teacher(name: str | None, scale: int, variants: int = 0) -> Model | Non
     """Load the model to imitate, if one is named.
 
     Args:
-        name: as `load_model` takes it; None: no teacher.
-        scale: of the network that learns, in output pixels per input pixel.
+        name: as `load_model` takes it. None: there is no teacher.
+        scale: of the network that learns, in output pixels per input pixel along each side.
         variants: as `TrainConfig.variants`.
     Raises:
         ModelError: there is no such model, it has another scale, or it was not trained on such input.
@@ -25,7 +25,7 @@ def load_teacher(name: str | None, scale: int, variants: int = 0) -> Model | Non
         return None
     model = load_model(name)
     if model.scale != scale:
-        raise ModelError(f"{name} enlarges {model.scale} times and cannot teach a network that enlarges {scale} times")
+        raise ModelError(f"{name} upscales {model.scale} times and cannot teach a network that upscales {scale} times")
     if variants and not model.config.restores:
         raise ModelError(f"{name} was made for clean input and cannot teach a network to restore photographs")
     return model
@@ -41,12 +41,15 @@ def describe_teacher(teacher: Model) -> TeacherRecord:
 
 
 def make_teacher(model: Model, device: str, precision: str) -> Teacher:
-    """Return the function that makes a teacher's targets: self-ensembles, and None for an image that it fails on.
+    """Return the function that makes a teacher's targets. It uses the self-ensemble.
 
     Args:
         model: the teacher.
         device: cpu, cuda or mps.
-        precision: fp32 or bf16. The bf16 error is negligible beside the teacher's own error.
+        precision: fp32 or bf16. The error of bf16 is negligible beside the teacher's own error.
+    Returns:
+        A function from uint8 (H, W, 3) to uint8 (scale * H, scale * W, 3). It returns None for an image that the
+        teacher fails on.
     """
     upscaler = TiledUpscaler(model, device, precision)
 

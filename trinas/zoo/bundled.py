@@ -9,31 +9,31 @@ from trinas.zoo.hub import download_model, is_hub_id
 from trinas.zoo.record import CONFIG_FILE, WEIGHTS_FILE, read_config
 
 DEFAULT_MODELS = {2: "trinas-xs-x2", 3: "trinas-xs-x3", 4: "trinas-xs-x4"}
-"""Scale -> the bundled model that is used where no model is named."""
+"""Scale -> the bundled model that is used if no model is named."""
 
 RESTORATION_MODELS = {2: "trinas-s-photo-x2", 4: "trinas-s-photo-x4"}
-"""Scale -> the bundled model that comes first where no model is named and the image is a compressed JPEG."""
+"""Scale -> the bundled model that comes first if no model is named and the image is a compressed JPEG."""
 
 RESTORATION_MAX_JPEG_QUALITY = 80
-"""JPEGs up to this quality count as compressed. At qualities of 30 to 80, `RESTORATION_MODELS` reach a higher SSIM than
-models for clean input, and a higher PSNR except on Set14 at x4 and 80; at 90 their PSNR is lower (docs/benchmarks.md,
-docs/LOG.md)."""
+"""JPEGs up to this quality count as compressed. At qualities from 30 to 80, `RESTORATION_MODELS` reach a higher SSIM
+than models for clean input. Their PSNR is higher too, except on Set14 at x4 and quality 80. At 90 their PSNR is lower
+(docs/benchmarks.md, docs/LOG.md)."""
 
 
-def bundle_dir() -> Path:
+def find_bundle_dir() -> Path:
     """Return the folder of the bundled models."""
     try:
         return Path(str(importlib.resources.files("trinas_models")))
-    except ModuleNotFoundError:  # nothing is installed: take the folder of the clone
+    except ModuleNotFoundError:  # the package is not installed, so this is a clone
         return Path(__file__).parents[2] / "models"
 
 
-def bundled_models() -> list[str]:
+def list_bundled_models() -> list[str]:
     """Return the names of the bundled models in alphabetical order."""
-    return sorted(folder.name for folder in bundle_dir().iterdir() if (folder / CONFIG_FILE).is_file())
+    return sorted(folder.name for folder in find_bundle_dir().iterdir() if (folder / CONFIG_FILE).is_file())
 
 
-def default_model(scale: int) -> str:
+def find_default_model(scale: int) -> str:
     """Return the name of the bundled model that is used for a scale.
 
     Raises:
@@ -45,26 +45,26 @@ def default_model(scale: int) -> str:
     return DEFAULT_MODELS[scale]
 
 
-def models_of_scale(scale: int) -> list[str]:
-    """Return the names of the bundled models of a scale, at least one.
+def list_models_of_scale(scale: int) -> list[str]:
+    """Return the names of the bundled models of a scale. There is at least one.
 
     Raises:
         ModelError: no model of this scale is bundled.
     """
-    names = [name for name in bundled_models() if read_config(bundle_dir() / name).spec.scale == scale]
-    return names or [default_model(scale)]
+    names = [name for name in list_bundled_models() if read_config(find_bundle_dir() / name).spec.scale == scale]
+    return names or [find_default_model(scale)]
 
 
 def find_model(name: str) -> Path:
-    """Return the folder of a model, downloading it if it is on the Hub and not here yet.
+    """Return the folder of a model. A model of the Hub is downloaded if it is not here yet.
 
     Args:
-        name: of a bundled model, a path, or a Hub id `user/name[@revision]`.
+        name: name of a bundled model, path of a model folder, or Hub id `user/name[@revision]`.
     Raises:
         ModelError: there is no such model.
     """
-    if name in bundled_models():
-        return bundle_dir() / name
+    if name in list_bundled_models():
+        return find_bundle_dir() / name
     folder = Path(name)
     with translate_os_errors(ModelError, folder, "read"):
         if (folder / CONFIG_FILE).is_file():
@@ -73,12 +73,12 @@ def find_model(name: str) -> Path:
             raise ModelError(f"{name}: not a model, there is no {CONFIG_FILE} in this folder")
     if is_hub_id(name):
         return find_hub_model(name)
-    known = ", ".join(bundled_models())
+    known = ", ".join(list_bundled_models())
     raise ModelError(f"{name}: no such model; bundled are {known}, or give a model's folder, or user/name of the Hub")
 
 
 def find_hub_model(hub_id: str, *, anonymous: bool = False) -> Path:
-    """Return the folder of a model of the Hub, downloading it if it is not here yet. Never takes a local path.
+    """Return the folder of a model of the Hub, and download it if it is not here yet. Local paths are not looked up.
 
     Args:
         hub_id: `user/name` or `user/name@revision`.

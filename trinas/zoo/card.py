@@ -1,28 +1,28 @@
-"""The card of a model: the README.md in its folder, made from config.json alone."""
+"""The card of a model, which is the README.md in its folder. It is made from config.json alone."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from trinas.networks.cost import spec_cost
+from trinas.networks.cost import compute_cost
 from trinas.networks.space import ArchSpec
 from trinas.zoo.record import UNSPECIFIED, Metrics, ModelConfig, TrainingRecord
 
 
-def model_card(config: ModelConfig, called: str | None = None, example: str | None = None) -> str:
-    """Return Markdown that says what a model is, what it was trained on, how good it is and what it cannot do.
+def render_card(config: ModelConfig, called: str | None = None, example: str | None = None) -> str:
+    """Return the card as Markdown: what the model is, what it was trained on, how good it is, and its limits.
 
-    It begins with the Hub's front matter: licence, kind of task and, as `model-index`, the metrics.
+    It begins with the front matter of the Hub: licence, kind of task and, as `model-index`, the metrics.
 
     Args:
         config: of the model.
-        called: what `--model` takes; None: the model's name.
-        example: name of an image beside the card that shows a detail by bicubic, by the network, and the original.
+        called: the name for `--model`; None: the model's name.
+        example: name of an image file beside the card. It shows a detail by bicubic, by the network, and the original.
     """
     spec, name, training = config.spec, config.name, config.training
-    cost = spec_cost(spec)
+    cost = compute_cost(spec)
     lines = [
         "---",
-        _front_matter(config),
+        _render_front_matter(config),
         "---",
         "",
         f"# {name}",
@@ -37,7 +37,7 @@ def model_card(config: ModelConfig, called: str | None = None, example: str | No
         "",
         "## Metrics",
         "",
-        *_metrics_table(spec.scale, config.metrics),
+        *_render_metrics(spec.scale, config.metrics),
         "",
         "## Data",
         "",
@@ -67,9 +67,9 @@ def model_card(config: ModelConfig, called: str | None = None, example: str | No
     return "\n".join(lines)
 
 
-def _front_matter(config: ModelConfig) -> str:
-    """Return the YAML by which the Hub sorts and shows models."""
-    from huggingface_hub import EvalResult, ModelCardData  # takes long to import
+def _render_front_matter(config: ModelConfig) -> str:
+    """Return the YAML that the Hub uses to sort and show models."""
+    from huggingface_hub import EvalResult, ModelCardData  # slow to import
 
     scale = config.spec.scale
     results = [
@@ -85,7 +85,7 @@ def _front_matter(config: ModelConfig) -> str:
     ]
     licence = config.licence
     data = ModelCardData(
-        license="unknown" if licence == UNSPECIFIED else licence.lower(),  # the Hub's names are SPDX's in lower case
+        license="unknown" if licence == UNSPECIFIED else licence.lower(),  # the Hub has SPDX names in lower case
         library_name="trinas",
         pipeline_tag="image-to-image",
         tags=["super-resolution", f"x{scale}"],
@@ -97,7 +97,7 @@ def _front_matter(config: ModelConfig) -> str:
 
 
 def draw_diagram(spec: ArchSpec) -> list[str]:
-    """Return the network from input to output, one line a step, with the channels of its output."""
+    """Return the network from input to output. Each step is a line, with the channels of its output."""
     lines = ["input: 3", f"  head conv3x3: {spec.trunk_width}"]
     number = 0
     for stage in spec.path():
@@ -114,7 +114,7 @@ def draw_diagram(spec: ArchSpec) -> list[str]:
     return [*lines, f"  tail conv3x3: {3 * spec.scale**2}", f"  pixel shuffle x{spec.scale}: 3", "output: 3"]
 
 
-def _metrics_table(scale: int, metrics: Mapping[str, Metrics]) -> list[str]:
+def _render_metrics(scale: int, metrics: Mapping[str, Metrics]) -> list[str]:
     if not metrics:
         return ["Not measured on the test sets yet; `trinas-upscale evaluate` measures it."]
     return [
@@ -140,11 +140,11 @@ def _describe_purpose(config: ModelConfig) -> str:
 
 
 def _describe_data(training: TrainingRecord) -> list[str]:
-    """Return lines on the training images of all stages, with licences where they are known, and on added notes."""
-    latest, *earlier = _data_of_stages(training) or [[]]
+    """Return lines about the training images of all stages, with known licences, and about added notes."""
+    latest, *earlier = _list_data(training) or [[]]
     lines = [f"- {entry}" for entry in latest]
     lines += [f"- before that: {'; '.join(data)}" for data in earlier]
-    for teacher, data in _data_of_teachers(training).items():
+    for teacher, data in _list_teacher_data(training).items():
         others = [entry for entry in data if not any(entry in shown for shown in (latest, *earlier))]
         lines += [f"- its teacher {teacher} also from: {'; '.join(others)}"] if others else []
     lines += [f"- {key.replace('_', ' ')}: {value}" for key, value in training.notes.items()]
@@ -158,8 +158,8 @@ def _describe_data(training: TrainingRecord) -> list[str]:
     return lines
 
 
-def _data_of_stages(training: TrainingRecord) -> list[list[str]]:
-    """Return the training images of each stage, the last one first. The same images are listed once."""
+def _list_data(training: TrainingRecord) -> list[list[str]]:
+    """Return the training images of each stage, the last stage first. The same images are listed only once."""
     found: list[list[str]] = []
     seen: set[Any] = set()
     for stage in training.stages():
@@ -171,9 +171,9 @@ def _data_of_stages(training: TrainingRecord) -> list[list[str]]:
     return found
 
 
-def _data_of_teachers(training: TrainingRecord) -> dict[str, list[str]]:
-    """Return the training images of each teacher by its name, the first teacher first."""
-    return {stage.taught_by.name: stage.taught_by.data for stage in _in_order(training) if stage.taught_by}
+def _list_teacher_data(training: TrainingRecord) -> dict[str, list[str]]:
+    """Return the training images of each teacher by its name, in the order of the stages."""
+    return {stage.taught_by.name: stage.taught_by.data for stage in _list_stages(training) if stage.taught_by}
 
 
 STAGE_COLUMNS = {
@@ -187,12 +187,12 @@ STAGE_COLUMNS = {
     "minutes": "minutes",
     "validation_psnr": "validation, dB",
 }
-"""What the recipe shows of each stage -> the heading of the column."""
+"""Keys of a stage that the recipe shows -> headings of the columns."""
 
 
 def _describe_recipe(name: str, training: TrainingRecord) -> list[str]:
-    """Return a table of the stages in the order they were run, and all settings of the last one."""
-    stages = [stage for stage in _in_order(training) if stage.is_known("config") or stage.is_known("steps")]
+    """Return a table of the stages in the order in which they were run, and all settings of the last one."""
+    stages = [stage for stage in _list_stages(training) if stage.is_known("config") or stage.is_known("steps")]
     if not stages:
         return ["Unknown."]
     lines = [f"| stage | {' | '.join(STAGE_COLUMNS.values())} |", f"| --- |{' --- |' * len(STAGE_COLUMNS)}"]
@@ -210,21 +210,21 @@ def _describe_recipe(name: str, training: TrainingRecord) -> list[str]:
     settings = {key: value for key, value in training.config.items() if value not in (None, [])}
     if settings:
         shown = ", ".join(f"{key} {_format(value)}" for key, value in settings.items())
-        told = (
+        sentence = (
             f"Settings of the last stage: {shown}. config.json has those of all." if several else f"Settings: {shown}."
         )
-        lines += ["", told]
+        lines += ["", sentence]
     return lines
 
 
-def _in_order(training: TrainingRecord) -> Iterable[TrainingRecord]:
-    """Return the stages in the order they were run."""
+def _list_stages(training: TrainingRecord) -> Iterable[TrainingRecord]:
+    """Return the stages in the order in which they were run."""
     return reversed(list(training.stages()))
 
 
 def _describe_origin(training: TrainingRecord) -> str:
-    """Say where the architecture comes from: the first search in the record, or a note in it."""
-    for stage in _in_order(training):
+    """Return where the architecture comes from: the first search in the record, or a note in it."""
+    for stage in _list_stages(training):
         if stage.method:
             keys = [key for key in ("space", "budgets", "supernet", "steps") if stage.is_known(key)]
             found = [f"{key} {getattr(stage, key)}" for key in keys]

@@ -1,4 +1,4 @@
-"""A model is a folder: model.safetensors, config.json and README.md (its card). Load it, save it, pull it, push it."""
+"""Load, save, pull and push model folders. They hold model.safetensors, config.json and README.md (the card)."""
 
 import tempfile
 from dataclasses import dataclass
@@ -15,47 +15,21 @@ from trinas.files import translate_os_errors, write_atomically
 from trinas.networks.network import Network
 from trinas.networks.space import ArchSpec
 from trinas.zoo.bundled import find_hub_model, find_model
-from trinas.zoo.card import model_card
+from trinas.zoo.card import render_card
 from trinas.zoo.hub import upload_files
 from trinas.zoo.record import (
     CARD_FILE,
     CONFIG_FILE,
-    CONFIG_SCHEMA,
     EXAMPLE_FILE,
-    UNSPECIFIED,
     WEIGHTS_FILE,
-    Metrics,
     ModelConfig,
-    TeacherRecord,
-    TrainingRecord,
     read_config,
 )
-
-__all__ = [
-    "CARD_FILE",
-    "CONFIG_FILE",
-    "CONFIG_SCHEMA",
-    "EXAMPLE_FILE",
-    "UNSPECIFIED",
-    "WEIGHTS_FILE",
-    "Metrics",
-    "Model",
-    "ModelConfig",
-    "TeacherRecord",
-    "TrainingRecord",
-    "collapsed_weights",
-    "load_config",
-    "load_model",
-    "pull_model",
-    "push_model",
-    "save_config",
-    "save_model",
-]
 
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model: its network, in evaluation mode on the CPU, and what its folder says of it."""
+    """A loaded model: its config.json, and its network on the CPU in evaluation mode."""
 
     config: ModelConfig
     network: Network
@@ -67,8 +41,10 @@ class Model:
 
 
 def load_config(name: str) -> ModelConfig:
-    """Read config.json of a bundled name, a model folder or a Hub id.
+    """Read the config.json of a model.
 
+    Args:
+        name: bundled name, model folder or Hub id.
     Raises:
         ModelError: there is no such model, or this version cannot read its config.json.
     """
@@ -76,8 +52,10 @@ def load_config(name: str) -> ModelConfig:
 
 
 def load_model(name: str) -> Model:
-    """Load a model by bundled name, folder or Hub id. Nothing is ever unpickled.
+    """Load a model. No code in its files can run.
 
+    Args:
+        name: bundled name, model folder or Hub id.
     Raises:
         ModelError: there is no such model, or its files are damaged or do not fit each other.
     """
@@ -92,12 +70,12 @@ def load_model(name: str) -> Model:
 
 
 def _build_network(spec: ArchSpec, weights: dict[str, Tensor], path: Path) -> Network:
-    """Return a network with these weights, for evaluation.
+    """Return a network with these weights, in evaluation mode.
 
     Raises:
         ModelError: the weights do not fit the architecture, or hold values that are not numbers.
     """
-    with torch.device("meta"):  # takes no memory, however large a network config.json claims
+    with torch.device("meta"):  # takes no memory, even if config.json describes a huge network
         network = Network(spec)
     wanted = network.state_dict()
     missing, unknown = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
@@ -116,34 +94,38 @@ def _build_network(spec: ArchSpec, weights: dict[str, Tensor], path: Path) -> Ne
 
 
 def save_model(folder: Path, network: Network, config: ModelConfig) -> None:
-    """Write a model folder. Open branches are collapsed in the file, not in `network`.
+    """Write a model folder. Open branches are collapsed in the file; `network` itself does not change.
 
+    Args:
+        folder: made if it does not exist.
+        network: its weights are written.
+        config: what config.json and the card say.
     Raises:
-        OSError: the folder cannot be written; each file is either whole or as it was.
+        OSError: the folder cannot be written. Each file is either whole or unchanged.
     """
-    weights = {name: tensor.contiguous() for name, tensor in collapsed_weights(network).items()}
+    weights = {name: tensor.contiguous() for name, tensor in collapse_weights(network).items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / WEIGHTS_FILE, save_tensors(weights))
     save_config(folder, config)
 
 
 def save_config(folder: Path, config: ModelConfig, called: str | None = None) -> None:
-    """Write config.json, and the card that says the same.
+    """Write config.json, and the card that is made from it.
 
     Args:
         folder: must exist.
         config: what to write.
-        called: what `--model` takes; None: the model's name.
+        called: the name for `--model`; None: the model's name.
     Raises:
-        OSError: the folder cannot be written; each file is either whole or as it was.
+        OSError: the folder cannot be written. Each file is either whole or unchanged.
     """
     write_atomically(folder / CONFIG_FILE, (config.to_json() + "\n").encode())
     example = EXAMPLE_FILE if (folder / EXAMPLE_FILE).is_file() else None
-    write_atomically(folder / CARD_FILE, model_card(config, called, example).encode())
+    write_atomically(folder / CARD_FILE, render_card(config, called, example).encode())
 
 
-def collapsed_weights(network: Network) -> dict[str, Tensor]:
-    """Return the weights of `network` with its branches collapsed, on the CPU in fp32; `network` is not changed."""
+def collapse_weights(network: Network) -> dict[str, Tensor]:
+    """Return the weights of a network with collapsed branches, on the CPU in fp32. The network does not change."""
     weights = {name: tensor.detach().cpu().float() for name, tensor in network.state_dict().items()}
     copy = Network(network.spec)
     if any(name.endswith(".pointwise") for name in weights):
@@ -154,8 +136,11 @@ def collapsed_weights(network: Network) -> dict[str, Tensor]:
 
 
 def pull_model(hub_id: str, folder: Path) -> None:
-    """Download a model of the Hub into a new folder, and write its card anew.
+    """Download a model of the Hub into a new folder. Its card is written again.
 
+    Args:
+        hub_id: `user/name` or `user/name@revision`.
+        folder: must not exist.
     Raises:
         ModelError: `folder` exists already or cannot be written, or the model cannot be downloaded or is damaged.
     """
@@ -166,24 +151,24 @@ def pull_model(hub_id: str, folder: Path) -> None:
     load_model(str(source))
     with translate_os_errors(ModelError, folder, "written"):
         folder.mkdir(parents=True)
-        for file in (WEIGHTS_FILE, CONFIG_FILE):  # config.json last: with it the folder is a model
+        for file in (WEIGHTS_FILE, CONFIG_FILE):  # config.json comes last: only with it is the folder a model
             write_atomically(folder / file, (source / file).read_bytes())
         save_config(folder, read_config(folder))
 
 
 def push_model(folder: Path, repo: str, token: str | None = None) -> str:
-    """Upload a model to the Hub: weights, config.json, card and example image, nothing else of its folder.
+    """Upload a model to the Hub: weights, config.json, card and example image. Other files of the folder stay here.
 
-    The card is written anew, for use from the Hub.
+    The card is written again, because it must name the model as it is called on the Hub.
 
     Args:
         folder: of the model.
-        repo: `user/name`; it is made if it does not exist.
-        token: with the right to write; None: that of `hf auth login`.
+        repo: `user/name`. It is made if it does not exist.
+        token: must have the right to write. None: the token of `hf auth login`.
     Returns:
         The address of the model's page.
     Raises:
-        ModelError: the folder holds no sound model, the Hub refuses it, or cannot be reached.
+        ModelError: the folder is not a model or is damaged, the Hub refuses it, or the Hub cannot be reached.
     """
     config = load_model(str(folder)).config
     with translate_os_errors(ModelError, folder, "copied"), tempfile.TemporaryDirectory() as name:

@@ -1,4 +1,4 @@
-"""Download models from the Hugging Face Hub and upload them. Nothing in their files can run."""
+"""Download models from the Hugging Face Hub and upload them. No code in their files can run."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ MAX_DOWNLOAD_BYTES = 200_000_000
 """Larger files are refused before they are downloaded. Our networks have a few megabytes at most."""
 
 MAX_ERROR_CHARACTERS = 300
-"""Longer error messages are cut: the Hub lists all licences that exist where it does not know one."""
+"""Longer error messages are cut. For an unknown licence, for example, the Hub lists all licences that exist."""
 
 _ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
@@ -21,7 +21,7 @@ def is_hub_id(name: str) -> bool:
 
 
 def download_model(name: str, files: tuple[str, ...], *, anonymous: bool = False) -> Path:
-    """Download a model's files into the Hub's cache and return their folder. Works offline with files in the cache.
+    """Download a model's files into the Hub's cache and return their folder. Files in the cache also work offline.
 
     A Hub that cannot be reached gets one attempt of at most 10 s (HF_HUB_ETAG_TIMEOUT).
 
@@ -30,8 +30,8 @@ def download_model(name: str, files: tuple[str, ...], *, anonymous: bool = False
         files: names of the files to download, all of one commit.
         anonymous: do not use the login of this machine.
     Raises:
-        ModelError: there is no such repository, revision or file; it needs a login; a file is too large; or it is not
-            in the cache and the Hub cannot be reached.
+        ModelError: there is no such repository, revision or file, it needs a login, a file is too large, or the Hub
+            cannot be reached and a file is not in the cache.
     """
     from huggingface_hub import errors, hf_hub_download
 
@@ -45,7 +45,7 @@ def download_model(name: str, files: tuple[str, ...], *, anonymous: bool = False
             if size is not None and size > MAX_DOWNLOAD_BYTES:
                 raise ModelError(f"{name}: {file} has {size / 1e6:,.0f} MB, which is no model of this program")
             path = Path(hf_hub_download(repo, file, revision=revision, token=token, local_files_only=not is_online))
-            revision = path.parent.name  # the commit, so that the other files are of the same one
+            revision = path.parent.name  # the commit of this file, so that the others have the same one
     except errors.GatedRepoError:
         raise ModelError(f"{name}: needs a login; ask for access on its page, then run `hf auth login`") from None
     except errors.RepositoryNotFoundError:
@@ -62,7 +62,7 @@ def download_model(name: str, files: tuple[str, ...], *, anonymous: bool = False
         raise ModelError(f"{name}: is no model of this program, it has no {file}") from None
     except ModelError:
         raise
-    except Exception as error:  # full disks, names that the Hub refuses, errors of the HTTP library
+    except Exception as error:  # a full disk, a name that the Hub refuses, an error of the HTTP library
         raise ModelError(f"{name}: cannot be downloaded ({_shorten(error)})") from None
     return path.parent
 
@@ -89,7 +89,7 @@ def upload_files(folder: Path, repo: str, files: tuple[str, ...], token: str | N
         folder: holds the files.
         repo: `user/name`.
         files: names of the files.
-        token: with the right to write; None: that of `hf auth login`.
+        token: must have the right to write. None: the token of `hf auth login`.
     Returns:
         The address of the repository's page.
     Raises:

@@ -15,11 +15,11 @@ from trinas.networks.network import Network
 from trinas.zoo.folder import Model
 
 OPSET = 18
-"""Version of ONNX's operators: the oldest that torch writes without converting, so that old runtimes read it."""
+"""Version of ONNX's operators. It is the oldest one that torch writes without converting, so that old runtimes work."""
 
 
 def export_onnx(model: Model, path: Path, *, overwrite: bool = False) -> None:
-    """Write a model as an ONNX file that holds the weights and takes images of any size.
+    """Write a model as an ONNX file with its weights, for images of any size.
 
     The input `low` is float32 (N, 3, H, W) with sRGB values in [0, 1]. The output `high` is (N, 3, scale * H,
     scale * W), not clamped, as `Network.forward` computes it. Name, scale and licence are in the file's metadata.
@@ -67,7 +67,7 @@ def _convert(network: Network) -> Any:
     assert program is not None
     proto = program.model_proto
     for node in proto.graph.node:
-        del node.metadata_props[:]  # lines of our code, with paths of this machine
+        del node.metadata_props[:]  # they hold lines of our code, with paths of this machine
     return proto
 
 

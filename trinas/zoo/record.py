@@ -1,4 +1,4 @@
-"""What config.json says of a model: its architecture, its training, its metrics."""
+"""The content of config.json: a model's architecture, training and metrics."""
 
 import json
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ CONFIG_SCHEMA = 1
 
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
 EXAMPLE_FILE = "example.webp"
-"""An image that shows what the network does. Cards show it; bundled models have one."""
+"""An image that shows what the network does. The cards of bundled models show it."""
 
 UNSPECIFIED = "unspecified"
-"""The licence of newly trained weights: only the person who trained them knows what the training images allow."""
+"""The licence of newly trained weights, because only the person who trained them knows what the images allow."""
 
 
 class Metrics(BaseModel):
@@ -33,7 +33,7 @@ class Metrics(BaseModel):
 
 
 class TeacherRecord(BaseModel):
-    """A model that was imitated."""
+    """The record of a teacher, which is a model that was imitated."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -41,39 +41,39 @@ class TeacherRecord(BaseModel):
     sha256: str = ""
     """Digest of its weights."""
     data: list[str]
-    """Everything that it has learnt from."""
+    """Names of all sets of images that it has learnt from."""
 
 
 class TrainingRecord(BaseModel):
-    """How weights came about: one stage, and the stages before it in `started_from`.
+    """How weights were trained: one stage, with the stages before it in `started_from`.
 
-    Every field may be missing. Other keys are allowed: cards list them with the data. Fields stand in the order in
-    which config.json has them.
+    Every field may be missing. Other keys are allowed; cards list them with the data. The fields are in the order of
+    config.json.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
     name: str = ""
-    """The model that this stage left; missing in the last stage, whose model has the name."""
+    """The model that came out of this stage. It is missing in the last stage, since the model itself has a name."""
     sha256: str = ""
-    """Digest of the weights that this stage left."""
+    """Digest of the weights that came out of this stage."""
     architecture: str = ""
     """A note on where the architecture comes from."""
     method: str = ""
-    """The search method, where this stage is a search."""
+    """The search method, if this stage is a search."""
     space: str = ""
     """The search space, in words."""
     budgets: str = ""
     """The search's budgets, in words."""
     supernet: str = ""
-    """What the search started from."""
+    """The supernet that the search started from."""
     data: list[str] = []
-    """Names of the sets of training images, with licences where they are known."""
+    """Names of the sets of training images, with their licences if these are known."""
     images: int = 0
     data_sha256: str = ""
     """Digest of all training images."""
     steps: int | str = 0
-    """Optimiser steps; of a search those of its stages, as in "900 + 5000"."""
+    """Optimiser steps; for a search the steps of its stages, such as "900 + 5000"."""
     seconds: int | float = 0
     validation_psnr: int | float = 0
     """In dB."""
@@ -82,12 +82,12 @@ class TrainingRecord(BaseModel):
     started_from: "TrainingRecord | None" = None
     """The stage whose weights this one started from."""
     taught_by: TeacherRecord | None = None
-    """The model that this stage imitated."""
+    """The teacher of this stage."""
 
     @model_validator(mode="before")
     @classmethod
     def _leave_out_missing(cls, values: Any) -> Any:
-        """Treat None and an empty record as missing, so that they are not written."""
+        """Leave out None and empty records, so that they are not written."""
         if not isinstance(values, dict):
             return values
         nested = ("started_from", "taught_by")
@@ -98,50 +98,50 @@ class TrainingRecord(BaseModel):
     @field_validator("config", mode="before")
     @classmethod
     def _as_json(cls, value: Any) -> Any:
-        """Turn the tuples of a `TrainConfig` into lists, which is what JSON reads back."""
+        """Turn the tuples of a `TrainConfig` into lists, as JSON has them."""
         return json.loads(json.dumps(value)) if isinstance(value, dict) else value
 
     @property
     def restores(self) -> bool:
-        """Whether the input was blurred, noisy and compressed."""
+        """Whether the model was trained on degraded images, and so removes noise and compression."""
         return bool(self.config.get("variants"))
 
     @property
     def notes(self) -> dict[str, JsonValue]:
-        """Keys and values that somebody has added by hand."""
+        """Keys and values that were added by hand."""
         return dict(self.model_extra or {})
 
     def is_known(self, key: str) -> bool:
-        """Return whether the record says anything of `key`."""
+        """Return whether the record has a value for `key`."""
         return key in self.model_fields_set
 
     def stages(self) -> Iterator["TrainingRecord"]:
-        """Yield this stage and those before it, the last one first."""
+        """Yield this stage and the stages before it, the last stage first."""
         stage: TrainingRecord | None = self
         while stage is not None:
             yield stage
             stage = stage.started_from
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is known as JSON values, without defaults, in the order of config.json."""
+        """Return the known fields as JSON values, in the order of config.json."""
         return self.model_dump(mode="json", exclude_unset=True)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What config.json says of a model."""
+    """The content of config.json."""
 
     name: str
     spec: ArchSpec
     licence: str
     training: TrainingRecord = field(default_factory=TrainingRecord)
-    """How the weights came about."""
+    """How the weights were trained."""
     metrics: dict[str, Metrics] = field(default_factory=dict)
     """Test set -> PSNR and SSIM, measured by the field's protocol."""
 
     @property
     def restores(self) -> bool:
-        """Whether it was trained on degraded input (`degrade`) and so removes noise and compression."""
+        """Whether it is a restoration model: it was trained on degraded images, and removes noise and compression."""
         return self.training.restores
 
     def to_json(self) -> str:
@@ -160,7 +160,7 @@ class ModelConfig:
 
 
 class _ConfigFile(BaseModel):
-    """The keys of config.json."""
+    """The keys of config.json in this version."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -181,10 +181,10 @@ class _ConfigFile(BaseModel):
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """Read config.json of a model folder.
+    """Read the config.json of a model folder.
 
     Raises:
-        ModelError: the file cannot be read, or is not one that this version knows; the message names file and key.
+        ModelError: the file cannot be read, or this version does not know it; the message names the file and the key.
     """
     path = folder / CONFIG_FILE
     try:
@@ -204,7 +204,7 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def _describe(error: ValidationError) -> str:
-    """Say in one line what is wrong, with the keys that lead to it."""
+    """Return in one line what is wrong, with the keys that lead to it."""
     first = error.errors(include_url=False, include_input=False)[0]
     key = ".".join(map(str, first["loc"]))
     if first["type"] in ("missing", "extra_forbidden"):

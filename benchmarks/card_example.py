@@ -1,4 +1,4 @@
-"""The image in a bundled model's card: a detail upscaled by bicubic, by the network, and the original.
+"""The example in a bundled model's card: a detail upscaled by bicubic, by the network, and the original.
 
 The photograph comes with scikit-image: the cat Chelsea, by Stefan van der Walt, CC0.
 """
@@ -14,7 +14,8 @@ from trinas.files import write_atomically
 from trinas.inference.tiled import TiledUpscaler
 from trinas.training.degrade import compress_jpeg, crop_to_multiple, downscale
 from trinas.training.metrics import upscale_bicubic
-from trinas.zoo.folder import EXAMPLE_FILE, load_model
+from trinas.zoo.folder import load_model
+from trinas.zoo.record import EXAMPLE_FILE
 
 CREDIT = "Chelsea, by Stefan van der Walt, CC0"
 LEFT, TOP, WIDTH, HEIGHT = 120, 62, 132, 96
@@ -26,8 +27,8 @@ MARGIN, HEADER, FOOTER = 8, 24, 24
 INK, FAINT_INK, PAPER = "#1f2933", "#616e7c", "#ffffff"
 
 
-def write_picture(folder: Path) -> None:
-    """Write a model's image into its folder. On one machine every run writes the same bytes."""
+def write_example(folder: Path) -> None:
+    """Write the example of a model into its folder. On one machine every run writes the same bytes."""
     model = load_model(str(folder))
     high = crop_to_multiple(data.cat(), model.scale)
     low = downscale(high, model.scale)
@@ -38,11 +39,11 @@ def write_picture(folder: Path) -> None:
     upscaler = TiledUpscaler(model, "cpu", "fp32")
     columns = {"bicubic": upscale_bicubic(low, model.scale), folder.name: upscaler.upscale_rgb8(low), "original": high}
     buffer = io.BytesIO()
-    sheet(columns, f"{CREDIT}; the input was {how}.").save(buffer, "WEBP", quality=90, method=6)
+    draw_sheet(columns, f"{CREDIT}; the input was {how}.").save(buffer, "WEBP", quality=90, method=6)
     write_atomically(folder / EXAMPLE_FILE, buffer.getvalue())
 
 
-def sheet(columns: dict[str, np.ndarray], words: str) -> Image.Image:
+def draw_sheet(columns: dict[str, np.ndarray], words: str) -> Image.Image:
     """Draw the detail of each image side by side, labelled, on a white card."""
     width, height = WIDTH * ZOOM, HEIGHT * ZOOM
     size = (len(columns) * (width + MARGIN) + MARGIN, HEADER + height + FOOTER)
