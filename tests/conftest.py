@@ -1,7 +1,12 @@
 """Fixtures that tests share. Test images come from TRINAS_DATA, or are generated."""
 
-import errno
 import os
+
+# Before torch and OpenCV are imported, here and in the processes that tests start: every core has a test of its own.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OPENCV_FOR_THREADS_NUM"] = "1"
+
+import errno
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,5 +1,6 @@
 """What people install: the wheel alone, in an environment of its own."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -43,13 +44,15 @@ def test_the_wheel_enlarges_an_image_in_a_clean_environment(wheel, tmp_path):
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*pip, wheel], check=True)
     PillowImage.fromarray(generated_photograph(24, 32)).save(tmp_path / "cat.png")
-    subprocess.run([environment / "bin/trinas-upscale", "cat.png", "-s", "4"], cwd=tmp_path, check=True)
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([environment / "bin/trinas-upscale", "cat.png", "-s", "4"], cwd=tmp_path, env=clean, check=True)
     with PillowImage.open(tmp_path / "upscaled/cat_x4.png") as picture:
         assert picture.size == (128, 96)
     code = (
         "import trinas, trinas_app, trinas_models; print(trinas.__file__, trinas_app.__file__, trinas_models.__file__)"
     )
-    places = subprocess.run([python, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    command = [python, "-c", code]
+    places = subprocess.run(command, cwd=tmp_path, env=clean, check=True, capture_output=True, text=True).stdout
     assert all(place.startswith(str(theirs)) for place in places.split())
 
 

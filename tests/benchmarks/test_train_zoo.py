@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import sys
 import threading
 from dataclasses import replace
@@ -14,8 +13,10 @@ import torch
 import train_zoo
 from PIL import Image as PillowImage
 
+import support
 from support.images import generated_photograph
-from trinas.config import TrainConfig
+from support.processes import PATIENCE_S, pause_after, start
+from support.training_queue import CONFIG, TASK
 from trinas.errors import ModelError, RunError
 from trinas.networks.network import Network
 from trinas.training.data import GENERATED_SIDE_PX, check_sizes
@@ -23,34 +24,25 @@ from trinas.training.state import STATE_FILE
 from trinas.zoo.folder import load_config, save_model
 from trinas.zoo.record import ModelConfig, TrainingRecord
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-pytestmark = pytest.mark.slow
-
-CONFIG = TrainConfig(
-    steps=60, batch_size=4, patch_px=12, warmup_steps=2, validate_every=10, device="cpu", precision="fp32"
-)
-TASK = train_zoo.Task("first", 2, train_zoo.build_chain(2, 8, 2), ("t91",), (CONFIG, replace(CONFIG, l2_share=1.0)))
-RUN = """
-import sys, threading
+FOLDERS = [str(Path(support.__file__).parents[1]), str(Path(train_zoo.__file__).parent)]
+WORK = f"""
+import sys
 from pathlib import Path
-sys.path[:0] = [*sys.argv[1:3], str(Path(sys.argv[2]).parent)]
-from test_train_zoo import TASK
+sys.path[:0] = {FOLDERS!r}
+from support.training_queue import TASK
 from train_zoo import work
-work(TASK, *(Path(folder) for folder in sys.argv[3:5]), 1, Path(sys.argv[5]))
+data, runs = map(Path, sys.argv[1:])
+work(TASK, data, runs, 1, runs / "models")
 """
-PARENT = """
+PARENT = f"""
 import sys, threading
-from dataclasses import replace
 from pathlib import Path
-sys.path[:0] = [*sys.argv[1:3], str(Path(sys.argv[2]).parent)]
-from test_train_zoo import CONFIG, TASK
+sys.path[:0] = {FOLDERS!r}
+from support.training_queue import ENDLESS_TASK
 from train_zoo import work_through
 if __name__ == "__main__":
-    data, runs = (Path(folder) for folder in sys.argv[3:5])
-    endless = replace(TASK, stages=(replace(CONFIG, steps=10**6),))
-    work_through([endless], data, runs, 1, 1, threading.Event(), runs / "models")
+    data, runs = map(Path, sys.argv[1:])
+    work_through([ENDLESS_TASK], data, runs, 1, 1, threading.Event(), runs / "models")
 """
 
 
@@ -65,63 +57,58 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def peaceful(data, tmp_path_factory):
-    """The runs of a process that nobody disturbed."""
+    """The runs of a queue that nobody disturbed."""
     runs = tmp_path_factory.mktemp("peaceful")
-    process = start(data, runs, runs / "models")
-    process.communicate()
-    assert process.returncode == 0
+    train(TASK, data, runs)
     return runs
 
 
-def start(data, runs, models):
-    folders = [str(folder) for folder in (BENCHMARKS, Path(__file__).parent, data, runs, models)]
-    return subprocess.Popen([sys.executable, "-c", RUN, *folders], stdout=subprocess.PIPE, text=True)
+def train(task, data, runs):
+    train_zoo.train(task, data, runs, threading.Event(), runs / "models")
 
 
-def wait_for_lines(process, count):
-    return [process.stdout.readline() for _ in range(count)]
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, train_zoo.STOPPED)])
-def test_what_was_killed_or_stopped_ends_as_if_it_had_not(data, peaceful, tmp_path, number, code):
-    process = start(data, tmp_path, tmp_path / "models")
-    assert "first-1  step 20/60" in wait_for_lines(process, 2)[-1]
-    process.send_signal(number)
-    process.communicate()
+def test_what_was_killed_or_stopped_ends_as_if_it_had_not(data, peaceful, tmp_path, capsys, number, code):
+    program = pause_after("step 20/", "stdout") + WORK
+    with start(sys.executable, "-c", program, data, tmp_path) as process:
+        assert any("first-1  step 20/60" in line for line in process.stdout)
+        process.send_signal(number)
+        process.communicate(timeout=PATIENCE_S)
     assert process.returncode == code
     assert torch.load(tmp_path / "first-1" / STATE_FILE, weights_only=True)["step"] < 60
-    lines = start(data, tmp_path, tmp_path / "models").communicate()[0].splitlines()
-    assert "step 60/60" in lines[-2]
+    train(TASK, data, tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert "first-2  step 60/60" in lines[-2]
     assert (tmp_path / "first-2/curve.png").is_file()
-    assert "first-2" in lines[-2]
     for name in ("first-1", "first-2", "models/first"):
         weights = [(folder / name / "model.safetensors").read_bytes() for folder in (peaceful, tmp_path)]
         assert weights[0] == weights[1], name
 
 
+@pytest.mark.slow
 def test_finished_stages_are_skipped_and_other_settings_refused(data, tmp_path):
     assert train_zoo.work_through([TASK], data, tmp_path, 1, 1, threading.Event(), tmp_path / "models") == []
     states = [tmp_path / f"first-{number}" / STATE_FILE for number in (1, 2)]
     before = [state.stat().st_mtime_ns for state in states]
-    train_zoo.train(TASK, data, tmp_path, threading.Event(), tmp_path / "models")
+    train(TASK, data, tmp_path)
     assert [state.stat().st_mtime_ns for state in states] == before
     longer = replace(TASK, stages=(replace(CONFIG, steps=70),))
     with pytest.raises(RunError, match="other settings"):
-        train_zoo.train(longer, data, tmp_path, threading.Event(), tmp_path / "models")
+        train(longer, data, tmp_path)
 
 
+@pytest.mark.slow
 def test_orphans_end_and_hold_their_run_until_then(data, tmp_path):
     """A parent that is killed leaves its trainings; they notice, and nobody trains in their folders before."""
     (tmp_path / "parent.py").write_text(PARENT)
-    folders = [str(folder) for folder in (BENCHMARKS, Path(__file__).parent, data, tmp_path)]
-    parent = subprocess.Popen([sys.executable, tmp_path / "parent.py", *folders], stdout=subprocess.PIPE, text=True)
-    wait_for_lines(parent, 1)
-    parent.kill()
-    with (tmp_path / "first.lock").open("w") as lock:
-        assert train_zoo.acquire(lock, threading.Event()), "the orphan has let go"
+    with start(sys.executable, tmp_path / "parent.py", data, tmp_path) as parent:
+        parent.stdout.readline()
+        parent.kill()
+        with (tmp_path / "first.lock").open("w") as lock:
+            assert train_zoo.acquire(lock, threading.Event()), "the orphan has let go"
     step = torch.load(tmp_path / "first-1" / STATE_FILE, weights_only=True)["step"]
     assert step < 10**6
-    parent.communicate()
 
 
 def test_only_what_validates_better_is_bundled_and_its_data_are_described(data, tmp_path):

@@ -87,6 +87,7 @@ def test_options_out_of_range_are_refused(arguments):
     assert "Invalid value" in result.stderr
 
 
+@pytest.mark.slow
 def test_an_error_ends_the_process_with_one_line_and_exit_code_1(tmp_path):
     command = [sys.executable, "-m", "trinas_app", "evaluate", "missing"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -137,6 +138,7 @@ def test_help_has_a_short_name():
     assert run("compare", "-h").stdout == run("compare", "--help").stdout
 
 
+@pytest.mark.slow
 def test_the_shell_completes_commands_options_and_models():
     """The first by the installed program, which is what a shell calls."""
 
@@ -154,6 +156,7 @@ def test_the_shell_completes_commands_options_and_models():
     assert complete("trinas-upscale upscale --model trinas-xs-x") == ["trinas-xs-x2", "trinas-xs-x3", "trinas-xs-x4"]
 
 
+@pytest.mark.slow
 def test_help_and_version_need_neither_torch_nor_gradio():
     """So that they answer at once."""
     code = (
@@ -165,6 +168,7 @@ def test_help_and_version_need_neither_torch_nor_gradio():
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_the_library_needs_no_gradio():
     code = "import sys, trinas\n[getattr(trinas, name) for name in trinas.__all__]\nassert 'gradio' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,8 +1,7 @@
 """`search` and `reproduce`."""
 
-import os
+import shlex
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import trinas.search.pace
 import trinas.training.data
 from support.command_line import make_training_images, run, save_image
 from support.images import generated_photograph
+from support.processes import PATIENCE_S, pause_after, start
 
 SIZES = ("--trunk-width", "8", "--cells", "2", "--slots", "2", "-s", "2", "--max-params", "3k")
 EXACT = ("--device", "cpu", "--precision", "fp32")
@@ -45,13 +45,8 @@ def test_a_search_gives_a_model_that_upscales(tmp_path, monkeypatch):
     assert str(taken.exception).startswith("searched-x2-3k: exists already")
 
 
-def start_search(photographs, *arguments):
-    command = [sys.executable, "-m", "trinas_app", "search", "--data", photographs, *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-SETTINGS = (*SIZES, "--steps", "8,80,8", *EXACT, "-o")
+SETTINGS = (*SIZES, "--steps", "4,30,4", *EXACT, "-o")
+PROGRAM = pause_after("search 20/") + "from trinas_app.cli import main; main()"
 
 
 @pytest.fixture(scope="module")
@@ -59,28 +54,25 @@ def finished_search(tmp_path_factory):
     """The images and the run folder of a search that was not stopped."""
     folder = tmp_path_factory.mktemp("search")
     photographs = make_training_images(folder / "photographs", 4, 100)
-    process = start_search(photographs, *SETTINGS, folder / "run")
-    process.communicate()
-    assert process.returncode == 0
+    assert run("search", "--data", photographs, *SETTINGS, folder / "run").exit_code == 0
     return photographs, folder / "run"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_search_resumes_to_the_same_end(number, finished_search, tmp_path):
-    """Real processes, really stopped."""
+    """A real process, really stopped."""
     photographs, straight = finished_search
-    stopped = start_search(photographs, *SETTINGS, tmp_path / "run")
-    for line in stopped.stderr:
-        if line.startswith("search 20/"):
-            break
-    stopped.send_signal(number)
-    _, last_words = stopped.communicate()
+    command = [sys.executable, "-c", PROGRAM, "search", "--data", photographs, *SETTINGS, tmp_path / "run"]
+    with start(*command) as stopped:
+        assert any(line.startswith("search 20/") for line in stopped.stderr)
+        stopped.send_signal(number)
+        _, last_words = stopped.communicate(timeout=PATIENCE_S)
     assert stopped.returncode == 130
+    assert not (tmp_path / "run/model.safetensors").exists()
     assert f"--resume {tmp_path / 'run'} --data {photographs}" in last_words
-    resumed = start_search(photographs, "--resume", tmp_path / "run")
-    resumed.communicate(timeout=120)
-    assert resumed.returncode == 0
+    resumed = run(*shlex.split(last_words.partition(": trinas-upscale ")[2]))
+    assert resumed.exit_code == 0, resumed.output
     assert (tmp_path / "run/model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()
 
 

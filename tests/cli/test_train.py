@@ -1,28 +1,21 @@
 """`train`."""
 
 import json
-import os
 import shlex
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 
 from support.command_line import ask_to_stop, make_training_images, run
+from support.processes import PATIENCE_S, pause_after, start
 from trinas.config import FINETUNE_LEARNING_RATE, TrainConfig
 from trinas.zoo.folder import load_config
 
-
-def start_training(photographs, *arguments):
-    command = [sys.executable, "-m", "trinas_app", "train", "--data", photographs, *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-SETTINGS = ("--steps", "400", "--batch-size", "2", "--patch", "12", "--validate-every", "100")
+SETTINGS = ("--steps", "100", "--batch-size", "2", "--patch", "12", "--validate-every", "25")
 EXACT = ("--precision", "fp32", "--device", "cpu")
+PROGRAM = pause_after("step 25/") + "from trinas_app.cli import main; main()"
 
 
 @pytest.fixture(scope="module")
@@ -33,29 +26,25 @@ def finished_training(tmp_path_factory):
     spec = replace(load_config("trinas-xs-x2").spec, trunk_width=8, cells=())
     (folder / "arch.json").write_text(spec.to_json())
     options = ("--arch", folder / "arch.json", *SETTINGS, *EXACT, "-o")
-    process = start_training(photographs, *options, folder / "run")
-    process.communicate()
-    assert process.returncode == 0
+    assert run("train", "--data", photographs, *options, folder / "run").exit_code == 0
     return photographs, options, folder / "run"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_training_resumes_to_the_same_end(number, finished_training, tmp_path):
-    """Real processes, really stopped."""
+    """A real process, really stopped."""
     photographs, options, straight = finished_training
-    stopped = start_training(photographs, *options, tmp_path / "run")
-    for line in stopped.stderr:
-        if line.startswith("step 100/"):
-            break
-    stopped.send_signal(number)
-    _, last_words = stopped.communicate()
+    command = [sys.executable, "-c", PROGRAM, "train", "--data", photographs, *options, tmp_path / "run"]
+    with start(*command) as stopped:
+        assert any(line.startswith("step 25/") for line in stopped.stderr)
+        stopped.send_signal(number)
+        _, last_words = stopped.communicate(timeout=PATIENCE_S)
     assert stopped.returncode == 130
     assert f"--resume {tmp_path / 'run'} --data {photographs}" in last_words
     assert (tmp_path / "run/model.safetensors").is_file()
-    resumed = start_training(photographs, "--resume", tmp_path / "run")
-    resumed.communicate(timeout=60)
-    assert resumed.returncode == 0
+    resumed = run(*shlex.split(last_words.partition(": trinas-upscale ")[2]))
+    assert resumed.exit_code == 0, resumed.output
     for name in ("model.safetensors", "metrics.jsonl"):
         assert (tmp_path / "run" / name).read_bytes() == (straight / name).read_bytes()
 

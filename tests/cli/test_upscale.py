@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image as PillowImage
 
 from support.command_line import run, save_image
 from support.images import generated_photograph
+from support.processes import PATIENCE_S, start
 from trinas.images.formats import FORMAT_NAMES
 from trinas.zoo.folder import load_model
 
@@ -311,12 +311,12 @@ def test_ctrl_c_ends_within_a_tile_and_leaves_whole_files(tmp_path):
     save_image(tmp_path / "a.png", generated_photograph(64, 64))
     save_image(tmp_path / "b.png", generated_photograph(1500, 2000))
     command = [sys.executable, "-m", "trinas_app", tmp_path, "-s", "4", "--tta", "-o", tmp_path / "out"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    while not (tmp_path / "out/a_x4.png").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    with start(*command) as process:
+        while not (tmp_path / "out/a_x4.png").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert "1 done" in output
     assert "Stopped; 1 image not done." in errors
@@ -324,7 +324,7 @@ def test_ctrl_c_ends_within_a_tile_and_leaves_whole_files(tmp_path):
 
 
 SLOW_DISK = """
-import os, time
+import os, sys
 from trinas_app.cli import main
 open_file = os.fdopen
 def open_slow_file(*arguments):
@@ -338,7 +338,7 @@ def open_slow_file(*arguments):
         def write(self, content):
             write(content[: len(content) // 2])
             file.flush()
-            time.sleep(60)
+            sys.stdin.read()
             write(content[len(content) // 2 :])
     return Slow()
 os.fdopen = open_slow_file
@@ -351,12 +351,10 @@ def test_ctrl_c_while_a_file_is_written_leaves_nothing_of_it(tmp_path, tiny_mode
     save_image(tmp_path / "cat.png", generated_photograph(40, 40))
     out = tmp_path / "out"
     arguments = [tmp_path / "cat.png", "-o", out, "--model", tiny_model_dir]
-    process = subprocess.Popen([sys.executable, "-c", SLOW_DISK, *map(str, arguments)])
-    deadline = time.monotonic() + 120
-    while not any(path.stat().st_size for path in out.glob(".*")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
+    with start(sys.executable, "-c", SLOW_DISK, *arguments) as process:
+        while not any(path.stat().st_size for path in out.glob(".*")):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=PATIENCE_S) == 130, "it does not wait for the disk"
     assert list(out.iterdir()) == []

@@ -33,6 +33,7 @@ def warn_like_pillow():
     PillowImage.Exif().load(damaged_exif())
 
 
+@pytest.mark.slow
 def test_importing_and_reading_change_no_setting(tmp_path):
     save_with_damaged_exif(tmp_path / "in.jpg")
     program = """

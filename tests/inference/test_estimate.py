@@ -1,6 +1,7 @@
 import pytest
 from PIL import Image as PillowImage
 
+import trinas.inference.estimate
 from support.images import generated_photograph
 from trinas.config import SaveConfig, SizeConfig
 from trinas.inference.cascade import CascadeUpscaler
@@ -42,7 +43,15 @@ def test_problems_are_told_and_results_that_exist_left_out(tmp_path, upscaler):
     assert good.problem == ""
 
 
-def test_jpegs_are_timed_with_the_networks_that_they_get(tmp_path, upscaler):
+def test_jpegs_are_timed_with_the_networks_that_they_get(tmp_path, upscaler, monkeypatch):
+    timed = []
+
+    def pretend_time(function, repeats):
+        function()
+        timed.append(1000.0 * (len(timed) + 1))
+        return timed[-1]
+
+    monkeypatch.setattr(trinas.inference.estimate, "time_fastest", pretend_time)
     for quality in (50, 95):
         PillowImage.fromarray(generated_photograph(200, 200)).save(tmp_path / f"{quality}.jpg", quality=quality)
     compressed, good = estimate([tmp_path / "50.jpg", tmp_path / "95.jpg"], tmp_path, upscaler, scale=2)
@@ -50,7 +59,8 @@ def test_jpegs_are_timed_with_the_networks_that_they_get(tmp_path, upscaler):
     assert compressed.work.reason == "JPEG of quality 50"
     assert good.work.models == ["trinas-xs-x2"]
     assert good.work.reason == ""
-    assert compressed.seconds > good.seconds, "the restoration model is several times as slow"
+    assert timed == [1000.0, 2000.0]
+    assert good.seconds == pytest.approx(2 * compressed.seconds, rel=0.01), "each kind by its own time"
 
 
 def test_transparent_images_can_be_timed_as_jpegs(tmp_path, upscaler):

@@ -29,7 +29,7 @@ def sparsestmax_by_faces(parameters, radius):
     face = mixture > 0
     while True:
         size = int(face.sum())
-        centre = face.double() / size  # a bool tensor alone would give float32
+        centre = face.to(parameters.dtype) / size
         direction = torch.where(face, parameters - parameters[face].mean(), 0)
         pushed = centre + direction * math.sqrt(norm - 1 / size) / direction.norm()
         if (pushed[face] >= 0).all():

@@ -90,6 +90,7 @@ def test_decisions_that_are_taken_are_kept():
     assert all(torch.equal(*pair) for pair in zip(before, supernet.arch_parameters(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [4000, 14000])
 def test_the_expected_cost_reaches_the_budget_from_either_side(limit):
     """With three primitives and more: of two the distance alone fixes the shares at that anneal."""
@@ -97,10 +98,10 @@ def test_the_expected_cost_reaches_the_budget_from_either_side(limit):
     learner = learner_of(Supernet(SearchSpace("edge-all", 2, 16, 2, 2, 1)), budgets=Budgets(params=limit))
     first = learner.start_costs["params"]
     costs = []
-    for _ in range(240):
-        learner.search(random_batch(), random_batch(), 0.45, 2e-3, 2e-2)
+    for _ in range(120):
+        learner.search(random_batch(), random_batch(), 0.45, 2e-3, 4e-2)
         costs.append(float(learner.costs.expected(learner.supernet.mixtures(0.45))["params"].detach()))
-    late = fmean(costs[120:])  # they swing: what there is to learn is noise
+    late = fmean(costs[60:])  # they swing: what there is to learn is noise
     assert abs(late - limit) < 0.75 * abs(first - limit)
     assert abs(late / limit - 1) < 0.25
 

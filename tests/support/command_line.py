@@ -1,5 +1,6 @@
 """The command line in this process, and what it is given."""
 
+import signal
 import threading
 
 from PIL import Image as PillowImage
@@ -11,7 +12,12 @@ from support.images import generated_photograph
 
 def run(*arguments):
     """Run the command line in this process; unexpected errors and TrinasErrors are in the result's `exception`."""
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def save_image(path, levels):

@@ -33,6 +33,8 @@ class HubServer:
     """Tokens of all requests to write."""
     readers: set[str] = field(default_factory=set)
     """Tokens of all requests to read."""
+    busy: int = 0
+    """How many of the next requests to read are answered "503 Service Unavailable"."""
     breaks_after: dict[str, int] = field(default_factory=dict)
     """File -> bytes after which the next connection that sends it breaks."""
     ranges: list[str] = field(default_factory=list)
@@ -55,7 +57,7 @@ class HubServer:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *details: Any) -> None:
@@ -81,6 +83,10 @@ class HubServer:
             send(request, 404, {}, b"{}")
 
     def _read(self, request: BaseHTTPRequestHandler, repo: str, rest: str) -> None:
+        if self.busy:
+            self.busy -= 1
+            send(request, 503, {}, b"")
+            return
         revision, _, name = rest.partition("/")
         error = None
         if repo in self.gated:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from playwright.sync_api import Page
 
-PATIENCE_MS = 60_000
+from support.processes import PATIENCE_S
+
+PATIENCE_MS = 180_000
 """How long a browser waits for what should happen."""
 
 
@@ -35,7 +37,7 @@ class Server:
         command = [sys.executable, *arguments]
         environment = os.environ | {"TMPDIR": str(folder), "HF_HOME": str(folder / "hf")} | variables
         self.process = subprocess.Popen(command, cwd=folder, stdout=self._log, stderr=self._log, env=environment)
-        end = time.monotonic() + 120
+        end = time.monotonic() + PATIENCE_S
         while not (found := re.search(r"http://\S+", self.said())):
             assert self.process.poll() is None, self.said()
             assert time.monotonic() < end, self.said()
@@ -54,7 +56,7 @@ class Server:
     def close(self) -> None:
         """End the process as Ctrl-C does, and wait for it."""
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(60)
+        self.process.wait(PATIENCE_S)
         self._log.close()
 
 

@@ -137,7 +137,7 @@ def test_what_was_killed_before_its_first_step_validates_its_start_once(tiny_spe
 
 
 def test_minutes_become_steps(tiny_spec, images, tmp_path):
-    config = dataclasses.replace(CONFIG, steps=None, minutes=0.05, validate_every=1000)
+    config = dataclasses.replace(CONFIG, steps=None, minutes=0.01, validate_every=1000)
     train_network(tiny_spec, images, config, tmp_path / "run")
     state = torch.load(tmp_path / "run/state.pt", weights_only=True)
     assert state["step"] == state["steps"] >= 1, "how many depends on the machine"

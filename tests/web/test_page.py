@@ -19,8 +19,11 @@ from trinas_app.web.tab_compare import MOST_MODELS
 from typer.testing import CliRunner
 
 from support.images import generated_photograph
+from support.processes import PATIENCE_S
 from support.web_server import PATIENCE_MS, Server, download, fill, open_tab, upload
 from trinas.zoo.bundled import list_models_of_scale
+
+pytestmark = pytest.mark.slow
 
 CARD = "document.querySelector('#trade-off .chart')"
 TABS = ("Upscale", "Batch", "Compare", "Models", "Search")
@@ -230,13 +233,12 @@ def test_what_cannot_be_searched_is_said_before_it_starts(page, tmp_path, rgba_i
     expect(page.locator("#stop-search")).not_to_be_visible()
 
 
-@pytest.mark.slow
 def test_a_search_survives_a_reload_and_its_network_is_used_and_shared(page, tmp_path, hub, photographs):
     open_tab(page, "Search")
     expect(page.locator("#params")).to_contain_text("possible")
     page.get_by_label("2×").last.check()
     page.get_by_label("Parameters, in thousands").fill("6")
-    page.locator("#minutes input").fill("0.34")
+    page.locator("#minutes input").fill("0.2")
     page.locator("#minutes input").press("Tab")
     upload(page, "#photographs", *photographs)
     expect(page.locator("#photographs").get_by_text(".png")).to_have_count(4)
@@ -304,7 +306,7 @@ def test_a_visitors_files_are_gone_when_the_page_is_left(browser: Browser, serve
     expect(page.locator("#said")).to_contain_text("done in")
     assert server.find_files("leaving_x4.png")
     page.close()
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE_S
     while server.find_files("leaving_x4.png"):
         assert time.monotonic() < end
         time.sleep(0.2)

@@ -7,19 +7,20 @@ from trinas_app.web.limits import Limits
 from trinas_app.web.searches import Searches, SearchStatus
 from trinas_app.web.tab_search import check_photographs
 
+from support.processes import PATIENCE_S
 from trinas.config import Budgets
 from trinas.errors import RunError, TrinasError
 
 
-def wait_for(searches: Searches, states: set[str], seconds: float = 120) -> SearchStatus:
-    end = time.monotonic() + seconds
+def wait_for(searches: Searches, states: set[str]) -> SearchStatus:
+    end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         status = searches.status()
         assert status is not None
         if status.state in states:
             return status
         time.sleep(0.2)
-    raise AssertionError(f"still {status.state} after {seconds} s: {status.line}")
+    raise AssertionError(f"still {status.state}: {status.line}")
 
 
 def has_event(searches: Searches, name: str) -> bool:
@@ -31,9 +32,9 @@ def has_event(searches: Searches, name: str) -> bool:
 def test_a_search_is_stopped_survives_the_page_and_is_resumed_to_the_end(tmp_path, photographs):
     searches = Searches(tmp_path / "runs", "cpu")
     assert searches.status() is None
-    run_dir = searches.start(Budgets(params=4000), 2, 0.3, photographs)
+    run_dir = searches.start(Budgets(params=4000), 2, 0.2, photographs)
     with pytest.raises(RunError, match="one at a time"):
-        searches.start(Budgets(params=4000), 2, 0.3, photographs)
+        searches.start(Budgets(params=4000), 2, 0.2, photographs)
     while not has_event(searches, "Progress"):
         assert searches.is_running, searches.status()
         time.sleep(0.1)
@@ -54,13 +55,14 @@ def test_a_search_is_stopped_survives_the_page_and_is_resumed_to_the_end(tmp_pat
     assert (run_dir / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_searched_fails_with_its_reason(tmp_path, photographs):
     searches = Searches(tmp_path / "runs", "cpu")
-    searches.start(Budgets(params=10), 2, 0.3, photographs)
+    searches.start(Budgets(params=10), 2, 0.2, photographs)
     status = wait_for(searches, {"failed", "finished"})
     assert "parameters" in status.line
     assert "Traceback" not in status.line
-    again = searches.start(Budgets(params=10), 2, 0.3, photographs)
+    again = searches.start(Budgets(params=10), 2, 0.2, photographs)
     assert again != status.run_dir, "a folder of its own: what the first one wrote is kept"
     searches.close()
 

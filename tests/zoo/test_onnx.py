@@ -30,13 +30,23 @@ def every_edge_primitive(scale: int) -> ArchSpec:
     return ArchSpec("edge", scale, 8, (CellSpec(slots),), long_skip=True)
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [*(every_edge_primitive(scale) for scale in (2, 3, 4)), find_named_spec("paper-a2"), find_named_spec("paper-b1")],
-    ids=["edge-x2", "edge-x3", "edge-x4", "paper-a2", "paper-b1"],
-)
-def test_the_runtime_computes_what_the_network_does(spec, tmp_path):
-    model, path = model_of(spec), tmp_path / "out.onnx"
+def every_paper_primitive(scale: int, upsample_after: tuple[int, ...]) -> ArchSpec:
+    slots = tuple(SlotSpec(name, width) for name in PRIMITIVES["paper"] if name != "skip" for width in (6, 8))
+    return ArchSpec("paper", scale, 8, (CellSpec(slots), CellSpec((SlotSpec("conv3x3", 8),))), upsample_after)
+
+
+SPECS = {
+    **{f"edge-x{scale}": every_edge_primitive(scale) for scale in (2, 3, 4)},
+    "paper-x3-within": every_paper_primitive(3, (1,)),
+    "paper-x4-within": every_paper_primitive(4, (0, 1)),
+    "paper-x4-behind": every_paper_primitive(4, ()),
+    "paper-b1": find_named_spec("paper-b1"),
+}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_runtime_computes_what_the_network_does(name, tmp_path):
+    model, path = model_of(SPECS[name]), tmp_path / "out.onnx"
     export_onnx(model, path)
     session = onnxruntime.InferenceSession(path)
     for shape in [(1, 3, 7, 5), (2, 3, 40, 33), (1, 3, 1, 1)]:

@@ -23,6 +23,8 @@ def is_hub_id(name: str) -> bool:
 def download_model(name: str, files: tuple[str, ...], *, anonymous: bool = False) -> Path:
     """Download a model's files into the Hub's cache and return their folder. Files in the cache also work offline.
 
+    A Hub that cannot be reached gets one attempt of at most 10 s (HF_HUB_ETAG_TIMEOUT).
+
     Args:
         name: `user/name`, or `user/name@revision` with a branch, tag or commit.
         files: names of the files to download, all of one commit.
@@ -36,17 +38,13 @@ def download_model(name: str, files: tuple[str, ...], *, anonymous: bool = False
     found = _ID.fullmatch(name)
     assert found is not None
     repo, revision = found["repo"], found["revision"]
-    path, token = Path(), False if anonymous else None
+    path, token, is_online = Path(), False if anonymous else None, True
     try:
         for file in files:
-            try:
-                known = hf_hub_download(repo, file, revision=revision, token=token, dry_run=True)
-                if known.file_size is not None and known.file_size > MAX_DOWNLOAD_BYTES:
-                    size = f"{known.file_size / 1e6:,.0f} MB"
-                    raise ModelError(f"{name}: {file} has {size}, which is no model of this program")
-            except (errors.LocalEntryNotFoundError, errors.DryRunError):
-                pass  # the Hub cannot be reached; the file may be in the cache
-            path = Path(hf_hub_download(repo, file, revision=revision, token=token))
+            size, is_online = _look_up(repo, file, revision, token) if is_online else (None, False)
+            if size is not None and size > MAX_DOWNLOAD_BYTES:
+                raise ModelError(f"{name}: {file} has {size / 1e6:,.0f} MB, which is no model of this program")
+            path = Path(hf_hub_download(repo, file, revision=revision, token=token, local_files_only=not is_online))
             revision = path.parent.name  # the commit of this file, so that the others have the same one
     except errors.GatedRepoError:
         raise ModelError(f"{name}: needs a login; ask for access on its page, then run `hf auth login`") from None
@@ -67,6 +65,21 @@ def download_model(name: str, files: tuple[str, ...], *, anonymous: bool = False
     except Exception as error:  # a full disk, a name that the Hub refuses, an error of the HTTP library
         raise ModelError(f"{name}: cannot be downloaded ({_shorten(error)})") from None
     return path.parent
+
+
+def _look_up(repo: str, file: str, revision: str | None, token: bool | None) -> tuple[int | None, bool]:
+    """Return a file's size in bytes if the Hub tells it, and whether the Hub answers.
+
+    `hf_hub_download` alone would repeat its attempts for 23 s where there is no network and nothing in the cache.
+    """
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
+
+    try:
+        return get_hf_file_metadata(hf_hub_url(repo, file, revision=revision), token=token).size, True
+    except errors.HfHubHTTPError:  # the download says what is wrong, and repeats what may help
+        return None, True
+    except Exception:  # errors of the HTTP library; offline mode
+        return None, False
 
 
 def upload_files(folder: Path, repo: str, files: tuple[str, ...], token: str | None = None) -> str:

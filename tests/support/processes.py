@@ -1,0 +1,55 @@
+"""Programs in processes of their own, and how a test stops them at a certain step."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PATIENCE_S = 600
+"""How long a test waits for a process before it fails. This only ends what would never end."""
+
+PAUSE = """
+import sys
+
+class PausingStream:
+    def __init__(self, stream, words):
+        self.stream, self.words, self.line = stream, words, ""
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def write(self, text):
+        self.stream.write(text)
+        self.stream.flush()
+        self.line += text
+        if "\\n" in text:
+            line, self.line = self.line, ""
+            if self.words in line:
+                sys.stdin.read()
+
+sys.{stream} = PausingStream(sys.{stream}, {words!r})
+"""
+
+
+def pause_after(words: str, stream: str = "stderr") -> str:
+    """Return Python code that lets a program wait, once it has printed a line with these words.
+
+    It waits until its standard input ends. So a test that reads the line and sends a signal before it calls
+    `communicate` knows at which step the signal comes, however slow the machine is.
+
+    Args:
+        words: part of the line.
+        stream: "stderr" or "stdout".
+    """
+    return PAUSE.format(words=words, stream=stream)
+
+
+@contextmanager
+def start(*command: str | Path, cwd: Path | None = None) -> Iterator["subprocess.Popen[str]"]:
+    """Start a process with pipes to all its streams. It is killed if it still runs when the block ends."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=cwd) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
