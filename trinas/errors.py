@@ -21,7 +21,10 @@ class TrinasError(Exception):
 
 
 class Stopped(BaseException):
-    """A caller's `on_tile` raises it to end the work. As a BaseException, it is not caught by `except Exception`."""
+    """Raised to end the work: by a caller's `on_tile`, or by a write while the program ends.
+
+    As a BaseException, it is not caught by `except Exception`.
+    """
 
 
 class ImageError(TrinasError):

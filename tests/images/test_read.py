@@ -1,11 +1,14 @@
+import gc
 import io
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image as PillowImage
 from PIL import ImageOps
@@ -356,3 +359,42 @@ def test_of_many_packets_and_profiles_in_a_png_only_the_last_is_decompressed(tmp
     monkeypatch.setattr(zlib, "decompressobj", lambda: calls.append(1) or original())
     image = read_image(tmp_path / "in.png")
     assert (image.metadata.xmp, image.icc_profile, len(calls)) == (b"<x49/>", b"profile 49", 2)
+
+
+def test_what_follows_a_png_is_not_part_of_it(tmp_path):
+    PillowImage.fromarray(generated_photograph(12, 20)).save(tmp_path / "in.png")
+    content = (tmp_path / "in.png").read_bytes()
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6
+    turned = png_chunk(b"eXIf", exif.tobytes()[6:])
+    for name, trailing in (("turned", turned), ("damaged", turned[:-1] + b"?"), ("cut", content[:40])):
+        (tmp_path / f"{name}.png").write_bytes(content + trailing)
+        assert read_image(tmp_path / f"{name}.png").size == (20, 12), name
+
+
+def test_a_large_file_of_too_many_pixels_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("trinas.images.read._LARGE_FILE_BYTES", 1000)
+    path = tmp_path / "scan.tif"
+    tifffile.imwrite(path, generated_photograph(300, 400))
+    tracemalloc.start()
+    with pytest.raises(ImageError, match="too large"):
+        open_image(path, max_px=1000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < path.stat().st_size / 2
+
+
+def test_the_bytes_of_a_tiff_are_released_with_it(tmp_path):
+    path = tmp_path / "scan.tif"
+    tifffile.imwrite(path, generated_photograph(300, 400))
+    open_image(path).read()  # what is imported on the way stays in memory
+    gc.collect()
+    gc.disable()  # objects that refer to each other stay
+    tracemalloc.start()
+    opened = open_image(path)
+    opened.read()
+    del opened
+    left, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    gc.enable()
+    assert left < path.stat().st_size / 2

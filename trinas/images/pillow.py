@@ -65,7 +65,7 @@ def mute_pillow() -> Iterator[None]:
     `warnings.catch_warnings` would change the filters of all threads, and several threads read images. So a filter is
     added once and stays. It only has an effect inside such a block.
     """
-    if _FILTER not in warnings.filters:
+    if warnings.filters[:1] != [_FILTER]:  # also if the program has put another filter before it
         warnings.filters.insert(0, _FILTER)  # type: ignore[attr-defined]
     was_muted, _MUTED.is_muted = _MUTED.is_muted, True
     try:

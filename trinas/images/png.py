@@ -70,7 +70,10 @@ def split_chunks(content: bytes) -> Iterator[tuple[bytes, memoryview]]:
     view, position = memoryview(content), _SIGNATURE_BYTES
     while position < len(content):
         end = position + 12 + int.from_bytes(view[position : position + 4], "big")
-        yield bytes(view[position + 4 : position + 8]), view[position:end]
+        kind = bytes(view[position + 4 : position + 8])
+        yield kind, view[position:end]
+        if kind == b"IEND":
+            return  # the rest of the file is not part of the image
         position = end
 
 
@@ -144,7 +147,7 @@ def _read_xmp(body: bytes) -> bytes | None:
     parts = rest[2:].split(b"\0", 2)
     if len(parts) < 3:
         return None
-    return _decompress(parts[2], MAX_XMP_BYTES) if rest[0] else parts[2]
+    return _decompress(parts[2], MAX_XMP_BYTES) if rest[0] else parts[2][: MAX_XMP_BYTES + 1]
 
 
 def _decompress(compressed: bytes, limit: int) -> bytes | None:

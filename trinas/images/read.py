@@ -1,6 +1,8 @@
 """Read image files: gray or colour, with or without alpha, with 8 or 16 bits."""
 
 import io
+import os
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -34,6 +36,8 @@ _TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     8: lambda levels: levels.swapaxes(0, 1)[::-1],
 }
 """EXIF orientation -> the turn of (H, W, C) that makes the image upright."""
+
+_LARGE_FILE_BYTES = 16 << 20  # of larger files the header is checked before the rest is read
 
 
 @dataclass(frozen=True)
@@ -113,10 +117,17 @@ def open_image(path: Path | str, max_px: int = MAX_INPUT_PX) -> ImageFile:
             damaged.
     """
     path = Path(path)
-    with translate_os_errors(ImageError, path, "read"), path.open("rb") as file:
+    # Without a buffer: a read behind buffered bytes takes twice the memory of the file for a moment.
+    with translate_os_errors(ImageError, path, "read"), path.open("rb", buffering=0) as file:
         known = _sniff(path, file)
+        if os.fstat(file.fileno()).st_size > _LARGE_FILE_BYTES:
+            _check_header(path, _parse_beginning(path, file, known).header, max_px)
+            file.seek(0)
         content = file.read()
-    decoder = _parse(path, io.BytesIO(content), known)
+    buffer = io.BytesIO(content)
+    decoder = _parse(path, buffer, known)
+    if isinstance(decoder, TiffFile):  # tifffile's objects refer to each other, and would keep the bytes for long
+        weakref.finalize(decoder, buffer.close)
     return ImageFile(path, _check_header(path, decoder.header, max_px), decoder)
 
 
@@ -154,9 +165,7 @@ def read_header(path: Path | str, max_px: int = MAX_INPUT_PX) -> Header:
     """
     path = Path(path)
     with translate_os_errors(ImageError, path, "read"), path.open("rb") as file:
-        known = _sniff(path, file)
-        is_png = known is FORMATS["PNG"]
-        decoder = _parse(path, io.BytesIO(read_png_beginning(file)) if is_png else file, known)
+        decoder = _parse_beginning(path, file, _sniff(path, file))
     return _check_header(path, decoder.header, max_px)
 
 
@@ -174,6 +183,11 @@ def _sniff(path: Path, file: IO[bytes]) -> Format:
 def _parse(path: Path, file: IO[bytes], known: Format) -> PillowFile | TiffFile:
     with _name_file(path):
         return TiffFile(file) if known is FORMATS["TIFF"] else PillowFile(file, known.name)
+
+
+def _parse_beginning(path: Path, file: IO[bytes], known: Format) -> PillowFile | TiffFile:
+    """Parse the header. No more of the file is read than this takes."""
+    return _parse(path, io.BytesIO(read_png_beginning(file)) if known is FORMATS["PNG"] else file, known)
 
 
 @contextmanager

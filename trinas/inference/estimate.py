@@ -80,6 +80,7 @@ def estimate_jobs(
             kind = (work.passes, job.result.suffix.lower())
             if kind not in seconds_per_px:
                 seconds_per_px[kind] = _measure_seconds_per_px(opened, upscaler, save, options)
+            del opened  # its file, and the image if it was decoded, must not be in memory together with the next one
         except (TrinasError, OSError, MemoryError) as error:
             yield Estimate(job, None, explain_failure(job, error))
             continue

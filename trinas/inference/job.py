@@ -71,7 +71,7 @@ class OpenJob:
         self._check_size()
 
     def read(self) -> Image:
-        """Return the image, laid on the background if one is given. Correct `work` if its size is not the header's.
+        """Return the image, laid on the background if one is given.
 
         Raises:
             ImageError: the image cannot be read.
@@ -81,9 +81,6 @@ class OpenJob:
             image = flatten(image, self._save.background)
         elif image.has_alpha and not self._format.has_alpha:  # it is opaque, otherwise the job was refused
             image = replace(image, pixels=image.pixels[:-1])
-        header = self.work.header
-        if image.size != (header.width, header.height):  # a PNG file can have its orientation behind the pixels
-            self.work = self._plan_work(replace(header, width=image.size[0], height=image.size[1]))
         if self.work.size < image.size:
             image = replace(image, notes=(*image.notes, "it was larger than asked for, and is only reduced"))
         return image
