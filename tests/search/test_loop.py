@@ -473,3 +473,39 @@ def test_a_loss_that_is_no_number_ends_the_run(photographs, tmp_path):
 def test_bad_settings_are_refused(settings, complaint):
     with pytest.raises(ValueError, match=complaint):
         dataclasses.replace(CONFIG, **settings)
+
+
+def test_a_search_of_other_primitives_is_neither_resumed_nor_repeated(straight, photographs, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(straight[0], run_dir)
+    state = torch.load(run_dir / "search.pt", weights_only=True)
+    supernet = state["learner"]["supernet"]
+    supernet["arch_primitives"] = supernet["arch_primitives"][..., :-1]
+    torch.save(state, run_dir / "search.pt")
+    with pytest.raises(RunError, match="whose space edge had 1 primitives, not 2; start anew"):
+        resume_search(run_dir, photographs)
+    record = read_search_record(run_dir / "report.json")
+    assert record.primitives == EDGE.primitives
+    with pytest.raises(RunError, match="the space edge had other primitives when this search ran"):
+        repeat_search(record.model_copy(update={"primitives": ("skip",)}), photographs, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+def test_samples_that_an_earlier_version_did_not_write_are_written(straight, photographs, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(straight[0], run_dir)
+    samples = {path.name: path.read_bytes() for path in run_dir.glob("sample-*.png")}
+    for name in samples:
+        (run_dir / name).unlink()
+    assert resume_search(run_dir, photographs).finished
+    assert {path.name: path.read_bytes() for path in run_dir.glob("sample-*.png")} == samples
+    assert len(samples) == 3
+
+
+def test_memory_that_is_too_small_in_the_fine_tuning_is_the_search_s(photographs, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise torch.OutOfMemoryError("none left")
+
+    monkeypatch.setattr("trinas.training.loop.TrainStep.__call__", fail)
+    with pytest.raises(RunError, match=r"too small for this search; a smaller space \(--trunk-width, --cells\)"):
+        search_network(EDGE, photographs, CONFIG, tmp_path / "run")

@@ -343,7 +343,8 @@ PRIMITIVES: dict[str, dict[str, Primitive]] = {
         ),
     },
 }
-"""Family, name -> primitive. Saved searches depend on the order, so append a new primitive to its family."""
+"""Family, name -> primitive. Stored shares are by position, so append a new primitive to its family. A search of a
+space that has gained a primitive can neither be resumed nor repeated."""
 
 
 def find_primitive(family: str, name: str) -> Primitive:

@@ -140,7 +140,8 @@ def _survival(space: SearchSpace, path: list[float], node: int) -> float:
 def _stack(kinds: tuple[str, ...], shares: list[float], height: float) -> list[Part]:
     """Stack the shares of primitives from the bottom of a bar upwards."""
     bottom, parts = float(_SMALL_TALLEST), []
-    for kind, share in zip(kinds, shares, strict=True):
+    # New primitives are appended to a family, so those of an older search are the first ones.
+    for kind, share in zip(kinds, shares, strict=False):
         bottom -= height * share
         parts.append(Part(kind, bottom, height * share))
     return parts

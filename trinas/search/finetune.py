@@ -15,6 +15,7 @@ from trinas.networks.latency import measure_ms_per_mp
 from trinas.networks.network import Network
 from trinas.search.pace import choose_arch_rate, choose_tuning_rate, choose_weight_rate, find_given_steps
 from trinas.search.record import (
+    SAMPLE_FILES,
     STAGES,
     BatchSize,
     Finished,
@@ -30,7 +31,7 @@ from trinas.search.record import (
 from trinas.search.run import FINE_TUNE, SearchSession
 from trinas.search.sample import write_samples
 from trinas.training.data import Pair, make_pairs, split
-from trinas.training.loop import begin_training, resume_training
+from trinas.training.loop import begin_training, continue_training
 from trinas.training.metrics import EXACT_PSNR, psnr_y, upscale_bicubic
 from trinas.training.run import TrainingProgress
 from trinas.training.state import STATE_FILE as TRAINING_STATE_FILE
@@ -56,7 +57,7 @@ def finetune(session: SearchSession) -> Network | None:
     run = session.run
     relay = _ProgressRelay(session)
     if (session.run_dir / TRAINING_STATE_FILE).exists():
-        result = resume_training(session.run_dir, session.images, on_progress=relay, stop=session.stop)
+        result = continue_training(session.run_dir, session.images, relay, session.stop)
     else:
         start, config = _build_start(session), _make_tuning_config(session)
         result = begin_training(start.config.spec, session.images, config, session.run_dir, start, relay, session.stop)
@@ -67,6 +68,9 @@ def finetune(session: SearchSession) -> Network | None:
         session.events.add(Finished(psnr=run.psnr, costs=relay.costs, seconds=session.seconds))
         run.finished = True
         session.save()
+    elif not all((session.run_dir / name).is_file() for name in SAMPLE_FILES.values()):
+        # An earlier version finished the search, whose samples were only in report.html.
+        write_samples(session.run_dir, result.network, *make_pairs(split(session.images)[1], run.space.scale)[0])
     return result.network
 
 
@@ -155,6 +159,7 @@ def record_search(session: SearchSession, network: Network, costs: dict[str, flo
     measured = measure_ms_per_mp(copy.deepcopy(network), run.learner.device, run.running_precision)
     record = SearchRecord(
         space=run.space,
+        primitives=run.space.primitives,
         settings=run.config,
         started_from=run.started_from,
         taught_by=_read_teacher(run_dir),
@@ -192,7 +197,7 @@ def record_search(session: SearchSession, network: Network, costs: dict[str, flo
 
 def _read_teacher(run_dir: Path) -> ModelOrigin | None:
     teacher = load_config(str(run_dir)).training.taught_by
-    return ModelOrigin(**teacher.model_dump()) if teacher else None
+    return ModelOrigin(name=teacher.name, sha256=teacher.sha256, data=teacher.data) if teacher else None
 
 
 def _describe_images(session: SearchSession) -> LearntImages:

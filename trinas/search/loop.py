@@ -143,6 +143,7 @@ def repeat_search(
             f"the search learnt from {record.data.images} images of {', '.join(record.data.folders)} with "
             f"other pixels than these {len(images)}; give the same ones"
         )
+    _check_primitives(record)
     check_new_run(run_dir, allowed_files=(EVENTS_FILE,))
     warm_up, search, fine_tune = (record.steps[stage] for stage in STAGES)
     config = replace(
@@ -225,6 +226,18 @@ def _new_run(
     check_possible(learner.costs, config.budgets)
     folders = sorted({str(image.path.parent) for image in images})
     return SearchRun(space, config, learner, times, folders, pretrained.describe_origin() if pretrained else None)
+
+
+def _check_primitives(record: SearchRecord) -> None:
+    """Refuse to repeat a search whose space has other primitives now."""
+    space = record.space
+    # `edge-all` is the only space that has changed since records without primitives were written.
+    same = space.name != "edge-all" if record.primitives is None else record.primitives == space.primitives
+    if not same:
+        raise RunError(
+            f"the space {space.name} had other primitives when this search ran; use the version of trinas-upscale that "
+            "made it"
+        )
 
 
 def _find_teacher_origin(name: str | None, scale: int) -> ModelOrigin | None:

@@ -359,6 +359,8 @@ class SearchRecord(_Typed):
     precision: Precisions
     threads: int
     versions: dict[str, str]
+    primitives: tuple[str, ...] | None = None
+    """The space's candidates of a slot; None in records of earlier versions."""
 
 
 def write_search_record(run_dir: Path, record: SearchRecord) -> None:

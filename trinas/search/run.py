@@ -154,7 +154,14 @@ def load_search_state(run_dir: Path) -> dict[str, Any]:
     """
     if not (run_dir / SEARCH_STATE_FILE).is_file():
         raise RunError(f"{run_dir}: no search was stopped here; nothing to resume")
-    return _rename_old_keys(load_state(run_dir / SEARCH_STATE_FILE))
+    state = _rename_old_keys(load_state(run_dir / SEARCH_STATE_FILE))
+    space, stored = SearchSpace(**state["space"]), state["learner"]["supernet"]["arch_primitives"].shape[-1]
+    if stored != len(space.primitives):
+        raise RunError(
+            f"{run_dir}: was started by a version of trinas-upscale whose space {space.name} had {stored} primitives, "
+            f"not {len(space.primitives)}; start anew"
+        )
+    return state
 
 
 def restore_run(run_dir: Path, state: dict[str, Any], images: Sequence[TrainingImage]) -> SearchRun:

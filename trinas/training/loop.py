@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from trinas.config import TrainConfig
@@ -52,8 +53,10 @@ TOLERATED_DELAY = 0.02
 
 OnProgress = Callable[[TrainingProgress], None]
 
-_translate_memory_errors = translate_memory_errors(
-    RunError, "for this training; a smaller --batch-size or --patch takes less, as does a smaller network"
+_translate_memory_errors = partial(
+    translate_memory_errors,
+    RunError,
+    "for this training; a smaller --batch-size or --patch takes less, as does a smaller network",
 )
 
 
@@ -87,10 +90,10 @@ def train_network(
         ModelError: `start` has another architecture, or there is no such teacher, or it cannot teach this network.
     """
     check_new_run(run_dir)
-    return begin_training(spec, images, config, run_dir, start, on_progress, stop)
+    with _translate_memory_errors():
+        return begin_training(spec, images, config, run_dir, start, on_progress, stop)
 
 
-@_translate_memory_errors
 def begin_training(
     spec: ArchSpec,
     images: Sequence[TrainingImage],
@@ -102,7 +105,8 @@ def begin_training(
 ) -> TrainingResult:
     """Do as `train_network`, in a folder that may already hold other files of the same run.
 
-    Args, returns and raises: as for `train_network`, but an existing folder is accepted.
+    Args, returns and raises: as for `train_network`, but an existing folder is accepted, and errors about too little
+    memory are left to the caller.
     """
     check_sizes(images, config.patch_px * spec.scale)
     device = pick_device(config.device)
@@ -126,7 +130,6 @@ def begin_training(
         return _Training(run, images, run_dir, on_progress, stop or threading.Event()).train()
 
 
-@_translate_memory_errors
 def resume_training(
     run_dir: Path,
     images: Sequence[TrainingImage],
@@ -147,6 +150,17 @@ def resume_training(
     Raises:
         RunError: there is no such run, its state is damaged, the images or the teacher are not the same, another
             process is at work on it, or the memory is too small.
+    """
+    with _translate_memory_errors():
+        return continue_training(run_dir, images, on_progress, stop)
+
+
+def continue_training(
+    run_dir: Path, images: Sequence[TrainingImage], on_progress: OnProgress, stop: threading.Event | None
+) -> TrainingResult:
+    """Do as `resume_training`, but leave errors about too little memory to the caller.
+
+    Args, returns and raises: as for `resume_training`.
     """
     check_training_resumable(run_dir)
     with run_lock(run_dir / STATE_FILE):

@@ -3,7 +3,7 @@
 import hashlib
 
 from trinas.config import UpscaleOptions
-from trinas.errors import InconsistentResultError, ModelError
+from trinas.errors import InconsistentResultError, MemoryShortageError, ModelError, RunError
 from trinas.inference.tiled import TiledUpscaler
 from trinas.training.data import Teacher
 from trinas.training.metrics import Pixels
@@ -58,5 +58,9 @@ def make_teacher(model: Model, device: str, precision: str) -> Teacher:
             return upscaler.upscale_rgb8(low, UpscaleOptions(self_ensemble=True))
         except InconsistentResultError:  # a result that fails its check is not worth imitating
             return None
+        except MemoryShortageError:
+            raise RunError(
+                f"memory is too small for the teacher {model.config.name}; train without it, or on smaller images"
+            ) from None
 
     return upscale_or_none
