@@ -88,7 +88,7 @@ _HOME = {
 }
 
 _ALIASES = {"Enlarger": "CascadeUpscaler", "UpscaleConfig": "UpscaleOptions", "Upscaler": "TiledUpscaler"}
-"""Older public names -> present names."""
+"""Older public names -> present names, whose arguments they take."""
 
 
 def __getattr__(name: str) -> Any:

@@ -27,7 +27,7 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, ValueError):
+    except (RuntimeError, AssertionError, TypeError, ValueError):
         device = None
     if device is None or device.type not in ("cpu", "cuda", "mps"):
         raise TrinasError(f"no device {name!r} here; use --device cpu")

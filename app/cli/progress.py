@@ -1,6 +1,5 @@
 """Progress on standard error: a bar that is updated in place on a terminal, and plain lines elsewhere."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,22 +36,25 @@ class ProgressLine:
             hidden: draw nothing, even on a terminal.
             estimates_time: end the line with the time left, estimated from the progress so far.
         """
-        self.is_drawn = sys.stderr.isatty() and not hidden
+        console = make_console(stderr=True)
+        self.is_drawn = console.is_terminal and not console.is_dumb_terminal and not hidden
+        self._last_kept = ""
         columns = [
             TextColumn("{task.description}", markup=False),
             BarColumn(BAR_WIDTH),
             TextColumn("{task.fields[words]}", markup=False, table_column=Column(overflow="fold")),
             *([_TimeLeftColumn()] if estimates_time else []),
         ]
-        console = make_console(stderr=True)
         self._progress = Progress(*columns, console=console, transient=True, disable=not self.is_drawn)
-        self._task = self._progress.add_task("", visible=False, words="")
+        self._task = self._progress.add_task("", visible=False, words="", total=None)
 
     def __enter__(self) -> None:
         self._progress.start()
 
     def __exit__(self, *details: object) -> None:
         self._progress.stop()
+        if self._last_kept:
+            say(self._last_kept)
 
     def show(self, title: str, done: float, total: float | None, words: str = "", *, keeps: bool = False) -> None:
         """Update the line. If no line is drawn, print it as a plain line if `keeps` is set.
@@ -62,10 +64,12 @@ class ProgressLine:
             done: how much is done, in any unit.
             total: how much there is to do, in the same unit; None: unknown.
             words: text after the bar.
-            keeps: whether to print a plain line if no bar is drawn.
+            keeps: whether to print a plain line if no bar is drawn. The last one stays when a drawn bar ends.
         """
         if self.is_drawn:
-            self._progress.update(self._task, description=title, completed=done, total=total, words=words, visible=True)
+            self._progress.tasks[0].total = total  # `update` takes None for unchanged
+            self._progress.update(self._task, description=title, completed=done, words=words, visible=True)
+            self._last_kept = f"{title}  {words}" if keeps else self._last_kept
         elif keeps:
             say(f"{title}  {words}")
 

@@ -25,6 +25,9 @@ TIMED_PX, TIMED_RUNS = 256, 9
 SETTLED_RUNS, SETTLED = 3, 1.1
 """Measuring ends when so many runs are within this factor of the fastest one."""
 
+MOST_LOADED = 32
+"""Upscalers kept in memory. There is room for all bundled models; each has a few megabytes."""
+
 TIERS = {"xs": "very small", "s": "small", "m": "medium", "l": "large"}
 """Part of a bundled name, such as xs in trinas-xs-x4 -> the size in words."""
 
@@ -68,7 +71,7 @@ class Catalogue:
     def __init__(self, device: str = "auto") -> None:
         self._device = device
         self._added: dict[str, tuple[str, str]] = {}  # name -> model folder, source
-        self._load = lru_cache(maxsize=8)(CascadeUpscaler)
+        self._load = lru_cache(maxsize=MOST_LOADED)(CascadeUpscaler)
         self._speeds: dict[str, float] = {}
         self._timing = threading.Lock()
         self.measured = threading.Event()
@@ -127,7 +130,7 @@ class Catalogue:
         It is loaded once and kept.
 
         Raises:
-            ModelError: there is no such model, or its files are damaged.
+            ModelError: there is no such model, or its config.json is damaged.
         """
         return self._load(self.locate(name) if name else None, self._device)
 

@@ -120,3 +120,31 @@ def test_a_download_prints_a_line_a_tenth(capsys):
         progress.move("Unpacking", 1, 100)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [*(f"Downloading  {percent} %" for percent in range(0, 101, 10)), "Unpacking  1 %"]
+
+
+def test_the_last_validation_stays_on_a_terminal():
+    with on_terminal() as terminal:
+        line = ProgressLine()
+        with line:
+            line.show("step 10/20", 10, 20, "PSNR 30.00 dB", keeps=True)
+            line.show("step 15/20", 15, 20, "PSNR 30.00 dB")
+    assert without_codes(terminal.getvalue()).splitlines()[-1] == "step 10/20  PSNR 30.00 dB"
+
+
+def test_a_terminal_without_cursor_movements_gets_plain_lines(monkeypatch):
+    with on_terminal() as terminal:
+        monkeypatch.setenv("TERM", "dumb")
+        line = ProgressLine()
+        with line:
+            line.show("step 10/20", 10, 20, "PSNR 30.00 dB", keeps=True)
+    assert not line.is_drawn
+    assert terminal.getvalue() == "step 10/20  PSNR 30.00 dB\n"
+
+
+def test_an_unknown_total_has_no_share():
+    with on_terminal():
+        progress = DownloadProgress()
+        with progress:
+            progress.move("Downloading", 5_000_000, 0)
+            (task,) = progress._progress.tasks
+            assert task.total is None

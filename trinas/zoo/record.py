@@ -33,9 +33,9 @@ class Metrics(BaseModel):
 
 
 class TeacherRecord(BaseModel):
-    """The record of a teacher, which is a model that was imitated."""
+    """The record of a teacher, which is a model that was imitated. Other keys are allowed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
     name: str
     sha256: str = ""
@@ -69,10 +69,10 @@ class TrainingRecord(BaseModel):
     """The supernet that the search started from."""
     data: list[str] = []
     """Names of the sets of training images, with their licences if these are known."""
-    images: int = 0
+    images: int | float = 0
     data_sha256: str = ""
     """Digest of all training images."""
-    steps: int | str = 0
+    steps: int | float | str = 0
     """Optimiser steps; for a search the steps of its stages, such as "900 + 5000"."""
     seconds: int | float = 0
     validation_psnr: int | float = 0
@@ -206,7 +206,10 @@ def read_config(folder: Path) -> ModelConfig:
 def _describe(error: ValidationError) -> str:
     """Return in one line what is wrong, with the keys that lead to it."""
     first = error.errors(include_url=False, include_input=False)[0]
-    key = ".".join(map(str, first["loc"]))
+    location = [str(part) for part in first["loc"]]
+    if len(location) > 1 and location[-1] in ("int", "float", "str"):  # one of several allowed types
+        return f"{'.'.join(location[:-1])}: the value has a wrong type"
+    key = ".".join(location)
     if first["type"] in ("missing", "extra_forbidden"):
         return f"the key {key} is {'missing' if first['type'] == 'missing' else 'unknown'}"
     return f"{key}: {first['msg'].removeprefix('Value error, ')}"
