@@ -102,7 +102,7 @@ def list_devices() -> list[DeviceInfo]:
         found.append(DeviceInfo("mps", "Apple GPU", chosen == "mps"))
     threads = torch.get_num_threads()
     capability = torch.backends.cpu.get_cpu_capability()
-    return [*found, DeviceInfo("cpu", f"{threads} threads, {capability}", chosen == "cpu")]
+    return [*found, DeviceInfo("cpu", f"{threads} thread{'' if threads == 1 else 's'}, {capability}", chosen == "cpu")]
 
 
 @contextmanager

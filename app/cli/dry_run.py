@@ -62,8 +62,15 @@ def _print_estimates(estimates: "list[Estimate]", skipped: int, memory_bytes: in
         print_table(rows, HEADERS, numbers=[3, 4], foldable=[0, 2])
     for problem in problems:
         say(f"will fail: {problem}")
-    typer.echo(
-        f"{format_count(len(rows), 'image')} to upscale in about {format_duration(seconds)}, with up to "
-        f"{format_megabytes(memory_bytes)} of memory (several small images are in memory together). "
-        f"{skipped:,} with a result already, {len(problems):,} will fail. Nothing was written."
+    total = _describe_total(len(rows), seconds, memory_bytes)
+    typer.echo(f"{total} {skipped:,} with a result already, {len(problems):,} will fail. Nothing was written.")
+
+
+def _describe_total(images: int, seconds: float, memory_bytes: int) -> str:
+    if not images:
+        return "Nothing to upscale."
+    together = " (several small images are in memory together)" if images > 1 else ""
+    return (
+        f"{format_count(images, 'image')} to upscale in about {format_duration(seconds)}, with up to "
+        f"{format_megabytes(memory_bytes)} of memory{together}."
     )

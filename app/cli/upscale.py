@@ -166,8 +166,9 @@ def upscale_images(
 ) -> None:
     """Upscale images (the default command). Alpha, colours, bit depth and metadata are kept.
 
-    Results are named `<stem>_x<scale>`, in the input's own format. Results that exist already are skipped. A bad file
-    is reported, the others are still upscaled, and the exit code is 1.
+    Results are named `<stem>_x<scale>`, or after the size, such as `<stem>_long4000`, in the input's own format.
+    Results that exist already are skipped. A bad file is reported, the others are still upscaled, and the exit code
+    is 1.
     """
     with refuse_bad_values():
         size = SizeConfig(scale, width, height, long_side, to_pixels(max_input_mp), to_pixels(max_output_mp))

@@ -116,7 +116,7 @@ def test_formats_are_converted_on_request(photos, tmp_path, tiny_model_dir):
             assert image.format == suffix.upper()
     result = run(photos / "logo.png", *arguments, "jpg")
     assert result.exit_code == 1
-    assert "JPEG cannot hold transparency; choose --format png, or a --background" in result.stderr
+    assert "JPEG cannot hold transparency; choose --format png, or give --background" in result.stderr
     assert not (tmp_path / "logo_x2.jpg").exists()
     assert run(photos / "logo.png", *arguments, "jpg", "--background", "white").exit_code == 0
     with PillowImage.open(tmp_path / "logo_x2.jpg") as image:

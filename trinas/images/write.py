@@ -95,7 +95,7 @@ def check_fits(path: Path, width: int, height: int, has_alpha: bool) -> None:
         )
     if has_alpha and not known.has_alpha:
         raise ImageError(
-            f"{path}: {known.name} cannot hold transparency; choose --format png, or a --background to lay it on"
+            f"{path}: {known.name} cannot hold transparency; choose --format png, or give --background white"
         )
 
 

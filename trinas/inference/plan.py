@@ -90,7 +90,7 @@ def _find_sources(path: Path, output_dir: Path, recursive: bool, left_out: list[
             (Path(error.filename), f"{error.filename}: cannot be read ({error.strerror})") for error in unreadable
         ]
         return [(image, "") for image in images] + problems
-    hint = "" if recursive else ", sub-folders are taken with -r"
+    hint = "" if recursive else "; -r includes its sub-folders"
     return [(image, "") for image in images] or [(path, f"{path}: no {FORMAT_NAMES} images in this folder{hint}")]
 
 
