@@ -89,22 +89,12 @@ class ImageProgress(ProgressLine):
     """A bar over all images of a batch. It moves with each tile, and shows the current file and the time left."""
 
     def __init__(self, sources: Sequence[Path], *, hidden: bool) -> None:
-        """Prepare the bar.
-
-        Args:
-            sources: the files, in their order.
-            hidden: draw nothing.
-        """
+        """Prepare the bar for these files, in their order; draw nothing if it is `hidden`."""
         super().__init__(hidden=hidden, estimates_time=True)
         self._names = [path.name for path in sources]
 
     def move(self, number: int, share: float) -> None:
-        """Show how much of an image is finished.
-
-        Args:
-            number: of the image, from 0.
-            share: the finished share of it, in 0..1.
-        """
+        """Show that a share, 0 to 1, of image `number`, counted from 0, is finished."""
         title = f"{number + 1}/{len(self._names)} {self._names[number]}"
         self.show(title, number + share, len(self._names))
 

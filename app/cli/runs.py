@@ -49,12 +49,7 @@ def stop_on_signals() -> threading.Event:
 
 
 def announce_teacher(teacher: str | None, before: str) -> None:
-    """Say that the teacher upscales all images, because nothing else is shown meanwhile.
-
-    Args:
-        teacher: its name; None: there is no teacher.
-        before: the work that follows, in words.
-    """
+    """If there is a teacher, say that it upscales all images `before` the work that follows."""
     if teacher:
         say(f"{teacher} upscales all images before {before}, which may take minutes")
 

@@ -125,9 +125,7 @@ class Catalogue:
         raise ModelError(f"{name}: no such model; there are {', '.join(self.offers())}")
 
     def cascade(self, name: str = "") -> CascadeUpscaler:
-        """Return the upscaler of one model. Without a name, return one that chooses among the bundled models.
-
-        It is loaded once and kept.
+        """Return the upscaler of one model, or one that chooses among the bundled models. It is loaded once and kept.
 
         Raises:
             ModelError: there is no such model, or its config.json is damaged.

@@ -72,13 +72,7 @@ def clamp_to_neighbourhood(high: Tensor, low: Tensor) -> Tensor:
 
 
 def find_neighbourhood_range(low: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the smallest and the largest value of each pixel's 3x3 neighbourhood.
-
-    Args:
-        low: (C, H, W).
-    Returns:
-        Two tensors (C, H, W).
-    """
+    """Return the smallest and the largest value of each 3x3 neighbourhood, both (C, H, W) like `low`."""
     return _reduce_neighbourhood(low, torch.minimum), _reduce_neighbourhood(low, torch.maximum)
 
 

@@ -95,10 +95,8 @@ def take_prefix(features: Tensor, width: int) -> Tensor:
 
     This is the identity between slots of different width in the edge family.
     """
-    channels = features.shape[1]
-    if channels >= width:
-        return features[:, :width]
-    return F.pad(features, (0, 0, 0, 0, 0, width - channels))
+    missing = width - features.shape[1]
+    return F.pad(features, (0, 0, 0, 0, 0, missing)) if missing > 0 else features[:, :width]
 
 
 def start_near_identity(conv: Conv, gain: float = 1.0) -> None:

@@ -30,12 +30,8 @@ class Cell(nn.Sequential):
 
     def __init__(self, family: str, trunk_width: int, spec: CellSpec) -> None:
         widths = [trunk_width, *(slot.width for slot in spec.slots)]
-        super().__init__(
-            *(
-                build_primitive(family, slot.primitive, c_in, slot.width)
-                for slot, c_in in zip(spec.slots, widths, strict=False)
-            )
-        )
+        slots = zip(spec.slots, widths, strict=False)
+        super().__init__(*(build_primitive(family, slot.primitive, c_in, slot.width) for slot, c_in in slots))
         self.residual = family == "paper"
 
     def forward(self, features: Tensor) -> Tensor:
