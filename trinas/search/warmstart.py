@@ -72,7 +72,7 @@ def find_bundled_supernet(space: SearchSpace) -> Pretrained | None:
 
 @torch.no_grad()
 def start_from(supernet: Supernet, pretrained: Pretrained) -> None:
-    """Copy the first channels and cells of a pretrained supernet into one whose space it `holds`, but no choices."""
+    """Copy weights from the first channels and cells of a pretrained supernet that `holds` the space of this one."""
     parameters = dict(supernet.named_parameters())
     shapes = {name: parameter.shape for name, parameter in parameters.items() if name in pretrained.weights}
     for name, tensor in take_first_channels(pretrained.weights, shapes).items():
