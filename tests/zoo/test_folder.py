@@ -250,3 +250,11 @@ def test_networks_of_the_paper_survive_saving(spec, tmp_path):
     low = torch.rand(1, 3, 6, 5)
     with torch.no_grad():
         assert torch.equal(load_model(str(tmp_path / "model")).network(low), network(low))
+
+
+def test_a_card_says_where_the_last_architecture_comes_from(tiny_spec):
+    chain = TrainingRecord(name="chain", architecture="a chain, written by hand")
+    grown = TrainingRecord(architecture="the chain with one more block", started_from=chain)
+    card = render_card(ModelConfig("grown", tiny_spec, "MIT", grown))
+    assert "Where it comes from: the chain with one more block." in card
+    assert "written by hand" not in card

@@ -223,8 +223,8 @@ def _list_stages(training: TrainingRecord) -> Iterable[TrainingRecord]:
 
 
 def _describe_origin(training: TrainingRecord) -> str:
-    """Return where the architecture comes from: the first search in the record, or a note in it."""
-    for stage in _list_stages(training):
+    """Return where the architecture comes from: the last search in the record, or the last note in it."""
+    for stage in training.stages():
         if stage.method:
             keys = [key for key in ("space", "budgets", "supernet", "steps") if stage.is_known(key)]
             found = [f"{key} {getattr(stage, key)}" for key in keys]
