@@ -31,10 +31,11 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -101,10 +102,8 @@ class ProjectedLearner(Learner):
     No distance holds two survivors apart, so they go on learning.
     """
 
-    @staticmethod
-    def project(parameters: Tensor) -> Tensor:
-        """Turn architecture parameters into mixtures."""
-        raise NotImplementedError
+    project: ClassVar[Callable[[Tensor], Tensor]]
+    """Turns architecture parameters into mixtures; subclasses have it."""
 
     @classmethod
     def build_supernet(cls, space: SearchSpace) -> Supernet:
