@@ -9,6 +9,12 @@ MAX_INPUT_PX = 100_000_000
 MAX_OUTPUT_PX = 800_000_000
 """By default, results with more pixels are refused before they are computed. This many take about 16 GB of memory."""
 
+PRESETS = ("fast", "balanced", "best")
+"""Names of the choices among the bundled models, the fastest first. `zoo.bundled.PRESET_MODELS` has their models."""
+
+DEFAULT_PRESET = "best"
+"""The preset if neither a preset nor a model is named."""
+
 DEFAULT_SCALE = 4
 """The scale of results if none is given."""
 

@@ -8,12 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from support.networks import busy_network
+from trinas.config import PRESETS
 from trinas.errors import ModelError
 from trinas.networks.cost import compute_cost
 from trinas.networks.network import Network
 from trinas.networks.primitives import PRIMITIVES
 from trinas.networks.space import PAPER_NETWORKS, SCALES, UPSAMPLING_STEPS, ArchSpec, CellSpec, SlotSpec
-from trinas.zoo.bundled import DEFAULT_MODELS, RESTORATION_MODELS, find_default_model, find_model, list_bundled_models
+from trinas.zoo.bundled import PRESET_MODELS, RESTORATION_MODELS, find_default_model, find_model, list_bundled_models
 from trinas.zoo.card import render_card
 from trinas.zoo.folder import load_config, load_model, save_model
 from trinas.zoo.record import EXAMPLE_FILE, ModelConfig, TrainingRecord
@@ -173,16 +174,29 @@ def test_a_bundled_model_is_complete(name):
     assert (folder / EXAMPLE_FILE).stat().st_size < 100_000
 
 
-@pytest.mark.parametrize(("models", "restore"), [(DEFAULT_MODELS, False), (RESTORATION_MODELS, True)])
+@pytest.mark.parametrize(
+    ("models", "restore"), [*((models, False) for models in PRESET_MODELS.values()), (RESTORATION_MODELS, True)]
+)
 def test_models_that_are_chosen_unnamed_are_what_they_are_chosen_for(models, restore):
     for scale, name in models.items():
         assert name in list_bundled_models()
         assert (load_config(name).spec.scale, load_config(name).restores) == (scale, restore)
 
 
-def test_the_first_network_is_of_the_smallest_tier():
-    assert compute_cost(load_config("trinas-xs-x4").spec).params <= 25_000
-    assert find_default_model(4) == "trinas-xs-x4"
+@pytest.mark.parametrize(("preset", "most"), [("fast", 25_000), ("balanced", 100_000), ("best", 300_000)])
+def test_presets_keep_to_their_sizes_and_cover_every_scale(preset, most):
+    assert tuple(PRESET_MODELS) == PRESETS
+    assert sorted(PRESET_MODELS[preset]) == [2, 3, 4]
+    assert all(compute_cost(load_config(name).spec).params <= most for name in PRESET_MODELS[preset].values())
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_a_slower_preset_is_better_on_the_largest_test_set(scale):
+    """BSD100, since the 5 images of Set5 say less."""
+    models = [load_config(PRESET_MODELS[preset][scale]) for preset in PRESETS]
+    psnr = [model.metrics["BSD100"].psnr for model in models]
+    assert psnr == sorted(psnr)
+    assert find_default_model(scale) == models[-1].name
 
 
 def card_of(spec, training):
