@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
+from trinas_app.cli.upscale import Preset
 
 from support.command_line import run, save_image
 from support.images import generated_photograph
 from support.processes import PATIENCE_S, start
+from trinas.config import DEFAULT_PRESET, PRESETS
 from trinas.images.formats import FORMAT_NAMES
+from trinas.zoo.bundled import PRESET_MODELS
 from trinas.zoo.folder import load_model
 
 
@@ -179,7 +182,7 @@ def test_the_models_that_were_used_are_named(photos, tmp_path, tiny_model_dir):
     for quality in (40, 95):
         PillowImage.fromarray(levels).save(tmp_path / f"{quality}.jpg", quality=quality)
     images = [photos / "logo.png", tmp_path / "40.jpg", tmp_path / "95.jpg"]
-    result = run(*images, "-s", "4", "-o", tmp_path / "out")
+    result = run(*images, "-s", "4", "-o", tmp_path / "out", "--preset", "fast")
     assert "s per image, by trinas-xs-x4 (2 images); trinas-s-photo-x4 (1 image)." in result.stdout
     done = json.loads(run(*images, "-s", "8", "-o", tmp_path / "out", "--json").stdout)["done"]
     assert [entry["models"] for entry in done][1][0].startswith("trinas-s-photo")
@@ -358,3 +361,11 @@ def test_ctrl_c_while_a_file_is_written_leaves_nothing_of_it(tmp_path, tiny_mode
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=PATIENCE_S) == 130, "it does not wait for the disk"
     assert list(out.iterdir()) == []
+
+
+def test_the_best_preset_is_used_unless_another_is_named(photos, tmp_path):
+    assert [preset.value for preset in Preset] == list(PRESETS)
+    unnamed = json.loads(run(photos / "logo.png", "-s", "4", "-o", tmp_path / "best", "--json").stdout)["done"]
+    fast = run(photos / "logo.png", "-s", "4", "-o", tmp_path / "fast", "--preset", "fast", "--json")
+    assert unnamed[0]["models"] == [PRESET_MODELS[DEFAULT_PRESET][4]]
+    assert json.loads(fast.stdout)["done"][0]["models"] == [PRESET_MODELS["fast"][4]]
