@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import torch
 
+from trinas.config import DEFAULT_PRESET, PRESETS
 from trinas.errors import ModelError
 from trinas.images.image import Image
 from trinas.inference.cascade import CascadeUpscaler
@@ -124,13 +125,18 @@ class Catalogue:
             return name
         raise ModelError(f"{name}: no such model; there are {', '.join(self.offers())}")
 
-    def cascade(self, name: str = "") -> CascadeUpscaler:
+    def cascade(self, name: str = "", preset: str = DEFAULT_PRESET) -> CascadeUpscaler:
         """Return the upscaler of one model, or one that chooses among the bundled models. It is loaded once and kept.
 
+        Args:
+            name: on offer; empty: bundled models are chosen.
+            preset: fast, balanced or best; which bundled models are chosen.
         Raises:
-            ModelError: there is no such model, or its config.json is damaged.
+            ModelError: there is no such model, or its config.json is damaged; or there is no such preset.
         """
-        return self._load(self.locate(name) if name else None, self._device)
+        if preset not in PRESETS:
+            raise ModelError(f"{preset!r} is no preset; there are {', '.join(PRESETS)}")
+        return self._load(self.locate(name) if name else None, self._device, preset=preset)
 
     def upscaler(self, name: str) -> TiledUpscaler:
         """Return the upscaler of one model at its own scale.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from trinas.config import SaveConfig, SizeConfig, UpscaleOptions
+from trinas.config import DEFAULT_PRESET, PRESETS, SaveConfig, SizeConfig, UpscaleOptions
 from trinas.errors import ImageError, Stopped, TrinasError
 from trinas.images.formats import is_image_file
 from trinas.inference.batch import Outcome, run_jobs
@@ -34,7 +34,9 @@ class Request:
     size: SizeConfig
     save: SaveConfig = field(default_factory=SaveConfig)
     model: str = ""
-    """A name on offer. Empty: models are chosen for each image."""
+    """A name on offer. Empty: bundled models are chosen for each image."""
+    preset: str = DEFAULT_PRESET
+    """Which bundled models are chosen: fast, balanced or best."""
     options: UpscaleOptions = field(default_factory=UpscaleOptions)
 
 
@@ -50,6 +52,8 @@ class Preview:
     reason: str
     """As `Work.reason`."""
     seconds: float
+    seconds_of_other_presets: dict[str, float]
+    """Preset -> seconds; empty if the visitor named a model."""
 
 
 class Runner:
@@ -84,15 +88,22 @@ class Runner:
         Raises:
             TrinasError: the image cannot be upscaled, or the model cannot be loaded.
         """
-        cascade = self._catalogue.cascade(request.model)
+        cascade = self._catalogue.cascade(request.model, request.preset)
         plan = plan_jobs([path], self._folder, request.size, request.save)
-        running = estimate_jobs(plan.jobs, cascade, request.size, request.save, request.options, overwrite=True)
+        others = [] if request.model else [preset for preset in PRESETS if preset != request.preset]
+        running = estimate_jobs(
+            plan.jobs, cascade, request.size, request.save, request.options, overwrite=True,
+            alternatives={preset: self._catalogue.cascade(preset=preset) for preset in others},
+        )  # fmt: skip
         estimate = next(running)
         if estimate.work is None:
             raise ImageError(hide_paths(estimate.problem, path.parent))
         work = estimate.work
         models = list(map(self._catalogue.find_name, work.models))
-        return Preview((work.header.width, work.header.height), work.size, models, work.reason, estimate.seconds)
+        return Preview(
+            (work.header.width, work.header.height), work.size, models, work.reason, estimate.seconds,
+            estimate.alternatives,
+        )  # fmt: skip
 
     def upscale(
         self,
@@ -146,7 +157,7 @@ class Runner:
         Raises:
             ModelError: the model cannot be loaded.
         """
-        cascade = self._catalogue.cascade(request.model)
+        cascade = self._catalogue.cascade(request.model, request.preset)
         check = self.begin_job(session, stop)
 
         def check_tile(number: int, share: float) -> None:

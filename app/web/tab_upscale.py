@@ -128,7 +128,7 @@ class UpscaleTab:
         rows = {
             "Image": format_pixels(preview.size),
             "Result": format_pixels(preview.result_size),
-            "Time": f"about {format_duration(preview.seconds)} on this machine",
+            "Time": describe_time(preview, wanted.preset),
             "Model": describe_models(preview, is_named=bool(wanted.model)),
         }
         for name in dict.fromkeys(preview.models):
@@ -181,6 +181,20 @@ class UpscaleTab:
     def _switch(self, view: str, paths: dict[str, tuple[str, str]]) -> Any:
         """Show the other view in the slider."""
         return paths["detail" if view == DETAIL else "whole"]
+
+
+def describe_time(preview: Preview, preset: str) -> str:
+    """Return how long an image takes, also with the other presets if no model was named.
+
+    Args:
+        preview: of the image.
+        preset: that the visitor chose.
+    """
+    words = f"about {format_duration(preview.seconds)} on this machine"
+    if not preview.seconds_of_other_presets:
+        return words
+    others = (f"{name} {format_duration(seconds)}" for name, seconds in preview.seconds_of_other_presets.items())
+    return f"{words} ({preset}); {', '.join(others)}"
 
 
 def describe_models(preview: Preview, is_named: bool) -> str:

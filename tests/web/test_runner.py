@@ -14,6 +14,7 @@ from support.images import generated_photograph
 from trinas.config import SaveConfig, UpscaleOptions
 from trinas.errors import ImageError, ModelError, Stopped
 from trinas.inference.plan import plan_jobs
+from trinas.zoo.bundled import PRESET_MODELS
 
 JOB = "image"
 
@@ -108,7 +109,8 @@ def test_the_result_is_what_the_preview_says(backend, cat):
     found = preview(backend, cat, scale=2.5)
     outcome = upscale(backend, cat, scale=2.5)
     assert found.result_size == size_of(outcome.job.result) == (150, 120)
-    assert found.models == ["trinas-xs-x3"]
+    assert found.models == [PRESET_MODELS["best"][3]]
+    assert list(found.seconds_of_other_presets) == ["fast", "balanced"]
     assert found.seconds > 0
 
 
@@ -123,7 +125,7 @@ def test_a_preview_says_why_a_compressed_jpeg_gets_another_model(backend, tmp_pa
     automatic = preview(backend, path, scale=4)
     assert (automatic.models, automatic.reason) == (["trinas-s-photo-x4"], "JPEG of quality 62")
     named = preview(backend, path, "trinas-xs-x4", scale=4)
-    assert (named.models, named.reason) == (["trinas-xs-x4"], "")
+    assert (named.models, named.reason, named.seconds_of_other_presets) == (["trinas-xs-x4"], "", {})
 
 
 def test_strength_and_self_ensemble_change_the_result(backend, cat):
