@@ -9,6 +9,9 @@ MAX_INPUT_PX = 100_000_000
 MAX_OUTPUT_PX = 800_000_000
 """By default, results with more pixels are refused before they are computed. This many take about 16 GB of memory."""
 
+MAX_SECONDS_PER_FILE = 300.0
+"""By default, files that take longer to decode fail. A photograph of 100 megapixels takes seconds."""
+
 DEFAULT_SCALE = 4
 """The scale of results if none is given."""
 

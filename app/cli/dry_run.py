@@ -27,8 +27,11 @@ def print_estimates(batch: "Batch", *, as_json: bool) -> None:
     from trinas.inference.estimate import estimate_batch_memory_bytes, estimate_jobs
 
     estimates = list(
-        estimate_jobs(batch.plan.jobs, batch.upscaler, batch.size, batch.save, batch.options, overwrite=batch.overwrite)
-    )
+        estimate_jobs(
+            batch.plan.jobs, batch.upscaler, batch.size, batch.save, batch.options, overwrite=batch.overwrite,
+            opener=batch.decoders.open_image,
+        )
+    )  # fmt: skip
     if as_json:
         print_json({"files": [_estimate_to_json(estimate) for estimate in estimates], "left_out": batch.left_out})
     else:
