@@ -1,8 +1,10 @@
 """Programs in processes of their own, and how a test stops them at a certain step."""
 
+import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PATIENCE_S = 600
@@ -53,3 +55,30 @@ def start(*command: str | Path, cwd: Path | None = None) -> Iterator["subprocess
             yield process
         finally:
             process.kill()
+
+
+def list_decoders(parent: int | None = None) -> list[int]:
+    """Return the decoder processes that a process, or else this one, has started and not awaited."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == (parent or os.getpid()) and b"decoder_process" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process is there and has not ended. One that has ended may wait for its parent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so, for a long time if need be."""
+    end = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < end, "waited for too long"
+        time.sleep(0.02)

@@ -108,9 +108,14 @@ class DecoderPool:
         path = Path(path)
         process = self._take()
         image = _GuardedImage(process, _Clock(self._max_seconds, check))
-        weakref.finalize(image, self._take_back, process).atexit = False
-        with name_file(path):
-            return ImageFile(path, image.open(path, max_px), image)
+        finish = weakref.finalize(image, self._take_back, process)
+        finish.atexit = False
+        try:
+            with name_file(path):
+                return ImageFile(path, image.open(path, max_px), image)
+        except BaseException:
+            finish()
+            raise
 
     def close(self) -> None:
         """End all processes, also those that other threads wait for."""
@@ -124,7 +129,7 @@ class DecoderPool:
     def _take(self) -> "_Process":
         with suppress(IndexError):
             while not (process := self._idle.pop()).is_running:
-                pass
+                process.end()
             return process
         return self._start()
 
@@ -277,6 +282,8 @@ class _Process:
     @contextmanager
     def _exchange(self, clock: _Clock) -> Iterator[None]:
         """Let the block ask the process. If the exchange breaks off, the process is ended."""
+        if self._requests.closed:
+            raise DecodeError("its decoder has been ended; open the file again")
         try:
             if not self._is_ready:
                 self._receive_answer(clock)
