@@ -62,8 +62,8 @@ def list_decoders(parent: int | None = None) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended meanwhile
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[1]) == (parent or os.getpid()) and b"decoder_process" in (folder / "cmdline").read_bytes():
+            is_child = int(_read_state(int(folder.name))[1]) == (parent or os.getpid())
+            if is_child and b"decoder_process" in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
     return found
 
@@ -71,9 +71,14 @@ def list_decoders(parent: int | None = None) -> list[int]:
 def is_running(pid: int) -> bool:
     """Return whether a process is there and has not ended. One that has ended may wait for its parent."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+        return _read_state(pid)[0] not in ("Z", "X")
     except OSError:
         return False
+
+
+def measure_cpu_seconds(pid: int) -> float:
+    """Return how long a process has computed."""
+    return sum(map(int, _read_state(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
@@ -82,3 +87,8 @@ def wait_until(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < end, "waited for too long"
         time.sleep(0.02)
+
+
+def _read_state(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat behind the name, which may have spaces."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

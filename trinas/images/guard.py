@@ -76,6 +76,7 @@ class DecoderPool:
         self._idle: deque[_Process] = deque()  # its methods need no lock, and finalisers may run at any moment
         self._running: weakref.WeakSet[_Process] = weakref.WeakSet()
         self._is_closed = False
+        weakref.finalize(self, _end_all, self._idle)  # if nobody calls `close`
 
     def __enter__(self) -> "DecoderPool":
         return self
@@ -122,9 +123,7 @@ class DecoderPool:
         self._is_closed = True
         for process in list(self._running):
             process.kill()  # the thread that uses it does the rest
-        with suppress(IndexError):
-            while True:
-                self._idle.pop().end()
+        _end_all(self._idle)
 
     def _take(self) -> "_Process":
         with suppress(IndexError):
@@ -145,6 +144,12 @@ class DecoderPool:
             process.end()
         else:
             self._idle.append(process)
+
+
+def _end_all(idle: deque["_Process"]) -> None:
+    with suppress(IndexError):
+        while True:
+            idle.pop().end()
 
 
 def _can_guard() -> bool:
