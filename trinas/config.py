@@ -15,6 +15,9 @@ PRESETS = ("fast", "balanced", "best")
 DEFAULT_PRESET = "best"
 """The preset if neither a preset nor a model is named."""
 
+MAX_SECONDS_PER_FILE = 300.0
+"""By default, files that take longer to decode fail. A photograph of 100 megapixels takes seconds."""
+
 DEFAULT_SCALE = 4
 """The scale of results if none is given."""
 

@@ -31,8 +31,8 @@ def print_estimates(batch: "Batch", other_presets: "Mapping[str, CascadeUpscaler
 
     estimates = list(
         estimate_jobs(
-            batch.plan.jobs, batch.upscaler, batch.size, batch.save, batch.options,
-            overwrite=batch.overwrite, alternatives=other_presets,
+            batch.plan.jobs, batch.upscaler, batch.size, batch.save, batch.options, overwrite=batch.overwrite,
+            alternatives=other_presets, opener=batch.decoders.open_image,
         )
     )  # fmt: skip
     seconds = {name: sum(estimate.alternatives.get(name, 0) for estimate in estimates) for name in other_presets}

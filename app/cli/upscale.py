@@ -16,6 +16,7 @@ from trinas.config import (
     DEFAULT_SCALE,
     MAX_INPUT_PX,
     MAX_OUTPUT_PX,
+    MAX_SECONDS_PER_FILE,
     SaveConfig,
     SizeConfig,
     UpscaleOptions,
@@ -31,11 +32,13 @@ from .options import (
     SelfEnsembleOption,
     complete_model,
     refuse_bad_values,
+    start_decoders,
     to_pixels,
 )
 from .terminal import print_json, say
 
 if TYPE_CHECKING:
+    from trinas.images.guard import DecoderPool
     from trinas.inference.batch import Outcome
     from trinas.inference.cascade import CascadeUpscaler
     from trinas.inference.plan import Plan
@@ -131,6 +134,9 @@ StripOption = Annotated[
 TileOption = Annotated[
     int, typer.Option(min=16, help="Longest side of a tile in input pixels. Smaller tiles take less memory.")
 ]
+MaxSecondsOption = Annotated[
+    float, typer.Option(min=0.001, help="Fail a file that takes longer to decode. Upscaling is not counted.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")]
 
 
@@ -140,6 +146,7 @@ class Batch:
 
     plan: "Plan"
     upscaler: "CascadeUpscaler"
+    decoders: "DecoderPool"
     size: SizeConfig
     save: SaveConfig
     options: UpscaleOptions
@@ -174,6 +181,7 @@ def upscale_images(
     background: BackgroundOption = None,
     strip_metadata: StripOption = False,
     tile: TileOption = UpscaleOptions.tile_px,
+    max_seconds_per_file: MaxSecondsOption = MAX_SECONDS_PER_FILE,
     device: DeviceOption = DEFAULT_DEVICE,
     precision: PrecisionOption = Precision.AUTO,
     quiet: QuietOption = False,
@@ -192,20 +200,22 @@ def upscale_images(
         options = UpscaleOptions(strength, tta, tile)
     if model and not any((scale, width, height, long_side)):
         size = replace(size, scale=_read_scale(model))
-    upscaler = _load_cascade(model, device, precision, preset)
-    batch = Batch(_plan(inputs, output, size, save, recursive), upscaler, size, save, options, output, overwrite)
-    quiet = quiet or as_json
-    if not quiet:
-        _print_left_out(batch.plan)
-    if dry_run:
-        from .dry_run import print_estimates
+    with start_decoders(max_seconds_per_file) as decoders:
+        upscaler = _load_cascade(model, device, precision, preset)
+        plan = _plan(inputs, output, size, save, recursive)
+        batch = Batch(plan, upscaler, decoders, size, save, options, output, overwrite)
+        quiet = quiet or as_json
+        if not quiet:
+            _print_left_out(batch.plan)
+        if dry_run:
+            from .dry_run import print_estimates
 
-        others = [] if model else [other for other in Preset if other is not preset]
-        print_estimates(
-            batch, {other.value: _load_cascade(None, device, precision, other) for other in others}, as_json=as_json
-        )
-    else:
-        _run(batch, quiet=quiet, as_json=as_json)
+            others = [] if model else [other for other in Preset if other is not preset]
+            print_estimates(
+                batch, {other.value: _load_cascade(None, device, precision, other) for other in others}, as_json=as_json
+            )
+        else:
+            _run(batch, quiet=quiet, as_json=as_json)
 
 
 def _plan(inputs: Sequence[Path], output: Path, size: SizeConfig, save: SaveConfig, recursive: bool) -> "Plan":
@@ -240,8 +250,9 @@ def _run(batch: Batch, *, quiet: bool, as_json: bool) -> None:
     interrupted = False
     progress = ImageProgress([job.source for job in jobs], hidden=quiet)
     running = run_jobs(
-        jobs, batch.upscaler, batch.size, batch.save, batch.options, overwrite=batch.overwrite, on_tile=progress.move
-    )
+        jobs, batch.upscaler, batch.size, batch.save, batch.options, overwrite=batch.overwrite, on_tile=progress.move,
+        opener=batch.decoders.open_image,
+    )  # fmt: skip
     with Timer() as timer, progress:
         try:
             for outcome in running:
@@ -256,6 +267,7 @@ def _run(batch: Batch, *, quiet: bool, as_json: bool) -> None:
         _print_summary(outcomes, batch.output, timer.seconds)
     if interrupted:
         say(f"Stopped; {format_count(len(jobs) - len(outcomes), 'image')} not done.")
+        batch.decoders.close()
         _exit_at_once(130)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(1)

@@ -5,11 +5,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from trinas.config import DEFAULT_PRESET, PRESETS, SaveConfig, SizeConfig, UpscaleOptions
 from trinas.errors import ImageError, Stopped, TrinasError
 from trinas.images.formats import is_image_file
+from trinas.images.guard import DecoderPool
 from trinas.inference.batch import Outcome, run_jobs
 from trinas.inference.estimate import estimate_jobs
 from trinas.inference.plan import Job, Plan, plan_jobs
@@ -61,12 +63,14 @@ class Runner:
 
     Args:
         catalogue: has the models.
+        decoders: open the files.
         limits: of each visitor.
         folder: where previews assume the results. Nothing is written there.
     """
 
-    def __init__(self, catalogue: Catalogue, limits: Limits, folder: Path) -> None:
+    def __init__(self, catalogue: Catalogue, decoders: DecoderPool, limits: Limits, folder: Path) -> None:
         self._catalogue = catalogue
+        self._decoders = decoders
         self._limits = limits
         self._folder = folder
 
@@ -94,6 +98,7 @@ class Runner:
         running = estimate_jobs(
             plan.jobs, cascade, request.size, request.save, request.options, overwrite=True,
             alternatives={preset: self._catalogue.cascade(preset=preset) for preset in others},
+            opener=self._decoders.open_image,
         )  # fmt: skip
         estimate = next(running)
         if estimate.work is None:
@@ -153,7 +158,7 @@ class Runner:
             request: what the visitor asks for.
             on_tile: called after each tile.
         Returns:
-            An iterator over one outcome a job. It raises `Stopped` after a tile or an image.
+            An iterator over one outcome a job. It raises `Stopped` after a tile or an image, or while one is decoded.
         Raises:
             ModelError: the model cannot be loaded.
         """
@@ -167,7 +172,10 @@ class Runner:
         def check_outcomes() -> Iterator[Outcome]:
             """Check between images too, because images that fail or are only reduced have no tiles."""
             check()
-            running = run_jobs(jobs, cascade, request.size, request.save, request.options, on_tile=check_tile)
+            running = run_jobs(
+                jobs, cascade, request.size, request.save, request.options, on_tile=check_tile,
+                opener=partial(self._decoders.open_image, check=check),
+            )  # fmt: skip
             for outcome in running:
                 yield outcome
                 check()

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from trinas.errors import Stopped, TrinasError
-from trinas.images.read import read_header
+from trinas.images.read import read_image
 from trinas.inference.batch import Outcome
 
 from ..words import format_bytes, format_duration, format_pixels, format_psnr, format_seconds
@@ -107,11 +107,9 @@ class UpscaleTab:
         none = gr.update(visible=True), gr.update(value=None, visible=False)
         if not path:
             return *none, *hidden, render_note(EMPTY)
-        max_px = self._backend.limits.input_px
         try:
-            read_header(Path(path), max_px)
-            folder = self._backend.sessions.get(request.session_hash).new_folder()
-            copy = write_preview(Path(path), folder, max_px)
+            image = self._backend.decoders.open_image(path, self._backend.limits.input_px).read()
+            copy = write_preview(image, self._backend.sessions.get(request.session_hash).new_folder())
         except TrinasError:
             return *none, *hidden, ""  # `_describe` says why
         return gr.update(visible=False), gr.update(value=str(copy), visible=True), *hidden, render_note(LOOKING)
@@ -174,7 +172,8 @@ class UpscaleTab:
         """Return the pairs of the slider, and a note if the result cannot be shown. It can still be downloaded."""
         limits = self._backend.limits
         try:
-            return write_pairs(path, result, folder, limits.input_px, limits.output_px), []
+            low = self._backend.decoders.open_image(path, limits.input_px).read()
+            return write_pairs(low, read_image(result, limits.output_px), folder), []
         except TrinasError as error:
             return {}, [f"it cannot be shown here ({hide_paths(str(error), path.parent, result.parent)})"]
 

@@ -25,7 +25,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from trinas.images.formats import FORMAT_NAMES
 from trinas.images.jpeg_quality import estimate_quality
 from trinas.images.metadata import Metadata, parse_dpi, read_exif_dpi, read_exif_orientation
-from trinas.images.png import decode_png16, has_16_bits, split_png
+from trinas.images.png import decode_png16, has_16_bits, is_gray_png, split_png
 from trinas.images.stored import DecodeError, StoredHeader, StoredImage
 
 _PLUGINS = {
@@ -92,6 +92,8 @@ class PillowFile:
         opened = self._open()
         self._opened: PillowImage.Image | None = opened
         is_gray = opened.mode in ("1", "L", "LA") or opened.mode.startswith("I")
+        if self._png and has_16_bits(self._png.bare):  # Pillow opens gray with alpha as RGBA
+            is_gray = is_gray_png(self._png.bare)
         orientation = read_exif_orientation(self._read_exif(opened))
         self.header = StoredHeader(
             *opened.size, _is_transparent(opened), is_gray, orientation, _estimate_jpeg_quality(opened)

@@ -96,6 +96,11 @@ def has_16_bits(content: bytes) -> bool:
     return content[24:25] == b"\x10"
 
 
+def is_gray_png(content: bytes) -> bool:
+    """Return whether a PNG file stores gray, with or without alpha."""
+    return content[25:26] in (b"\0", b"\4")
+
+
 def decode_png16(content: bytes, transparent: object) -> NDArray[np.uint16]:
     """Decode a PNG file of 16 bits to (H, W, C).
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from trinas.config import SaveConfig, SizeConfig, UpscaleOptions
 from trinas.errors import TrinasError
 from trinas.images.image import Image
+from trinas.images.read import OpenImage, open_image
 from trinas.images.write import write_image
 from trinas.inference.batch import LARGE_PX, WRITERS
 from trinas.inference.cascade import CascadeUpscaler, Pass, compute_growth
@@ -60,6 +61,7 @@ def estimate_jobs(
     *,
     overwrite: bool = False,
     alternatives: Mapping[str, CascadeUpscaler] = NO_ALTERNATIVES,
+    opener: OpenImage = open_image,
 ) -> Iterator[Estimate]:
     """Estimate the time and memory of each job on this machine, or say why it will fail. No result is written.
 
@@ -74,6 +76,7 @@ def estimate_jobs(
         options: as for `run_jobs`.
         overwrite: also estimate jobs whose results exist already.
         alternatives: other upscalers to estimate the time of, by name.
+        opener: as for `run_jobs`.
     Yields:
         One estimate per job that would be run, in order.
     """
@@ -82,7 +85,7 @@ def estimate_jobs(
         try:
             if not job.problem and job.result.exists() and not overwrite:
                 continue
-            opened = OpenJob(job, upscaler, size, save)
+            opened = OpenJob(job, upscaler, size, save, opener)
             work = opened.work
             seconds = speeds.estimate_seconds(opened, upscaler)
             others = {name: speeds.estimate_seconds(opened, other) for name, other in alternatives.items()}
