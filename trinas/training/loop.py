@@ -17,6 +17,7 @@ from trinas.networks.space import ArchSpec
 from trinas.timer import Timer
 from trinas.training.data import Pair, Patches, Teacher, TrainingImage, check_sizes, fingerprint, make_pairs, split
 from trinas.training.metrics import measure_validation_psnr
+from trinas.training.rescale import rescale
 from trinas.training.run import (
     TrainingProgress,
     TrainingResult,
@@ -80,7 +81,7 @@ def train_network(
         run_dir: new folder; holds the state, metrics.jsonl and, as a model folder, the best weights.
         held_out: what to validate on. If there are none, about 24 of `images` are held out (`data.split`).
         start: start from this model's weights instead of fresh ones. With another scale, start from its head and
-            trunk, with a fresh tail.
+            trunk, with a tail that is fitted to some of the images (`rescale.rescale`).
         on_progress: called before the first step, every 20 steps and after each validation.
         stop: set it to end after the current step, with the state saved.
     Returns:
@@ -113,7 +114,10 @@ def begin_training(
     """
     check_sizes(images, config.patch_px * spec.scale)
     device = pick_device(config.device)
-    network, averaged, optimizer = build_networks(spec, config, device, start.network if start else None)
+    weights = start.network if start else None
+    if weights is not None and weights.scale != spec.scale:
+        weights = rescale(weights, spec.scale, _divide(images, held_out)[0], config.variants)
+    network, averaged, optimizer = build_networks(spec, config, device, weights)
     teacher = load_teacher(config.teacher, spec.scale, config.variants)
     run = TrainingRun(
         config=config,
