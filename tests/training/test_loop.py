@@ -16,6 +16,7 @@ from trinas.networks.space import CellSpec, SlotSpec
 from trinas.training.data import fingerprint, load_photographs, make_pairs, split
 from trinas.training.loop import resume_training, train_network
 from trinas.training.metrics import measure_validation_psnr
+from trinas.training.rescale import rescale
 from trinas.training.run import read_validations
 from trinas.training.state import load_state, save_state
 from trinas.zoo.folder import Model, load_model
@@ -213,6 +214,7 @@ def test_small_images_and_folders_that_cannot_be_made_are_named(tiny_spec, image
         ({"minutes": float("nan")}, "minutes must be positive"),
         ({"steps": 1, "seed": -1}, "seed must not be negative"),
         ({"steps": 1, "l2_share": 2}, "l2_share must be between 0 and 1"),
+        ({"steps": 1, "luma_share": -0.5}, "luma_share must be between 0 and 1"),
         ({"steps": 1, "ema_decay": 1}, "ema_decay must be"),
         ({"steps": 1, "weight_decay": -0.1}, "weight_decay must not be negative"),
         ({"steps": 1, "precision": "fp16"}, "precision must be auto, fp32 or bf16"),
@@ -245,6 +247,15 @@ def test_images_that_are_named_for_validation_are_validated_on_and_not_learnt_fr
     assert straight.record.validation_psnr == pytest.approx(found, abs=1e-3)
     assert straight.record.images == len(images)
     assert straight.record.data_sha256 == fingerprint(learning, held_out) != fingerprint(images)
+
+
+def test_a_start_of_another_scale_begins_with_a_fitted_tail(tiny_spec, images, tmp_path):
+    start = model_of(busy_network(dataclasses.replace(tiny_spec, scale=3)))
+    told = []
+    train_network(tiny_spec, images, CONFIG, tmp_path / "run", start=start, on_progress=told.append, stop=StopAfter(1))
+    learning, held_out = split(images)
+    fitted = rescale(start.network, 2, learning)
+    assert told[0].psnr == pytest.approx(measure_validation_psnr(fitted, make_pairs(held_out, 2)), abs=1e-3)
 
 
 def test_a_start_of_another_architecture_is_refused_and_the_differences_are_named(tiny_spec, images, tmp_path):
