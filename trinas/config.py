@@ -204,7 +204,7 @@ class TrainConfig:
     faults of real images: blurred, noisy and compressed (`degrade.degrade_image`)."""
     teacher: str | None = None
     """A model to imitate instead of the images, until the L2 share begins. It upscales all images first, which takes
-    additional time."""
+    additional time. Or a folder of targets that were made beforehand (`trinas.training.targets`)."""
     seed: int = 0
     """Seed of the initial weights and of every batch."""
     device: str = "auto"

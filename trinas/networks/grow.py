@@ -22,7 +22,8 @@ def grow(network: Network, spec: ArchSpec) -> Network:
     Args:
         network: of the edge family, without open branches. It stays as it is.
         spec: the architecture of `network` with more slots among its own, each one of `INSERTABLE` and as wide as its
-            input. How the slots are divided into cells does not matter. Where slots are alike, the last ones are new.
+            input. How the slots are divided into cells does not matter. Of slots in a row that are alike, the last are
+            new.
     Raises:
         SpecError: `spec` is not such an architecture.
     """
