@@ -49,8 +49,13 @@ def stop_on_signals() -> threading.Event:
 
 
 def announce_teacher(teacher: str | None, before: str) -> None:
-    """If there is a teacher, say that it upscales all images `before` the work that follows."""
-    if teacher:
+    """If there is a teacher, say that it upscales all images `before` the work that follows.
+
+    Nothing is said of a folder of targets, which upscales nothing.
+    """
+    from trinas.training.targets import is_target_folder
+
+    if teacher and not is_target_folder(Path(teacher)):
         say(f"{teacher} upscales all images before {before}, which may take minutes")
 
 

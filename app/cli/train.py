@@ -37,7 +37,7 @@ ArchOption = Annotated[
 StartOption = Annotated[str | None, typer.Option("--from", help="Model to fine-tune.")]
 NewScaleOption = Annotated[
     int | None,
-    typer.Option("--scale", "-s", min=2, max=4, help="With --from: train for another scale, with a new tail."),
+    typer.Option("--scale", "-s", min=2, max=4, help="With --from: train for another scale, with a tail fitted to it."),
 ]
 ResumeOption = Annotated[
     Path | None, typer.Option(help="Run folder to resume. Give the same --data again, and no other option.")
@@ -66,7 +66,10 @@ VariantsOption = Annotated[
 ]
 TeacherOption = Annotated[
     str | None,
-    typer.Option(help=f"Model to imitate until --l2-share begins. {TEACHER_COST}", autocompletion=complete_model),
+    typer.Option(
+        help=f"Model to imitate until --l2-share begins, or a folder of targets (docs/data.md). {TEACHER_COST}",
+        autocompletion=complete_model,
+    ),
 ]
 BranchesOption = Annotated[bool, typer.Option(help="Over-parameterise 3x3 convolutions during training.")]
 ValidateEveryOption = Annotated[int, typer.Option(min=1, help="Steps between validations. Each saves the state.")]

@@ -17,6 +17,7 @@ from trinas.networks.space import ArchSpec
 from trinas.timer import Timer
 from trinas.training.data import Pair, Patches, Teacher, TrainingImage, check_sizes, fingerprint, make_pairs, split
 from trinas.training.metrics import measure_validation_psnr
+from trinas.training.rescale import rescale
 from trinas.training.run import (
     TrainingProgress,
     TrainingResult,
@@ -66,6 +67,7 @@ def train_network(
     config: TrainConfig,
     run_dir: Path,
     *,
+    held_out: Sequence[TrainingImage] = (),
     start: Model | None = None,
     on_progress: OnProgress = lambda progress: None,
     stop: threading.Event | None = None,
@@ -74,11 +76,12 @@ def train_network(
 
     Args:
         spec: the architecture.
-        images: what to learn from; about 24 are held out for validation (`data.split`).
+        images: what to learn from.
         config: every setting.
         run_dir: new folder; holds the state, metrics.jsonl and, as a model folder, the best weights.
+        held_out: what to validate on. If there are none, about 24 of `images` are held out (`data.split`).
         start: start from this model's weights instead of fresh ones. With another scale, start from its head and
-            trunk, with a fresh tail.
+            trunk, with a tail that is fitted to some of the images (`rescale.rescale`).
         on_progress: called before the first step, every 20 steps and after each validation.
         stop: set it to end after the current step, with the state saved.
     Returns:
@@ -91,7 +94,7 @@ def train_network(
     """
     check_new_run(run_dir)
     with _translate_memory_errors():
-        return begin_training(spec, images, config, run_dir, start, on_progress, stop)
+        return begin_training(spec, images, config, run_dir, start, on_progress, stop, held_out)
 
 
 def begin_training(
@@ -102,6 +105,7 @@ def begin_training(
     start: Model | None,
     on_progress: OnProgress,
     stop: threading.Event | None,
+    held_out: Sequence[TrainingImage] = (),
 ) -> TrainingResult:
     """Do as `train_network`, in a folder that may already hold other files of the same run.
 
@@ -110,7 +114,10 @@ def begin_training(
     """
     check_sizes(images, config.patch_px * spec.scale)
     device = pick_device(config.device)
-    network, averaged, optimizer = build_networks(spec, config, device, start.network if start else None)
+    weights = start.network if start else None
+    if weights is not None and weights.scale != spec.scale:
+        weights = rescale(weights, spec.scale, _divide(images, held_out)[0], config.variants)
+    network, averaged, optimizer = build_networks(spec, config, device, weights)
     teacher = load_teacher(config.teacher, spec.scale, config.variants)
     run = TrainingRun(
         config=config,
@@ -127,13 +134,14 @@ def begin_training(
     with translate_os_errors(RunError, run_dir, "made"):
         run_dir.mkdir(parents=True, exist_ok=True)
     with run_lock(run_dir / STATE_FILE):
-        return _Training(run, images, run_dir, on_progress, stop or threading.Event()).train()
+        return _Training(run, images, held_out, run_dir, on_progress, stop or threading.Event()).train()
 
 
 def resume_training(
     run_dir: Path,
     images: Sequence[TrainingImage],
     *,
+    held_out: Sequence[TrainingImage] = (),
     on_progress: OnProgress = lambda progress: None,
     stop: threading.Event | None = None,
 ) -> TrainingResult:
@@ -143,7 +151,7 @@ def resume_training(
 
     Args:
         run_dir: folder of the run.
-        images: those that the run was started with.
+        images, held_out: those that the run was started with.
         on_progress, stop: as for `train_network`.
     Returns:
         As `train_network`.
@@ -152,11 +160,15 @@ def resume_training(
             process is at work on it, or the memory is too small.
     """
     with _translate_memory_errors():
-        return continue_training(run_dir, images, on_progress, stop)
+        return continue_training(run_dir, images, on_progress, stop, held_out)
 
 
 def continue_training(
-    run_dir: Path, images: Sequence[TrainingImage], on_progress: OnProgress, stop: threading.Event | None
+    run_dir: Path,
+    images: Sequence[TrainingImage],
+    on_progress: OnProgress,
+    stop: threading.Event | None,
+    held_out: Sequence[TrainingImage] = (),
 ) -> TrainingResult:
     """Do as `resume_training`, but leave errors about too little memory to the caller.
 
@@ -166,8 +178,15 @@ def continue_training(
     with run_lock(run_dir / STATE_FILE):
         state = load_state(run_dir / STATE_FILE)
         with torch_threads(state["threads"]):
-            run = restore_run(state, run_dir, fingerprint(images))
-            return _Training(run, images, run_dir, on_progress, stop or threading.Event()).train()
+            run = restore_run(state, run_dir, fingerprint(images, held_out))
+            return _Training(run, images, held_out, run_dir, on_progress, stop or threading.Event()).train()
+
+
+def _divide(
+    images: Sequence[TrainingImage], held_out: Sequence[TrainingImage]
+) -> tuple[Sequence[TrainingImage], Sequence[TrainingImage]]:
+    """Return what to learn from and what to validate on."""
+    return (images, held_out) if held_out else split(images)
 
 
 def _describe_start(start: Model) -> TrainingRecord:
@@ -182,22 +201,23 @@ class _Training:
         self,
         run: TrainingRun,
         images: Sequence[TrainingImage],
+        held_out: Sequence[TrainingImage],
         run_dir: Path,
         on_progress: OnProgress,
         stop: threading.Event,
     ) -> None:
-        self.run, self.images, self.run_dir = run, images, run_dir
+        self.run, self.images, self.run_dir = run, [*images, *held_out], run_dir
         self.on_progress, self.stop = on_progress, stop
-        self.data = fingerprint(images)
+        self.learning, self.held_out = _divide(images, held_out)
+        self.data = fingerprint(images, held_out)
         self.record: TrainingRecord | None = None
 
     def train(self) -> TrainingResult:
         """Train from where the run stands until its end, or until `stop` is set."""
         run, config = self.run, self.run.config
         teacher = None if run.minimises_squares else self._load_teacher()
-        learning, held_out = split(self.images)
-        patches = Patches(learning, run.spec.scale, config.patch_px, run.device, config.variants)
-        validation = make_pairs(held_out, run.spec.scale, min(config.variants, 1))
+        patches = Patches(self.learning, run.spec.scale, config.patch_px, run.device, config.variants)
+        validation = make_pairs(self.held_out, run.spec.scale, min(config.variants, 1))
         run.steps = run.steps or count_affordable_steps(run, patches, validation)
         self._start(validation)
         # This takes minutes, so it comes after the first state: a run that is stopped meanwhile can be resumed.

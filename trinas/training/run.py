@@ -227,8 +227,7 @@ def build_networks(
         spec: the architecture.
         config: seed, branches and weight decay are used here.
         device: where all of them are.
-        start: give the network the weights of this one; with another scale, only those of its head and trunk. None:
-            fresh weights.
+        start: give the network the weights of this one. None: fresh weights.
     Raises:
         ModelError: the weights of `start` do not fit `spec`.
     """
@@ -244,10 +243,8 @@ def build_networks(
 
 
 def _copy_weights(start: Network, network: Network) -> None:
-    """Copy the weights of `start` into `network`, which may have another scale."""
+    """Copy the weights of `start` into `network`."""
     weights, own = start.state_dict(), network.state_dict()
-    if start.spec.scale != network.spec.scale:  # only the tail's shape depends on the scale
-        weights |= {name: tensor for name, tensor in own.items() if name.startswith("tail.")}
     if {name: tensor.shape for name, tensor in weights.items()} != {name: tensor.shape for name, tensor in own.items()}:
         raise ModelError(
             f"the weights to start from are of another architecture ({_list_differences(start.spec, network.spec)}); "
