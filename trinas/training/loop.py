@@ -14,6 +14,7 @@ from trinas.device import pick_device, resolve_training_precision, synchronize, 
 from trinas.errors import ModelError, RunError
 from trinas.files import translate_os_errors
 from trinas.networks.space import ArchSpec
+from trinas.text import escape_text, shorten_text
 from trinas.timer import Timer
 from trinas.training.data import Pair, Patches, Teacher, TrainingImage, check_sizes, fingerprint, make_pairs, split
 from trinas.training.metrics import measure_validation_psnr
@@ -37,7 +38,7 @@ from trinas.training.state import (
 from trinas.training.step import TrainStep, compute_learning_rate
 from trinas.training.teacher import describe_teacher, load_teacher, make_teacher
 from trinas.zoo.folder import Model, save_model
-from trinas.zoo.record import UNSPECIFIED, ModelConfig, TrainingRecord
+from trinas.zoo.record import MAX_NAME, MAX_STAGES, UNSPECIFIED, ModelConfig, TrainingRecord
 
 REPORT_EVERY = 20
 """Steps between progress reports. Reading the loss waits for the device, so not every step reports."""
@@ -171,7 +172,13 @@ def continue_training(
 
 
 def _describe_start(start: Model) -> TrainingRecord:
-    """Return the training record of `start`, with its name."""
+    """Return the training record of `start`, with its name.
+
+    Raises:
+        ModelError: the record has no room for another stage.
+    """
+    if len(list(start.config.training.stages())) >= MAX_STAGES:
+        raise ModelError(f"{start.config.name}: its record is full, with {MAX_STAGES} stages; start from another model")
     return TrainingRecord.model_validate(start.config.training.to_dict() | {"name": start.config.name})
 
 
@@ -308,21 +315,23 @@ class _Training:
     def _save_model(self, record: TrainingRecord) -> None:
         run = self.run
         try:
-            save_model(self.run_dir, run.best_network(), ModelConfig(self.run_dir.name, run.spec, UNSPECIFIED, record))
+            name = shorten_text(self.run_dir.name, MAX_NAME)
+            save_model(self.run_dir, run.best_network(), ModelConfig(name, run.spec, UNSPECIFIED, record))
         except ModelError as error:
             raise RunError(f"{error}; resume once it can") from None
 
     def _describe(self) -> TrainingRecord:
         """Return how the best network so far was trained, for config.json."""
         run = self.run
+        config = dataclasses.asdict(run.config)
         known = {
-            "data": sorted({image.path.parent.name for image in self.images}),
+            "data": sorted({escape_text(image.path.parent.name) for image in self.images}),
             "images": len(self.images),
             "data_sha256": self.data,
             "steps": run.step,
             "seconds": round(run.seconds),
             "validation_psnr": round(run.best_psnr, 4),
-            "config": dataclasses.asdict(run.config),
+            "config": config | {"teacher": config["teacher"] and escape_text(config["teacher"])},  # may be a path
             "started_from": run.started_from,
             "taught_by": run.taught_by,
         }

@@ -1,0 +1,74 @@
+"""Values that nobody expects in a JSON file, and files with one of them."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+from unicodedata import category
+
+
+def _nest(depth: int) -> Any:
+    value: Any = 0
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+MAX_MESSAGE = 700
+"""Characters of an error, with the path of a test's folder."""
+
+
+def is_one_line(message: str) -> bool:
+    """Return whether an error is one line of sane length that any terminal can show."""
+    return len(message) <= MAX_MESSAGE and not any(category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in message)
+
+
+VALUES: tuple[Any, ...] = (
+    None, True, False, 0, -1, 1, 2**31, 10**30, -(10**30), 0.5, -0.0, 1e308, 5e-324,
+    float("nan"), float("inf"), -float("inf"),
+    "", "x", "0", "\ud800", "\udcff", "a\nb", "\x1b]0;x\x07", "\0", "\u202e", "\u2028", "<img src=x onerror=alert(1)>",
+    "](javascript:x)|`*", "../../etc", "é" * 200, "n" * 5000, "---\nx: [", "NaN",
+    [], {}, [[]], [None], ["x"], {"x": 1}, {"\ud800": 1}, {"n" * 5000: 0}, [0] * 3000, _nest(60), _nest(600),
+)  # fmt: skip
+"""JSON values of every type, as Python's own reader takes and gives them."""
+
+
+def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the keys that lead to each value inside a JSON value; of a list, only to its first and last one."""
+    if isinstance(value, dict):
+        inside: list[Any] = list(value)
+    else:
+        inside = sorted({0, len(value) - 1}) if isinstance(value, list) and value else []
+    for key in inside:
+        yield (*place, key)
+        yield from places(value[key], (*place, key))
+
+
+def mutations(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield copies of a JSON object, each with one value replaced, left out or called otherwise, and what was done."""
+    for place in places(value):
+        for new in VALUES:
+            yield f"{place}: {str(new)[:40]!a}", _change(value, place, lambda inside, key, new=new: inside | {key: new})
+        yield f"{place}: left out", _change(value, place, lambda inside, key: _without(inside, key))
+        if isinstance(place[-1], str):
+            renamed = _change(value, place, lambda inside, key: {**_without(inside, key), key + "x": inside[key]})
+            yield f"{place}: renamed", renamed
+
+
+def _without(inside: dict[Any, Any], key: Any) -> dict[Any, Any]:
+    return {other: value for other, value in inside.items() if other != key}
+
+
+def _change(value: Any, place: tuple[Any, ...], change: Any) -> Any:
+    """Return a copy whose innermost list or object at `place` was changed. A list is taken as an object of its places."""
+    changed = copy.deepcopy(value)
+    outer, inside = None, changed
+    for key in place[:-1]:
+        outer, inside = inside, inside[key]
+    if isinstance(inside, dict):
+        new: Any = change(inside, place[-1])
+    else:
+        new = list(change(dict(enumerate(inside)), place[-1]).values())
+    if outer is None:
+        return new
+    outer[place[-2]] = new
+    return changed
