@@ -75,16 +75,16 @@ def _open_temporary(folder: Path) -> tuple[IO[bytes], Path]:
     """Make a temporary file that is locked as long as it is open. The lock ends with its process, however that ends."""
     while True:
         handle, name = tempfile.mkstemp(prefix=HIDDEN, suffix=_SUFFIX, dir=folder)
-        file = os.fdopen(handle, "wb")
+        file, temporary = os.fdopen(handle, "wb"), Path(name)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_ours = os.path.exists(name)
+            is_ours = temporary.exists()
         except BlockingIOError:
             is_ours = False
         except OSError:  # a file system without locks, where no process deletes the files of others
             is_ours = True
         if is_ours:
-            return file, Path(name)
+            return file, temporary
         file.close()  # another process has just taken it for an abandoned file
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..words import format_count, format_duration, format_megabytes
-from .terminal import print_json, print_table, say
+from .terminal import print_json, print_line, print_table, say
 
 if TYPE_CHECKING:
     from trinas.inference.estimate import Estimate
@@ -63,7 +63,7 @@ def _print_estimates(estimates: "list[Estimate]", skipped: int, memory_bytes: in
     for problem in problems:
         say(f"will fail: {problem}")
     total = _describe_total(len(rows), seconds, memory_bytes)
-    typer.echo(f"{total} {skipped:,} with a result already, {len(problems):,} will fail. Nothing was written.")
+    print_line(f"{total} {skipped:,} with a result already, {len(problems):,} will fail. Nothing was written.")
 
 
 def _describe_total(images: int, seconds: float, memory_bytes: int) -> str:

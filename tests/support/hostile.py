@@ -1,8 +1,8 @@
 """Values that nobody expects in a JSON file, and files with one of them."""
 
 import copy
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 from unicodedata import category
 
 
@@ -32,6 +32,19 @@ VALUES: tuple[Any, ...] = (
 """JSON values of every type, as Python's own reader takes and gives them."""
 
 
+T = TypeVar("T")
+
+
+def accept_or_refuse(read: Callable[[], T], *errors: type[Exception]) -> T | None:
+    """Return what `read` returns, or None if it refuses in one line. Any other error is the test's failure."""
+    try:
+        return read()
+    except errors as error:
+        message = str(error)
+    assert is_one_line(message), message[:2000]
+    return None
+
+
 def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Yield the keys that lead to each value inside a JSON value; of a list, only to its first and last one."""
     if isinstance(value, dict):
@@ -59,7 +72,7 @@ def _without(inside: dict[Any, Any], key: Any) -> dict[Any, Any]:
 
 
 def _change(value: Any, place: tuple[Any, ...], change: Any) -> Any:
-    """Return a copy whose innermost list or object at `place` was changed. A list is taken as an object of its places."""
+    """Return a copy whose innermost list or object at `place` was changed. A list is taken as an object by number."""
     changed = copy.deepcopy(value)
     outer, inside = None, changed
     for key in place[:-1]:

@@ -9,7 +9,6 @@ from trinas.networks.space import ArchSpec
 from trinas.text import shorten_text
 from trinas.zoo.record import UNSPECIFIED, Metrics, ModelConfig, TrainingRecord
 
-
 _MARKUP = re.compile(r"[\\`*<>\[\]|]")
 """Characters by which a text of a stranger would become markup: HTML, links, images, code, columns."""
 

@@ -28,7 +28,6 @@ from trinas.zoo.record import (
     read_config,
 )
 
-
 BYTES_PER_PARAM, HEADER_BYTES = 8, 10_000_000
 """A file of weights is not read if it is larger than this together. Weights have 4 bytes. Files of other types of
 number are read, so that an error can name them."""
