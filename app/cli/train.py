@@ -188,10 +188,10 @@ def _resume_training(run_dir: Path, data: list[Path]) -> None:
     """Resume a stopped training."""
     from trinas.training.data import load_photographs
     from trinas.training.loop import resume_training
-    from trinas.training.state import check_training_resumable
+    from trinas.training.run import load_training_state
 
     stop = stop_on_signals()
-    check_training_resumable(run_dir)  # before the images are loaded, which takes long
+    load_training_state(run_dir)  # before the images are loaded, which takes long
     images = load_photographs(data)
     reporter = _TrainingReporter(run_dir)
     with reporter.line:

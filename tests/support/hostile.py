@@ -1,9 +1,12 @@
 """Values that nobody expects in a JSON file, and files with one of them."""
 
 import copy
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from unicodedata import category
+
+import torch
 
 
 def _nest(depth: int) -> Any:
@@ -85,3 +88,41 @@ def _change(value: Any, place: tuple[Any, ...], change: Any) -> Any:
         return new
     outer[place[-2]] = new
     return changed
+
+
+FILES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda content: b"",
+    "cut in the middle": lambda content: content[: len(content) // 2],
+    "cut by a byte": lambda content: content[:-1],
+    "random bytes": lambda content: bytes(range(256)) * 8,
+    "not UTF-8": lambda content: b"\xff\xfe" + content,
+    "a line that is not UTF-8": lambda content: content + b'{"\xff": 1}\n',
+    "other JSON": lambda content: b'{"step": "x"}\n',
+    "a list": lambda content: b"[[]]\n",
+    "nested deeply": lambda content: b"[" * 100_000 + b"\n",
+    "no numbers": lambda content: re.sub(rb"\d+(\.\d+)?", b"NaN", content),
+    "huge numbers": lambda content: re.sub(rb": \d+(\.\d+)?", b": 1e300", content),
+    "negative numbers": lambda content: re.sub(rb": (\d)", rb": -\1", content),
+    "twice": lambda content: content * 2,
+}
+"""What can become of a file of a run folder."""
+
+STATE_VALUES: tuple[Any, ...] = (
+    None, True, -1, 0, 3, 0.5, float("nan"), float("inf"), "", "x", "\udcff", b"x", [], [1], [[1, 2, 3]], {}, {"x": 1},
+    {1: {}}, torch.zeros(2), torch.full((), torch.nan),
+)  # fmt: skip
+"""What can be in a state in place of what it should hold. There are no large numbers, which mean a lot of work."""
+
+
+def state_mutations(state: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield copies of a state, each with a value replaced or left out, also in the dictionaries inside it."""
+    yield "one key more", state | {"x": 1}
+    for key, value in state.items():
+        yield f"{key}: left out", _without(state, key)
+        for new in STATE_VALUES:
+            yield f"{key}: {new!r}", state | {key: new}
+        inside = value if isinstance(value, dict) else {}
+        for number, other in enumerate(inside):
+            yield f"{key}.{other}: left out", state | {key: _without(inside, other)}
+            for new in STATE_VALUES[number % 4 :: 4]:  # not all, which would take long
+                yield f"{key}.{other}: {new!r}", state | {key: inside | {other: new}}

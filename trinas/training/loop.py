@@ -24,14 +24,13 @@ from trinas.training.run import (
     TrainingRun,
     ValidationRecord,
     build_networks,
+    load_training_state,
     restore_run,
     write_validations,
 )
 from trinas.training.state import (
     STATE_FILE,
     check_new_run,
-    check_training_resumable,
-    load_state,
     run_lock,
     save_state,
 )
@@ -163,9 +162,9 @@ def continue_training(
 
     Args, returns and raises: as for `resume_training`.
     """
-    check_training_resumable(run_dir)
+    load_training_state(run_dir)  # refuses a folder without a run, which has no lock either
     with run_lock(run_dir / STATE_FILE):
-        state = load_state(run_dir / STATE_FILE)
+        state = load_training_state(run_dir)
         with torch_threads(state["threads"]):
             run = restore_run(state, run_dir, fingerprint(images))
             return _Training(run, images, run_dir, on_progress, stop or threading.Event()).train()
@@ -266,6 +265,8 @@ class _Training:
             self._save()  # a resumed run keeps this number of steps
         elif run.validations:
             self.record = self._describe()
+            with translate_os_errors(RunError, self.run_dir, "written", "resume once it can"):
+                write_validations(self.run_dir, run.validations)  # as the state has them, if the file is damaged
         # A resumed run reports its last validation again, because it may have been killed before it could report it.
         repeats = run.step > 0 and bool(run.validations) and run.validations[-1].step == run.step
         self._report(math.nan, validated=repeats)
