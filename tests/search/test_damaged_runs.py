@@ -84,9 +84,7 @@ def test_any_value_in_a_report_is_drawn_or_refused_in_one_line(runs, tmp_path):
     run_dir = tmp_path / "run"
     shutil.copytree(runs / "finished", run_dir)
     report, drawn = json.loads((run_dir / SEARCH_RECORD_FILE).read_text()), 0
-    for what, damaged in hostile.mutations(report):
-        if "times" in what or "versions" in what:  # many places of one kind
-            continue
+    for _, damaged in hostile.mutations(report, every=6):
         (run_dir / SEARCH_RECORD_FILE).write_text(json.dumps(damaged))
         drawn += hostile.accept_or_refuse(lambda: write_search_report(run_dir) or True, RunError) is True
     assert drawn > 10
@@ -99,7 +97,7 @@ def test_any_value_in_an_event_is_drawn_or_refused_in_one_line(runs, tmp_path):
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     kinds = {line["event"]: number for number, line in enumerate(lines)}  # the last one of each
     for number in kinds.values():
-        for _, damaged in hostile.mutations(lines[number]):
+        for _, damaged in hostile.mutations(lines[number], every=3):
             told = [*lines[:number], damaged, *lines[number + 1 :]]
             path.write_text("".join(json.dumps(line) + "\n" for line in told))
             if events := hostile.accept_or_refuse(lambda: read_story(run_dir), RunError):

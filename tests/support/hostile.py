@@ -59,10 +59,15 @@ def places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
         yield from places(value[key], (*place, key))
 
 
-def mutations(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield copies of a JSON object, each with one value replaced, left out or called otherwise, and what was done."""
-    for place in places(value):
-        for new in VALUES:
+def mutations(value: Any, every: int = 1) -> Iterator[tuple[str, Any]]:
+    """Yield copies of a JSON object, each with one value replaced, left out or called otherwise, and what was done.
+
+    Args:
+        value: the object.
+        every: replace each value by only so much of `VALUES`, others at each place.
+    """
+    for number, place in enumerate(places(value)):
+        for new in VALUES[number % every :: every]:
             yield f"{place}: {str(new)[:40]!a}", _change(value, place, lambda inside, key, new=new: inside | {key: new})
         yield f"{place}: left out", _change(value, place, lambda inside, key: _without(inside, key))
         if isinstance(place[-1], str):

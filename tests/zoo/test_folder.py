@@ -10,10 +10,13 @@ from safetensors.torch import load_file, save_file
 from support import hostile
 from support.networks import busy_network
 from trinas.errors import ModelError
+from trinas.images.image import Image
+from trinas.inference.tiled import TiledUpscaler
 from trinas.networks.cost import compute_cost
 from trinas.networks.network import Network
 from trinas.networks.primitives import PRIMITIVES
-from trinas.networks.space import PAPER_NETWORKS, SCALES, UPSAMPLING_STEPS, ArchSpec, CellSpec, SlotSpec
+from trinas.networks.space import PAPER_NETWORKS, SCALES, UPSAMPLING_STEPS, ArchSpec, CellSpec, SearchSpace, SlotSpec
+from trinas.search.budgets import find_largest_choice
 from trinas.zoo.bundled import DEFAULT_MODELS, RESTORATION_MODELS, find_default_model, find_model, list_bundled_models
 from trinas.zoo.card import render_card
 from trinas.zoo.folder import load_config, load_model, save_model
@@ -247,17 +250,37 @@ def paper_spec(scale, steps):
     return ArchSpec("paper", scale, 8, (cell,), (1,) * len(UPSAMPLING_STEPS[scale]) if steps else (), plain_convs=1)
 
 
+def searched_spec(name, scale):
+    """The largest network of a small space, as a search may choose it."""
+    space = SearchSpace(name, scale, 8, 2, 3, 1)
+    return space.spec(find_largest_choice(space))
+
+
+KINDS = ("paper-a", "paper-b")
+
+
 @pytest.mark.parametrize(
     "spec",
-    [*PAPER_NETWORKS.values(), *(paper_spec(scale, steps) for scale in SCALES for steps in (True, False))],
-    ids=[*PAPER_NETWORKS, *(f"{kind}-x{scale}" for scale in SCALES for kind in ("paper-a", "paper-b"))],
+    [
+        *PAPER_NETWORKS.values(),
+        *(paper_spec(scale, kind == "paper-a") for scale in SCALES for kind in KINDS),
+        *(searched_spec(kind, scale) for scale in SCALES for kind in KINDS),
+    ],
+    ids=[
+        *PAPER_NETWORKS,
+        *(f"{kind}-x{scale}-{way}" for way in ("built", "searched") for scale in SCALES for kind in KINDS),
+    ],
 )
-def test_networks_of_the_paper_survive_saving(spec, tmp_path):
+def test_networks_of_the_paper_survive_saving_and_upscale(spec, tmp_path):
     network = Network(spec).eval()
     save_model(tmp_path / "model", network, ModelConfig("model", spec, "MIT"))
-    low = torch.rand(1, 3, 6, 5)
+    model, low = load_model(str(tmp_path / "model")), torch.rand(1, 3, 6, 5)
     with torch.no_grad():
-        assert torch.equal(load_model(str(tmp_path / "model")).network(low), network(low))
+        assert torch.equal(model.network(low), network(low))
+    grey = torch.full((3, 12, 10), 0.5)  # which this family maps to itself, also with fresh weights
+    upscaled = TiledUpscaler(model, "cpu")(Image(grey)).pixels
+    assert upscaled.shape == (3, 12 * spec.scale, 10 * spec.scale)
+    torch.testing.assert_close(upscaled, torch.full_like(upscaled, 0.5))
 
 
 def test_a_card_says_where_the_last_architecture_comes_from(tiny_spec):

@@ -193,7 +193,8 @@ def _check_counts(state: dict[str, Any]) -> None:
         raise ValueError("the numbers of steps do not fit the stage")
     if not all(isinstance(count, int) and count >= 1 for count in counts):
         raise ValueError("a number of steps is out of range")
-    if min(state["step"], state["event_count"]) < 0 or not 1 <= state["threads"] <= MAX_THREADS:
+    are_counts = min(state["step"], state["event_count"]) >= 0 and 1 <= state["threads"] <= MAX_THREADS
+    if not (are_counts and 0 <= state["seconds"] < math.inf):
         raise ValueError("a number is out of range")
     if not all(isinstance(folder, str) for folder in state["folders"]):
         raise ValueError("a folder has no name")

@@ -198,7 +198,8 @@ def load_training_state(run_dir: Path) -> dict[str, Any]:
     state = load_state(path)
     check_state(path, state, _STATE_TYPES)
     with refuse_damage(path):
-        if min(state["step"], state["steps"]) < 0 or not 1 <= state["threads"] <= MAX_THREADS:
+        is_counted = 0 <= state["step"] <= state["steps"] >= 1 and 0 <= state["seconds"] < math.inf
+        if not (is_counted and 1 <= state["threads"] <= MAX_THREADS):
             raise ValueError("a number is out of range")
         _read_config(state["config"])
     return state
@@ -223,7 +224,7 @@ def restore_run(state: dict[str, Any], run_dir: Path, data: str) -> TrainingRun:
     """
     if state["data"] != data:
         raise RunError(f"{run_dir}: was started with other training images; name the same folders to resume")
-    if state["config"]["variants"] and state.get("degradation") != DEGRADATION_VERSION:
+    if state["config"].get("variants") and state.get("degradation") != DEGRADATION_VERSION:
         raise RunError(
             f"{run_dir}: was started by a version of trinas-upscale that degraded its images in another way; "
             "start again"
