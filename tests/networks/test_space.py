@@ -79,7 +79,11 @@ def test_any_value_in_a_spec_is_built_or_refused_in_one_line(tiny_spec):
                 assert sum(weight.numel() for weight in Network(spec).parameters()) == compute_cost(spec).params, change
 
 
-@pytest.mark.parametrize("text", ["[" * 10**6, '{"a":' * 10**5, "9" * 10**5, "\ud800", '"x"', "", "[1" + ",1" * 10**5])
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 10**6, '{"a":' * 10**5, "9" * 10**5, "\ud800", '"x"', "", "[1" + ",1" * 10**5],
+    ids=range(7),
+)
 def test_text_that_is_no_spec_is_refused_in_one_line(text):
     with pytest.raises(SpecError, match="not a valid architecture") as caught:
         ArchSpec.from_json(text)
