@@ -10,6 +10,7 @@ from trinas.errors import ImageError, TrinasError
 
 from ..words import format_count
 from .options import DeviceOption, Precision, PrecisionOption, ScaleOption, start_decoders
+from .terminal import print_line
 
 ModelsOption = Annotated[
     list[str] | None,
@@ -44,7 +45,7 @@ def write_comparison(
     content = compare_models(opened, loaded, device, precision.value)
     with translate_os_errors(ImageError, output, "written"):
         write_atomically(output, content)
-    typer.echo(f"Wrote {output}: bicubic and {format_count(len(names), 'model')}.")
+    print_line(f"Wrote {output}: bicubic and {format_count(len(names), 'model')}.")
 
 
 def _check_output(output: Path, image: Path, overwrite: bool) -> None:

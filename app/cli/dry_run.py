@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..words import format_count, format_duration, format_megabytes
-from .terminal import print_json, print_table, say
+from .terminal import print_json, print_line, print_table, say
 
 if TYPE_CHECKING:
     from trinas.inference.cascade import CascadeUpscaler
@@ -44,7 +44,7 @@ def print_estimates(batch: "Batch", other_presets: "Mapping[str, CascadeUpscaler
         _print_estimates(estimates, skipped, estimate_batch_memory_bytes(estimates))
         if any(seconds.values()):
             words = ", ".join(f"{name} about {format_duration(each)}" for name, each in seconds.items())
-            typer.echo(f"With another --preset: {words}.")
+            print_line(f"With another --preset: {words}.")
     if any(estimate.work is None for estimate in estimates):
         raise typer.Exit(1)
 
@@ -74,7 +74,7 @@ def _print_estimates(estimates: "list[Estimate]", skipped: int, memory_bytes: in
     for problem in problems:
         say(f"will fail: {problem}")
     total = _describe_total(len(rows), seconds, memory_bytes)
-    typer.echo(f"{total} {skipped:,} with a result already, {len(problems):,} will fail. Nothing was written.")
+    print_line(f"{total} {skipped:,} with a result already, {len(problems):,} will fail. Nothing was written.")
 
 
 def _describe_total(images: int, seconds: float, memory_bytes: int) -> str:

@@ -9,7 +9,7 @@ from trinas.config import DEFAULT_PRESET, TEST_SETS
 from trinas.errors import ModelError
 
 from .options import JsonOption
-from .terminal import print_json, print_table, say
+from .terminal import print_json, print_line, print_table, say
 
 if TYPE_CHECKING:
     from trinas.networks.cost import Cost
@@ -36,12 +36,13 @@ def print_models(ctx: typer.Context, as_json: JsonOption = False) -> None:
         return
     rows = [_to_row(config, cost) for config, cost in found]
     print_table(rows, HEADERS, numbers=range(4, 6 + len(TEST_SETS)), foldable=[3, len(HEADERS) - 1])
-    typer.echo(
+    print_line(
         "preset: the --preset that takes this model. The default is best; fast is for large batches and slow machines. "
-        "--model takes any model.\nStrongly compressed JPEGs get a restoration model in every preset.\n"
-        "Set5, Set14, BSD100: PSNR on Y in dB on test sets of clean images; higher is better.\n"
-        "G macs: billions of multiply-adds for a result of 1280x720."
+        "--model takes any model."
     )
+    print_line("Strongly compressed JPEGs get a restoration model in every preset.")
+    print_line("Set5, Set14, BSD100: PSNR on Y in dB on test sets of clean images; higher is better.")
+    print_line("G macs: billions of multiply-adds for a result of 1280x720.")
 
 
 def _model_to_json(config: "ModelConfig", cost: "Cost") -> dict[str, object]:
@@ -112,4 +113,4 @@ def push_to_hub(
     else:
         raise typer.BadParameter("give a model and user/name, or --all ORG")
     for name, target in targets.items():
-        typer.echo(f"{name} is at {push_model(find_model(name), target)}")
+        print_line(f"{name} is at {push_model(find_model(name), target)}")

@@ -1,13 +1,11 @@
 """`upscale`: make images larger. The default command."""
 
-import os
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -35,7 +33,8 @@ from .options import (
     start_decoders,
     to_pixels,
 )
-from .terminal import print_json, say
+from .process import end_at_once
+from .terminal import print_json, print_line, say
 
 if TYPE_CHECKING:
     from trinas.images.guard import DecoderPool
@@ -268,19 +267,9 @@ def _run(batch: Batch, *, quiet: bool, as_json: bool) -> None:
     if interrupted:
         say(f"Stopped; {format_count(len(jobs) - len(outcomes), 'image')} not done.")
         batch.decoders.close()
-        _exit_at_once(130)
+        end_at_once(130)  # without waiting for results that are being encoded
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(1)
-
-
-def _exit_at_once(code: int) -> NoReturn:
-    """End the process without waiting for results that are being encoded. None of them is left half-written."""
-    from trinas.files import discard_unfinished_files
-
-    discard_unfinished_files()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _describe_size(size: SizeConfig) -> str:
@@ -321,15 +310,15 @@ def _summarise(outcomes: "Iterable[Outcome]") -> dict[str, list[dict[str, Any]]]
 def _print_summary(outcomes: "list[Outcome]", output: Path, seconds: float) -> None:
     by_state = _summarise(outcomes)
     parts = [f"{len(entries)} {state}" for state, entries in by_state.items()]
-    typer.echo(f"{', '.join(parts)}.")
+    print_line(f"{', '.join(parts)}.")
     if by_state["skipped"]:
-        typer.echo(
+        print_line(
             "Skipped, because results of these names exist (perhaps of other images or options; --overwrite replaces "
             f"them): {format_list([entry['result'] for entry in by_state['skipped']])}"
         )
     if by_state["done"]:
         speed = format_seconds(seconds / len(by_state["done"]))
-        typer.echo(f"Results are in {output}/, {speed} per image, by {_describe_models(outcomes)}.")
+        print_line(f"Results are in {output}/, {speed} per image, by {_describe_models(outcomes)}.")
 
 
 def _describe_models(outcomes: "list[Outcome]") -> str:

@@ -82,10 +82,12 @@ class ModelsTab:
 
     def _add_model(self, place: str) -> tuple[str, str, str]:
         """Add a model to all lists."""
+        name = ""
         try:
             name = self._find(place.strip())
             self._catalogue.seconds_per_mp(name)
         except TrinasError as error:
+            self._catalogue.remove(name)
             return render_note(escape(error), "bad"), *self._show()
         return render_note(f"{escape(name)} can be chosen now, in every tab.", "good"), *self._show()
 

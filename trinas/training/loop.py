@@ -14,6 +14,7 @@ from trinas.device import pick_device, resolve_training_precision, synchronize, 
 from trinas.errors import ModelError, RunError
 from trinas.files import translate_os_errors
 from trinas.networks.space import ArchSpec
+from trinas.text import escape_text, shorten_text
 from trinas.timer import Timer
 from trinas.training.data import Pair, Patches, Teacher, TrainingImage, check_sizes, fingerprint, make_pairs, split
 from trinas.training.metrics import measure_validation_psnr
@@ -24,21 +25,20 @@ from trinas.training.run import (
     TrainingRun,
     ValidationRecord,
     build_networks,
+    load_training_state,
     restore_run,
     write_validations,
 )
 from trinas.training.state import (
     STATE_FILE,
     check_new_run,
-    check_training_resumable,
-    load_state,
     run_lock,
     save_state,
 )
 from trinas.training.step import TrainStep, compute_learning_rate
 from trinas.training.teacher import describe_teacher, load_teacher, make_teacher
 from trinas.zoo.folder import Model, save_model
-from trinas.zoo.record import UNSPECIFIED, ModelConfig, TrainingRecord
+from trinas.zoo.record import MAX_NAME, MAX_STAGES, UNSPECIFIED, ModelConfig, TrainingRecord
 
 REPORT_EVERY = 20
 """Steps between progress reports. Reading the loss waits for the device, so not every step reports."""
@@ -174,9 +174,9 @@ def continue_training(
 
     Args, returns and raises: as for `resume_training`.
     """
-    check_training_resumable(run_dir)
+    load_training_state(run_dir)  # refuses a folder without a run, which has no lock either
     with run_lock(run_dir / STATE_FILE):
-        state = load_state(run_dir / STATE_FILE)
+        state = load_training_state(run_dir)
         with torch_threads(state["threads"]):
             run = restore_run(state, run_dir, fingerprint(images, held_out))
             return _Training(run, images, held_out, run_dir, on_progress, stop or threading.Event()).train()
@@ -190,7 +190,13 @@ def _divide(
 
 
 def _describe_start(start: Model) -> TrainingRecord:
-    """Return the training record of `start`, with its name."""
+    """Return the training record of `start`, with its name.
+
+    Raises:
+        ModelError: the record has no room for another stage.
+    """
+    if len(list(start.config.training.stages())) >= MAX_STAGES:
+        raise ModelError(f"{start.config.name}: its record is full, with {MAX_STAGES} stages; start from another model")
     return TrainingRecord.model_validate(start.config.training.to_dict() | {"name": start.config.name})
 
 
@@ -279,6 +285,8 @@ class _Training:
             self._save()  # a resumed run keeps this number of steps
         elif run.validations:
             self.record = self._describe()
+            with translate_os_errors(RunError, self.run_dir, "written", "resume once it can"):
+                write_validations(self.run_dir, run.validations)  # as the state has them, if the file is damaged
         # A resumed run reports its last validation again, because it may have been killed before it could report it.
         repeats = run.step > 0 and bool(run.validations) and run.validations[-1].step == run.step
         self._report(math.nan, validated=repeats)
@@ -328,21 +336,23 @@ class _Training:
     def _save_model(self, record: TrainingRecord) -> None:
         run = self.run
         try:
-            save_model(self.run_dir, run.best_network(), ModelConfig(self.run_dir.name, run.spec, UNSPECIFIED, record))
+            name = shorten_text(self.run_dir.name, MAX_NAME)
+            save_model(self.run_dir, run.best_network(), ModelConfig(name, run.spec, UNSPECIFIED, record))
         except ModelError as error:
             raise RunError(f"{error}; resume once it can") from None
 
     def _describe(self) -> TrainingRecord:
         """Return how the best network so far was trained, for config.json."""
         run = self.run
+        config = dataclasses.asdict(run.config)
         known = {
-            "data": sorted({image.path.parent.name for image in self.images}),
+            "data": sorted({escape_text(image.path.parent.name) for image in self.images}),
             "images": len(self.images),
             "data_sha256": self.data,
             "steps": run.step,
             "seconds": round(run.seconds),
             "validation_psnr": round(run.best_psnr, 4),
-            "config": dataclasses.asdict(run.config),
+            "config": config | {"teacher": config["teacher"] and escape_text(config["teacher"])},  # may be a path
             "started_from": run.started_from,
             "taught_by": run.taught_by,
         }
