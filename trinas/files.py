@@ -1,6 +1,5 @@
 """Write files so that they are either whole or absent, read JSON files of others, and turn errors into one line."""
 
-import fcntl
 import json
 import os
 import tempfile
@@ -12,6 +11,11 @@ from typing import IO, Any
 
 from trinas.errors import Stopped, TrinasError
 from trinas.text import is_plain_text, shorten_text
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
 
 HIDDEN = ".trinas-"
 """Prefix of the names of temporary files and lock files. Hidden files are not taken as input."""
@@ -62,7 +66,10 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes files private
-            temporary.replace(path)  # while it is locked, so that no other process takes it for an abandoned file
+            if fcntl:  # while it is locked, so that no other process takes it for an abandoned file
+                temporary.replace(path)
+        if not fcntl:  # Windows renames no file that is open
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -76,6 +83,8 @@ def _open_temporary(folder: Path) -> tuple[IO[bytes], Path]:
     while True:
         handle, name = tempfile.mkstemp(prefix=HIDDEN, suffix=_SUFFIX, dir=folder)
         file, temporary = os.fdopen(handle, "wb"), Path(name)
+        if not fcntl:
+            return file, temporary
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             is_ours = temporary.exists()
@@ -89,8 +98,11 @@ def _open_temporary(folder: Path) -> tuple[IO[bytes], Path]:
 
 
 def _tidy_once(folder: Path) -> None:
-    """Delete the temporary files in a folder whose processes have ended, once in the life of this process."""
-    if folder in _unfinished.tidied:
+    """Delete the temporary files in a folder whose processes have ended, once in the life of this process.
+
+    Without locks (Windows) nothing is deleted.
+    """
+    if not fcntl or folder in _unfinished.tidied:
         return
     _unfinished.tidied.add(folder)
     for path in folder.glob(f"{HIDDEN}*{_SUFFIX}"):
