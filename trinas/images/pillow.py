@@ -35,6 +35,9 @@ _PLUGINS = {
     "AVIF": AvifImageFile,
     "BMP": BmpImageFile,
 }
+_DECODING_BYTES_PER_PX = {"PNG": 24, "JPEG": 20, "WEBP": 32, "AVIF": 32, "BMP": 16}
+"""The most memory that decoding takes at once, with Pillow's copies of the pixels."""
+
 _NOT_THIS_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)
 """What Pillow's plugins raise for a file that is not of their format."""
 
@@ -93,8 +96,9 @@ class PillowFile:
         self._opened: PillowImage.Image | None = opened
         is_gray = opened.mode in ("1", "L", "LA") or opened.mode.startswith("I")
         orientation = read_exif_orientation(self._read_exif(opened))
+        decoding_bytes = opened.width * opened.height * _DECODING_BYTES_PER_PX[name]
         self.header = StoredHeader(
-            *opened.size, _is_transparent(opened), is_gray, orientation, _estimate_jpeg_quality(opened)
+            *opened.size, _is_transparent(opened), is_gray, decoding_bytes, orientation, _estimate_jpeg_quality(opened)
         )
 
     def decode(self) -> StoredImage:

@@ -37,6 +37,8 @@ _TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 }
 """EXIF orientation -> the turn of (H, W, C) that makes the image upright."""
 
+_FLOAT_BYTES = 4
+_MOST_CHANNELS = 4
 _LARGE_FILE_BYTES = 16 << 20  # of larger files the header is checked before the rest is read
 
 
@@ -52,6 +54,9 @@ class Header:
     """Channels of the decoded `Image.pixels`, 1 to 4."""
     jpeg_quality: int | None
     """As `Image.jpeg_quality`."""
+    reading_bytes: int
+    """The most memory that opening and decoding the file take at once, in bytes, beside what the process has already:
+    the bytes of the file, the copies of the decoder, and `Image.pixels`."""
 
 
 @dataclass(frozen=True)
@@ -120,15 +125,16 @@ def open_image(path: Path | str, max_px: int = MAX_INPUT_PX) -> ImageFile:
     # Without a buffer: a read behind buffered bytes takes twice the memory of the file for a moment.
     with translate_os_errors(ImageError, path, "read"), path.open("rb", buffering=0) as file:
         known = _sniff(path, file)
-        if os.fstat(file.fileno()).st_size > _LARGE_FILE_BYTES:
-            _check_header(path, _parse_beginning(path, file, known).header, max_px)
+        file_bytes = os.fstat(file.fileno()).st_size
+        if file_bytes > _LARGE_FILE_BYTES:
+            _check_header(path, _parse_beginning(path, file, known).header, max_px, file_bytes)
             file.seek(0)
         content = file.read()
     buffer = io.BytesIO(content)
     decoder = _parse(path, buffer, known)
     if isinstance(decoder, TiffFile):  # tifffile's objects refer to each other, and would keep the bytes for long
         weakref.finalize(decoder, buffer.close)
-    return ImageFile(path, _check_header(path, decoder.header, max_px), decoder)
+    return ImageFile(path, _check_header(path, decoder.header, max_px, len(content)), decoder)
 
 
 def read_image(path: Path | str, max_px: int = MAX_INPUT_PX) -> Image:
@@ -166,7 +172,7 @@ def read_header(path: Path | str, max_px: int = MAX_INPUT_PX) -> Header:
     path = Path(path)
     with translate_os_errors(ImageError, path, "read"), path.open("rb") as file:
         decoder = _parse_beginning(path, file, _sniff(path, file))
-    return _check_header(path, decoder.header, max_px)
+        return _check_header(path, decoder.header, max_px, os.fstat(file.fileno()).st_size)
 
 
 def _sniff(path: Path, file: IO[bytes]) -> Format:
@@ -203,15 +209,16 @@ def _name_file(path: Path) -> Iterator[None]:
         raise ImageError(f"{path}: damaged or cut short ({str(error) or type(error).__name__})") from None
 
 
-def _check_header(path: Path, stored: StoredHeader, max_px: int) -> Header:
+def _check_header(path: Path, stored: StoredHeader, max_px: int, file_bytes: int) -> Header:
     """Return the header of the upright image. Raise ImageError if the image is too large."""
     width, height = stored.width, stored.height
     if width * height > max_px:
         raise ImageError(f"{path}: {width}x{height} is too large; the limit is {max_px:,} pixels (--max-input-mp)")
+    reading_bytes = file_bytes + stored.decoding_bytes + _FLOAT_BYTES * width * height * _MOST_CHANNELS
     if stored.orientation >= 5:
         width, height = height, width
     channels = (1 if stored.is_gray else 3) + stored.has_alpha
-    return Header(width, height, stored.has_alpha, channels, stored.jpeg_quality)
+    return Header(width, height, stored.has_alpha, channels, stored.jpeg_quality, reading_bytes)
 
 
 def _convert_cmyk(stored: StoredImage) -> StoredImage:

@@ -21,6 +21,8 @@ class StoredHeader:
     """In pixels, before any turn."""
     has_alpha: bool
     is_gray: bool
+    decoding_bytes: int
+    """The most memory that `decode` takes at once with its result, in bytes, without the bytes of the file."""
     orientation: int = 1
     """As in EXIF: 1 (upright) to 8."""
     jpeg_quality: int | None = None

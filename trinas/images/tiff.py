@@ -78,7 +78,9 @@ class TiffFile:
             has_alpha = any(kind in _ALPHA_KINDS for kind in page.extrasamples)
             is_gray = page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
             width, height = int(page.imagewidth), int(page.imagelength)
-            self.header = StoredHeader(width, height, has_alpha, is_gray, _read_orientation(page))
+            self.header = StoredHeader(
+                width, height, has_alpha, is_gray, _estimate_decoding_bytes(page), _read_orientation(page)
+            )
 
     def decode(self) -> StoredImage:
         """Decode the pixels.
@@ -161,6 +163,12 @@ def _is_raw(page: tifffile.TiffPage) -> bool:
     except Exception:  # the pages behind an undamaged image may be damaged
         behind = []
     return _DNG_VERSION in page.tags or any(inner.photometric == PHOTOMETRIC.CFA for inner in (page, *behind))
+
+
+def _estimate_decoding_bytes(page: tifffile.TiffPage) -> int:
+    """Return the most memory that decoding takes: the samples of the file as numbers, and copies of them."""
+    sample_bytes = 1 if np.max(page.bitspersample) <= 8 else 2
+    return 4 * int(page.imagewidth * page.imagelength * page.samplesperpixel * sample_bytes)
 
 
 def _read_orientation(page: tifffile.TiffPage) -> int:
