@@ -10,10 +10,10 @@ from typing import Literal, TypeAlias, Union
 
 from PIL.ExifTags import IFD
 
-BYTE, SHORT, LONG, RATIONAL, UNDEFINED = 1, 3, 4, 5, 7
+BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED = 1, 2, 3, 4, 5, 7
 """Types of values, numbered as in TIFF."""
 
-_UNIT_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+UNIT_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Type of a value -> bytes of one number."""
 
 _LONG8 = 16  # this type and higher ones exist in BigTIFF, but not in EXIF
@@ -126,7 +126,7 @@ def serialise(tags: Directory, order: str, start: int) -> bytes:
             behind.append(field + b"\0" * (len(field) % 2))
             position += len(behind[-1])
             field = struct.pack(order + "I", field_position)
-        entries += [struct.pack(order + "HHI", tag, value.kind, len(value.content) // _UNIT_BYTES[value.kind]), field]
+        entries += [struct.pack(order + "HHI", tag, value.kind, len(value.content) // UNIT_BYTES[value.kind]), field]
     return b"".join([*entries, bytes(4), *behind])
 
 
@@ -171,13 +171,13 @@ class _Reader:
             self._read_integer(position + 2, 2),
             self._read_integer(position + 4, room),
         )
-        size = count * _UNIT_BYTES.get(kind, 0)
+        size = count * UNIT_BYTES.get(kind, 0)
         start = position + 4 + room
         if size > room:
             start = self._read_integer(start, room)
             self.left_bytes -= size
         content = self.content[start : start + size]
-        if len(content) < size or self.left_bytes < 0 or kind not in _UNIT_BYTES:
+        if len(content) < size or self.left_bytes < 0 or kind not in UNIT_BYTES:
             raise struct.error
         if tag in _INNER.get(name, ()):
             return tag, self._read_directory(self._read_integer(start, min(size, 8)), tag)

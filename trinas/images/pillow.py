@@ -23,14 +23,22 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from trinas.images.formats import FORMAT_NAMES
+from trinas.images.jpeg import check_header, check_scans
 from trinas.images.jpeg_quality import estimate_quality
 from trinas.images.metadata import Metadata, parse_dpi, read_exif_dpi, read_exif_orientation
 from trinas.images.png import decode_png16, has_16_bits, split_png
 from trinas.images.stored import DecodeError, StoredHeader, StoredImage
+from trinas.images.webp import is_lossless
+
+
+class _JpegFile(JpegImageFile):
+    def _read_dpi_from_exif(self) -> None:
+        """Do not parse EXIF. Pillow would copy all values, also those that lie over each other."""
+
 
 _PLUGINS = {
     "PNG": PngImageFile,
-    "JPEG": JpegImageFile,  # also for MPO, which is a JPEG of a phone with previews or depth maps behind it
+    "JPEG": _JpegFile,  # also for MPO, which is a JPEG of a phone with previews or depth maps behind it
     "WEBP": WebPImageFile,
     "AVIF": AvifImageFile,
     "BMP": BmpImageFile,
@@ -89,6 +97,9 @@ class PillowFile:
         Raises:
             DecodeError: the file is animated, or not of this format. Decoders raise other errors for damaged files.
         """
+        if name == "JPEG":
+            check_header(file)
+            file.seek(0)
         self._png = split_png(file.read()) if name == "PNG" else None
         self._file = io.BytesIO(self._png.bare) if self._png else file
         self._name = name
@@ -96,9 +107,13 @@ class PillowFile:
         self._opened: PillowImage.Image | None = opened
         is_gray = opened.mode in ("1", "L", "LA") or opened.mode.startswith("I")
         orientation = read_exif_orientation(self._read_exif(opened))
-        decoding_bytes = opened.width * opened.height * _DECODING_BYTES_PER_PX[name]
         self.header = StoredHeader(
-            *opened.size, _is_transparent(opened), is_gray, decoding_bytes, orientation, _estimate_jpeg_quality(opened)
+            *opened.size,
+            has_alpha=_is_transparent(opened),
+            is_gray=is_gray,
+            decoding_bytes=opened.width * opened.height * _DECODING_BYTES_PER_PX[name],
+            orientation=orientation,
+            jpeg_quality=_estimate_jpeg_quality(opened),
         )
 
     def decode(self) -> StoredImage:
@@ -107,6 +122,8 @@ class PillowFile:
         Raises:
             DecodeError: this kind of image is not supported. Decoders raise other errors for damaged files.
         """
+        if self._name == "JPEG":
+            check_scans(self._read_content())
         opened, self._opened = self._opened or self._open(), None  # so that Pillow's copy of the pixels is not kept
         with mute_pillow():
             return StoredImage(
@@ -114,7 +131,7 @@ class PillowFile:
                 opened.mode == "CMYK",
                 self._png.icc_profile if self._png else opened.info.get("icc_profile"),
                 self._read_metadata(opened),
-                self._name == "WEBP" and b"VP8L" in _list_webp_chunks(self._read_content()),
+                self._name == "WEBP" and is_lossless(self._read_content()),
                 tuple(self._find_notes(opened)),
             )
 
@@ -205,12 +222,3 @@ def _has_extended_xmp(opened: PillowImage.Image) -> bool:
     """Return whether a JPEG has XMP beyond its first segment of 64 KB. Further segments are not read."""
     segments = getattr(opened, "applist", [])
     return any(content.startswith(b"http://ns.adobe.com/xmp/extension/\0") for _, content in segments)
-
-
-def _list_webp_chunks(content: bytes) -> Iterator[bytes]:
-    """Yield the names of the chunks. Lossless pixels are in a VP8L chunk, lossy pixels in a VP8 chunk."""
-    position = 12
-    while position + 8 <= len(content):
-        yield content[position : position + 4]
-        size = int.from_bytes(content[position + 4 : position + 8], "little")
-        position += 8 + size + size % 2

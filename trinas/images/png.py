@@ -15,6 +15,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from trinas.images.colour import MAX_PROFILE_BYTES, check_profile_size
 from trinas.images.exif import EXIF_INTRODUCTION
 from trinas.images.stored import DecodeError
 from trinas.images.xmp import MAX_XMP_BYTES
@@ -22,7 +23,6 @@ from trinas.images.xmp import MAX_XMP_BYTES
 _SIGNATURE_BYTES = 8
 _HEADER_END = 33
 """Where the second chunk begins, behind IHDR."""
-_MAX_PROFILE_BYTES = 16 << 20  # the profile of a printer has some megabytes
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 _READ_HERE = (b"iCCP", b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 
@@ -135,9 +135,8 @@ def _check_body(chunk: memoryview) -> bytes:
 def _read_profile(body: bytes) -> bytes | None:
     """Return the ICC profile, which follows a name, a zero and the compression method; None if it is damaged."""
     _, _, compressed = body.partition(b"\0")
-    profile = _decompress(compressed[1:], _MAX_PROFILE_BYTES)
-    if profile is not None and len(profile) > _MAX_PROFILE_BYTES:
-        raise DecodeError(f"its colour profile is larger than {_MAX_PROFILE_BYTES >> 20} MB")
+    profile = _decompress(compressed[1:], MAX_PROFILE_BYTES)
+    check_profile_size(profile)
     return profile or None
 
 

@@ -2,7 +2,6 @@
 
 import io
 import os
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -37,6 +36,7 @@ _TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 }
 """EXIF orientation -> the turn of (H, W, C) that makes the image upright."""
 
+_MOST_SAMPLES_PER_PX = 5  # CMYK and alpha; further channels count against the limit of pixels
 _FLOAT_BYTES = 4
 _MOST_CHANNELS = 4
 _LARGE_FILE_BYTES = 16 << 20  # of larger files the header is checked before the rest is read
@@ -132,8 +132,6 @@ def open_image(path: Path | str, max_px: int = MAX_INPUT_PX) -> ImageFile:
         content = file.read()
     buffer = io.BytesIO(content)
     decoder = _parse(path, buffer, known)
-    if isinstance(decoder, TiffFile):  # tifffile's objects refer to each other, and would keep the bytes for long
-        weakref.finalize(decoder, buffer.close)
     return ImageFile(path, _check_header(path, decoder.header, max_px, len(content)), decoder)
 
 
@@ -212,8 +210,13 @@ def _name_file(path: Path) -> Iterator[None]:
 def _check_header(path: Path, stored: StoredHeader, max_px: int, file_bytes: int) -> Header:
     """Return the header of the upright image. Raise ImageError if the image is too large."""
     width, height = stored.width, stored.height
-    if width * height > max_px:
-        raise ImageError(f"{path}: {width}x{height} is too large; the limit is {max_px:,} pixels (--max-input-mp)")
+    if not width * height:
+        raise ImageError(f"{path}: damaged ({width}x{height} pixels)")
+    if width * height * max(1, stored.samples_per_px / _MOST_SAMPLES_PER_PX) > max_px:
+        many = f" with {stored.samples_per_px} channels" if stored.samples_per_px > _MOST_SAMPLES_PER_PX else ""
+        raise ImageError(
+            f"{path}: {width}x{height}{many} is too large; the limit is {max_px:,} pixels (--max-input-mp)"
+        )
     reading_bytes = file_bytes + stored.decoding_bytes + _FLOAT_BYTES * width * height * _MOST_CHANNELS
     if stored.orientation >= 5:
         width, height = height, width

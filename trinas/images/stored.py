@@ -23,6 +23,8 @@ class StoredHeader:
     is_gray: bool
     decoding_bytes: int
     """The most memory that `decode` takes at once with its result, in bytes, without the bytes of the file."""
+    samples_per_px: int = 4
+    """Numbers that the file stores for a pixel at most, with those that are left out."""
     orientation: int = 1
     """As in EXIF: 1 (upright) to 8."""
     jpeg_quality: int | None = None
