@@ -26,7 +26,7 @@ from trinas.images.formats import FORMAT_NAMES
 from trinas.images.jpeg import check_header, check_scans
 from trinas.images.jpeg_quality import estimate_quality
 from trinas.images.metadata import Metadata, parse_dpi, read_exif_dpi, read_exif_orientation
-from trinas.images.png import decode_png16, has_16_bits, split_png
+from trinas.images.png import decode_png16, has_16_bits, is_gray_png, split_png
 from trinas.images.stored import DecodeError, StoredHeader, StoredImage
 from trinas.images.webp import is_lossless
 
@@ -105,7 +105,7 @@ class PillowFile:
         self._name = name
         opened = self._open()
         self._opened: PillowImage.Image | None = opened
-        is_gray = opened.mode in ("1", "L", "LA") or opened.mode.startswith("I")
+        is_gray = is_gray_png(self._png.bare) if self._png else opened.mode in ("1", "L", "LA")
         orientation = read_exif_orientation(self._read_exif(opened))
         self.header = StoredHeader(
             *opened.size,
@@ -153,7 +153,7 @@ class PillowFile:
     def _decode_levels(self, opened: PillowImage.Image) -> NDArray[Any]:
         """Return (H, W, C), uint16 if the file has 16 bits, otherwise uint8."""
         if self._png and has_16_bits(self._png.bare):
-            return decode_png16(self._png.bare, opened.info.get("transparency"))
+            return decode_png16(self._png.bare)
         _stretch_transparency(opened)
         mode = _choose_mode(opened)
         pixels = np.asarray(opened if opened.mode == mode else opened.convert(mode))
