@@ -20,7 +20,8 @@ from PIL.ExifTags import Base
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG, PREDICTOR
 
 from trinas.images.colour import MAX_PROFILE_BYTES, check_profile_size
-from trinas.images.exif import ASCII, BYTE, LONG, SHORT, UNDEFINED, Directory, Exif, Value, parse_exif, serialise
+from trinas.images.exif import Directory, Exif, Value, parse_exif, serialise
+from trinas.images.exif_tags import ASCII, BYTE, LONG, SHORT, UNDEFINED
 from trinas.images.jpeg import check_scans, read_frame
 from trinas.images.metadata import (
     Metadata,

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL.ExifTags import Base
 from tifffile import PHOTOMETRIC
 
-from trinas.images.exif import BYTE, LONG, SHORT, UNDEFINED, UNIT_BYTES, Value
+from trinas.images.exif import UNIT_BYTES, Value
+from trinas.images.exif_tags import BYTE, LONG, SHORT, UNDEFINED
 from trinas.images.stored import DecodeError
 
 MAX_DIRECTORIES = 256
