@@ -238,6 +238,7 @@ def test_exif_of_very_many_tags_is_rewritten_at_once():
     """Adding to the bytes that there are copies all of them each time: minutes for these."""
     order, value = "<", bytes(range(200)) * 20
     tags = {tag: Value(UNDEFINED, value) for tag in range(50_000, 54_000)}
+    tags |= {tag: Value(SHORT, b"\3\0") for tag in (0x0100, 0x0101, 0x0112)}
     exif = Exif(order, tags).to_bytes()
     assert len(exif) > 16_000_000
     after, notes = fit_metadata(Metadata(exif=exif), 8, 8)

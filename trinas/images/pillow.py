@@ -26,7 +26,7 @@ from trinas.images.formats import FORMAT_NAMES
 from trinas.images.jpeg import check_header, check_scans
 from trinas.images.jpeg_quality import estimate_quality
 from trinas.images.metadata import Metadata, parse_dpi, read_exif_dpi, read_exif_orientation
-from trinas.images.png import decode_png16, has_16_bits, is_gray_png, split_png
+from trinas.images.png import PNG16_COPIES, decode_png16, has_16_bits, is_gray_png, split_png
 from trinas.images.stored import DecodeError, StoredHeader, StoredImage
 from trinas.images.webp import is_lossless
 
@@ -43,8 +43,9 @@ _PLUGINS = {
     "AVIF": AvifImageFile,
     "BMP": BmpImageFile,
 }
-_DECODING_BYTES_PER_PX = {"PNG": 24, "JPEG": 20, "WEBP": 32, "AVIF": 32, "BMP": 16}
-"""The most memory that decoding takes at once, with Pillow's copies of the pixels."""
+_DECODER_BYTES_PER_PX = {"PNG": 0, "JPEG": 8, "WEBP": 12, "AVIF": 16, "BMP": 0}
+"""For the decoder itself: coefficients of a progressive JPEG, frames of WebP, planes of AVIF of up to 12 bits."""
+_PILLOW_BYTES_PER_PX = 4 + 4  # an image, and another one with its palette applied
 
 _NOT_THIS_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)
 """What Pillow's plugins raise for a file that is not of their format."""
@@ -105,16 +106,7 @@ class PillowFile:
         self._name = name
         opened = self._open()
         self._opened: PillowImage.Image | None = opened
-        is_gray = is_gray_png(self._png.bare) if self._png else opened.mode in ("1", "L", "LA")
-        orientation = read_exif_orientation(self._read_exif(opened))
-        self.header = StoredHeader(
-            *opened.size,
-            has_alpha=_is_transparent(opened),
-            is_gray=is_gray,
-            decoding_bytes=opened.width * opened.height * _DECODING_BYTES_PER_PX[name],
-            orientation=orientation,
-            jpeg_quality=_estimate_jpeg_quality(opened),
-        )
+        self.header = self._describe(opened)
 
     def decode(self) -> StoredImage:
         """Decode the pixels.
@@ -134,6 +126,26 @@ class PillowFile:
                 self._name == "WEBP" and is_lossless(self._read_content()),
                 tuple(self._find_notes(opened)),
             )
+
+    def _describe(self, opened: PillowImage.Image) -> StoredHeader:
+        is_gray = is_gray_png(self._png.bare) if self._png else opened.mode in ("1", "L", "LA")
+        has_alpha, is_cmyk = _is_transparent(opened), opened.mode == "CMYK"
+        pixels = opened.width * opened.height
+        level_bytes = pixels * ((1 if is_gray else 4 if is_cmyk else 3) + has_alpha)
+        decoding_bytes = 2 * level_bytes + pixels * (_PILLOW_BYTES_PER_PX + _DECODER_BYTES_PER_PX[self._name])
+        if self._png and has_16_bits(self._png.bare):
+            level_bytes *= 2
+            decoding_bytes = PNG16_COPIES * level_bytes
+        return StoredHeader(
+            *opened.size,
+            has_alpha=has_alpha,
+            is_gray=is_gray,
+            is_cmyk=is_cmyk,
+            level_bytes=level_bytes,
+            decoding_bytes=decoding_bytes,
+            orientation=read_exif_orientation(self._read_exif(opened)),
+            jpeg_quality=_estimate_jpeg_quality(opened),
+        )
 
     def _open(self) -> PillowImage.Image:
         self._file.seek(0)

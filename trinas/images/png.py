@@ -39,6 +39,9 @@ _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """The passes of an interlaced file: first column and row, and the steps to the next ones."""
 
+PNG16_COPIES = 6
+"""How often `decode_png16` has the pixels in memory: filtered, packed, as a file, decoded, as a result, with alpha."""
+
 _MAX_IDAT_BYTES = 1 << 30
 
 
@@ -60,8 +63,10 @@ def split_png(content: bytes) -> PngParts:
     """Split a PNG file, or its beginning, into its parts.
 
     Raises:
-        DecodeError: the profile or the metadata are damaged, or the profile is too large.
+        DecodeError: header, profile or metadata are damaged, or the profile is too large.
     """
+    if content[12:16] != b"IHDR":
+        raise DecodeError("damaged (it does not begin with its header)")
     kept = [memoryview(content)[:_SIGNATURE_BYTES]]
     found: dict[bytes, memoryview] = {}  # the last chunk of each kind, so that only one is decompressed
     for kind, chunk in split_chunks(content):
@@ -159,7 +164,7 @@ def decode_png16(content: bytes) -> NDArray[np.uint16]:
 
 def _decode_pass(width: int, height: int, kind: int, filtered: memoryview) -> NDArray[np.uint16]:
     """Return the pixels of rows to which the filters of PNG were applied."""
-    stored = memoryview(zlib.compress(filtered, 0))
+    stored = zlib.compress(filtered, 0)
     parts = [stored[start : start + _MAX_IDAT_BYTES] for start in range(0, len(stored), _MAX_IDAT_BYTES)]
     header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
     chunks = [(b"IHDR", header), *((b"IDAT", part) for part in parts), (b"IEND", b"")]
@@ -168,7 +173,7 @@ def _decode_pass(width: int, height: int, kind: int, filtered: memoryview) -> ND
     return pixels
 
 
-def _make_chunk(kind: bytes, body: bytes | memoryview) -> tuple[bytes, bytes, bytes | memoryview, bytes]:
+def _make_chunk(kind: bytes, body: bytes) -> tuple[bytes, ...]:
     """Return the parts of a chunk."""
     return struct.pack(">I", len(body)), kind, body, struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
 

@@ -39,7 +39,8 @@ _TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 _BAND_ROWS = 64
 _MOST_SAMPLES_PER_PX = 5  # CMYK and alpha; further channels count against the limit of pixels
 _FLOAT_BYTES = 4
-_MOST_CHANNELS = 4
+_CMYK_BYTES_PER_PX = 24  # of 8 bits, for LittleCMS, from it, without alpha, with it
+_FIXED_BYTES = 64 << 20  # profile and metadata, decompressed; bands of rows; buffers of decoders
 _LARGE_FILE_BYTES = 16 << 20  # of larger files the header is checked before the rest is read
 
 
@@ -220,10 +221,11 @@ def _check_header(path: Path, stored: StoredHeader, max_px: int, file_bytes: int
         raise ImageError(
             f"{path}: {width}x{height}{many} is too large; the limit is {max_px:,} pixels (--max-input-mp)"
         )
-    reading_bytes = file_bytes + stored.decoding_bytes + _FLOAT_BYTES * width * height * _MOST_CHANNELS
+    channels = (1 if stored.is_gray else 3) + stored.has_alpha
+    converting_bytes = width * height * max(_FLOAT_BYTES * channels, _CMYK_BYTES_PER_PX * stored.is_cmyk)
+    reading_bytes = file_bytes + max(stored.decoding_bytes, stored.level_bytes + converting_bytes) + _FIXED_BYTES
     if stored.orientation >= 5:
         width, height = height, width
-    channels = (1 if stored.is_gray else 3) + stored.has_alpha
     return Header(width, height, stored.has_alpha, channels, stored.jpeg_quality, reading_bytes)
 
 

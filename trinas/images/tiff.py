@@ -51,8 +51,7 @@ _MAX_SEGMENTS = 100_000  # strips or tiles
 _LARGE_TILE_PX = 1 << 24  # a tile may be larger than its image
 _LARGEST_BLOCK_PX = 32  # a JPEG may fill the last blocks of a strip or tile, on both sides
 _BAND_PX = 1 << 18
-_BAND_BYTES = 64 << 20  # for the conversion of a band
-_SEGMENT_COPIES = 3
+_SEGMENT_COPIES = 4  # decompressed, unpacked, in the byte order of the machine; coefficients of a progressive JPEG
 _SHORT_VALUE_BYTES = 16
 _JFIF_BYTES = 16  # how much tifffile reads of a JPEG to know its kind
 _WEBP_HEADER_BYTES = 30
@@ -111,6 +110,8 @@ class TiffFile:
                 int(page.imagelength),
                 has_alpha=len(self._channels) > _COLOUR_CHANNELS[page.photometric],
                 is_gray=page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE),
+                level_bytes=_count_level_bytes(page, len(self._channels)),
+                is_cmyk=page.photometric == PHOTOMETRIC.SEPARATED,
                 decoding_bytes=_estimate_decoding_bytes(page, len(self._channels)),
                 samples_per_px=int(page.samplesperpixel),
                 orientation=_read_orientation(page),
@@ -315,11 +316,17 @@ def _check_segment(segment: memoryview, page: tifffile.TiffPage) -> None:
 def _estimate_decoding_bytes(page: tifffile.TiffPage, channels: int) -> int:
     """Return the most memory that decoding takes: the image, and a strip or tile with its copies."""
     bytes_per_sample = _choose_type(page).itemsize
-    image_px = int(page.imagewidth * page.imagelength)
+    sample_bytes = int(page.imagewidth * page.imagelength) * channels * bytes_per_sample
     samples = int(page.samplesperpixel) if page.planarconfig == PLANARCONFIG.CONTIG else 1
-    converted = image_px * (channels + 2) if page.photometric == PHOTOMETRIC.PALETTE else 0
-    segment = _SEGMENT_COPIES * _count_segment_px(page) * samples * bytes_per_sample
-    return image_px * channels * bytes_per_sample + max(converted, segment) + _BAND_BYTES
+    segment_bytes = _SEGMENT_COPIES * _count_segment_px(page) * samples * bytes_per_sample
+    palette_bytes = _count_level_bytes(page, channels) if page.photometric == PHOTOMETRIC.PALETTE else 0
+    return sample_bytes + max(segment_bytes, palette_bytes)
+
+
+def _count_level_bytes(page: tifffile.TiffPage, channels: int) -> int:
+    """Return the size of the decoded image. Palettes become three channels of 8 bits."""
+    bytes_per_px = channels + 2 if page.photometric == PHOTOMETRIC.PALETTE else channels * _choose_type(page).itemsize
+    return int(page.imagewidth * page.imagelength) * bytes_per_px
 
 
 def _choose_type(page: tifffile.TiffPage) -> np.dtype[Any]:

@@ -37,6 +37,12 @@ _STORAGE_TAGS = (
 )
 """The tags that say how pixels are stored."""
 
+_MANY_NUMBERS = (
+    *(Base.BitsPerSample, Base.SampleFormat, Base.ExtraSamples, Base.ColorMap, Base.JPEGTables),
+    *(Base.YCbCrSubSampling, Base.RowsPerStrip),  # of the last one, some programs write several
+)
+"""Those that may have more than one number."""
+
 _POSITIONS = (Base.TileOffsets, Base.StripOffsets, Base.JpegIFOffset)
 _BYTE_COUNTS = (Base.TileByteCounts, Base.StripByteCounts, Base.JpegIFByteCount)
 
@@ -91,8 +97,10 @@ class TiffDirectory:
         found = [tag for tag in _STORAGE_TAGS if tag in self._entries and self._entries[tag].length]
         values = {int(tag): self.read_value(tag, _MAX_STORAGE_BYTES) for tag in found}
         for tag, value in values.items():
-            is_whole = value is not None and len(value.content) == self._entries[tag].size
-            if value is None or value.kind not in (*_INTEGERS, UNDEFINED) or not is_whole:
+            entry = self._entries[tag]
+            is_whole = value is not None and len(value.content) == entry.size
+            has_type = entry.kind in (*_INTEGERS, UNDEFINED) and (entry.length == 1 or tag in _MANY_NUMBERS)
+            if not is_whole or not has_type:
                 raise DecodeError(f"damaged or cut short (its tag {tag} cannot be read)")
         return {tag: value for tag, value in values.items() if value}
 
