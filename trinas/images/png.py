@@ -36,6 +36,7 @@ _GRAY_KINDS = (0, 4)
 _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
 """Kind of a PNG file -> its channels. (Palettes do not have 16 bits.)"""
 
+_ONE_PASS = ((0, 0, 1, 1),)
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """The passes of an interlaced file: first column and row, and the steps to the next ones."""
 
@@ -145,32 +146,50 @@ def decode_png16(content: bytes) -> NDArray[np.uint16]:
     for name, chunk in split_chunks(content):
         if name in bodies:
             bodies[name].append(_check_body(chunk))
-    pixel_bytes = 2 * _CHANNELS[kind]
-    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    compressed = b"".join(bodies.pop(b"IDAT"))
+    row_bytes = 1 + 2 * _CHANNELS[kind] * width  # with the filter of the row
+    if not interlaced and _has_length(compressed, height * row_bytes):
+        pixels = _decode_pass(width, height, kind, compressed)
+    else:
+        pixels = _decode_passes(width, height, kind, compressed, _ADAM7 if interlaced else _ONE_PASS)
+    return _add_alpha(pixels, bodies[b"tRNS"][-1]) if bodies[b"tRNS"] else pixels
+
+
+def _has_length(compressed: bytes, length: int) -> bool:
+    """Return whether bytes are undamaged and become exactly `length` bytes."""
+    try:
+        return len(imagecodecs.deflate_decode(compressed, out=length)) == length
+    except imagecodecs.DeflateError:
+        return False
+
+
+def _decode_passes(
+    width: int, height: int, kind: int, compressed: bytes, passes: tuple[tuple[int, int, int, int], ...]
+) -> NDArray[np.uint16]:
+    """Decode pass after pass. Surplus bytes are ignored."""
     sizes = [(max(0, -(-(width - x) // across)), max(0, -(-(height - y) // down))) for x, y, across, down in passes]
-    lengths = [rows * (1 + columns * pixel_bytes) if columns else 0 for columns, rows in sizes]
-    filtered = memoryview(zlib.decompressobj().decompress(b"".join(bodies.pop(b"IDAT")), sum(lengths)))
+    lengths = [rows * (1 + 2 * _CHANNELS[kind] * columns) if columns else 0 for columns, rows in sizes]
+    filtered = memoryview(zlib.decompressobj().decompress(compressed, sum(lengths)))
     if len(filtered) < sum(lengths):
         raise DecodeError("damaged or cut short (pixels are missing)")
     pixels = np.empty((height, width, _CHANNELS[kind]), np.uint16)
     start = 0
     for (x, y, across, down), size, length in zip(passes, sizes, lengths, strict=True):
         if length:
-            decoded = _decode_pass(*size, kind, filtered[start : start + length])
-            pixels[y::down, x::across] = decoded if decoded.ndim == 3 else decoded[:, :, None]
+            stored = zlib.compress(filtered[start : start + length], 0)
+            pixels[y::down, x::across] = _decode_pass(*size, kind, stored)
         start += length
-    return _add_alpha(pixels, bodies[b"tRNS"][-1]) if bodies[b"tRNS"] else pixels
+    return pixels
 
 
-def _decode_pass(width: int, height: int, kind: int, filtered: memoryview) -> NDArray[np.uint16]:
-    """Return the pixels of rows to which the filters of PNG were applied."""
-    stored = zlib.compress(filtered, 0)
-    parts = [stored[start : start + _MAX_IDAT_BYTES] for start in range(0, len(stored), _MAX_IDAT_BYTES)]
+def _decode_pass(width: int, height: int, kind: int, compressed: bytes) -> NDArray[np.uint16]:
+    """Decode the pixels of a file without interlacing to (H, W, C)."""
+    parts = [compressed[start : start + _MAX_IDAT_BYTES] for start in range(0, len(compressed), _MAX_IDAT_BYTES)]
     header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
     chunks = [(b"IHDR", header), *((b"IDAT", part) for part in parts), (b"IEND", b"")]
     content = b"".join([_SIGNATURE, *(part for name, body in chunks for part in _make_chunk(name, body))])
     pixels: NDArray[np.uint16] = imagecodecs.png_decode(content)
-    return pixels
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
 def _make_chunk(kind: bytes, body: bytes) -> tuple[bytes, ...]:
