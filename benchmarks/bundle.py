@@ -13,10 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from validation import split_by_photograph
+
 from trinas.errors import ModelError
 from trinas.training.data import (
     GENERATED_FOLDER,
     TrainingImage,
+    fingerprint,
     generate_default_images,
     load_photographs,
     make_pairs,
@@ -75,7 +78,7 @@ def bundle(run: Path, name: str, images: Sequence[TrainingImage], models: Path =
     """
     model = load_model(str(run))
     training = TrainingRecord.model_validate(describe_data(model.config.training.to_dict(), run))
-    pairs = make_pairs(split(images)[1], model.scale, variants=int(training.restores))
+    pairs = make_pairs(list_held_out(images, training), model.scale, variants=int(training.restores))
     ours = measure_validation_psnr(model.network, pairs)
     words = f"{name}: validation {ours:.4f} dB"
     if (models / name / CONFIG_FILE).is_file():
@@ -86,6 +89,13 @@ def bundle(run: Path, name: str, images: Sequence[TrainingImage], models: Path =
     (models / name / EXAMPLE_FILE).unlink(missing_ok=True)  # it shows results of the model before
     save_model(models / name, model.network, ModelConfig(name, model.config.spec, LICENCE, training))
     return True, words
+
+
+def list_held_out(images: Sequence[TrainingImage], training: TrainingRecord) -> list[TrainingImage]:
+    """Return the images that a training held out: by the list, or else those that `train` and `search` hold out."""
+    learning, held_out = split_by_photograph(images)
+    by_list = training.data_sha256 == fingerprint(learning, held_out)
+    return held_out if by_list else split(images)[1]
 
 
 def describe_data(training: dict[str, Any], run: Path) -> dict[str, Any]:
@@ -99,6 +109,9 @@ def describe_data(training: dict[str, Any], run: Path) -> dict[str, Any]:
     if unknown:
         raise ModelError(f"{run}: describe {', '.join(sorted(unknown))} and its licence in DATA_SETS first")
     training = dict(training)
+    teacher = training.get("config", {}).get("teacher")
+    if teacher and Path(teacher).is_dir():  # where it is on this machine is of no use to others
+        training["config"] = training["config"] | {"teacher": Path(teacher).name}
     if folders:
         training["data"] = [DATA_SETS.get(folder, folder) for folder in folders]
     for origin in {"started_from", "taught_by"} & set(training):

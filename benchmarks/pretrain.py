@@ -25,7 +25,8 @@ import torch
 from bundle import DATA_SETS, LICENCE, load_images
 from torch import Tensor, nn
 from torch.nn import functional as F
-from train_zoo import ALL_PHOTOGRAPHS
+from train_zoo import PHOTOGRAPHS
+from validation import split_by_photograph
 
 from trinas.device import autocast, resolve_training_precision
 from trinas.files import write_atomically
@@ -34,7 +35,7 @@ from trinas.networks.space import ArchSpec, SearchSpace
 from trinas.search.budgets import find_largest_choice
 from trinas.search.supernet import Supernet, take_first_channels
 from trinas.search.warmstart import Pretrained, list_supernet_weights, load_supernet, save_supernet
-from trinas.training.data import Pair, Patches, fingerprint, make_pairs, split
+from trinas.training.data import Pair, Patches, fingerprint, make_pairs
 from trinas.training.metrics import measure_validation_psnr
 from trinas.training.muon import Muon
 from trinas.training.state import load_state, save_state
@@ -92,8 +93,8 @@ def pretrain(arguments: argparse.Namespace) -> None:
     run = (
         PretrainingRun(**state["run"]) if state else PretrainingRun(arguments.scale, arguments.minutes, arguments.start)
     )
-    images = load_images(arguments.data, ALL_PHOTOGRAPHS)
-    learning, held_out = split(images)
+    images = load_images(arguments.data, PHOTOGRAPHS)
+    learning, held_out = split_by_photograph(images)
     device = torch.device("cpu")
     precision = resolve_training_precision("auto", device)
     patches = Patches(learning, run.scale, PATCH_PX, device)
@@ -137,9 +138,9 @@ def pretrain(arguments: argparse.Namespace) -> None:
         # 2. Validate the running mean, save the state.
         if run.step % VALIDATE_EVERY == 0:
             run.seconds = time.perf_counter() - began
-            save(arguments.run, run, network, averaged, optimizer, validation, fingerprint(images))
+            save(arguments.run, run, network, averaged, optimizer, validation, fingerprint(learning, held_out))
     run.seconds = time.perf_counter() - began
-    save(arguments.run, run, network, averaged, optimizer, validation, fingerprint(images))
+    save(arguments.run, run, network, averaged, optimizer, validation, fingerprint(learning, held_out))
 
 
 def build_chain(scale: int, width: int, cells: int) -> ArchSpec:
@@ -209,7 +210,7 @@ def save(
     words = ", ".join(f"{w}x{c} {psnr:.3f}" for (w, c), psnr in zip(VALIDATED, psnrs, strict=True))
     print(f"step {run.step}, {run.seconds:.0f} s: {words}", flush=True)
     training: dict[str, Any] = {
-        "data": [DATA_SETS[folder] for folder in ALL_PHOTOGRAPHS],
+        "data": [DATA_SETS[folder] for folder in PHOTOGRAPHS],
         "data_sha256": data,
         "licence": LICENCE,
         "steps": run.step,

@@ -1,13 +1,15 @@
 """Train the bundled models by the queue below, several at a time; what validates better is bundled.
 
-    python benchmarks/train_zoo.py DATA RUNS [NAME ...] [--jobs 2] [--threads 1]
+    python benchmarks/train_zoo.py DATA RUNS [NAME ...] [--targets TARGETS] [--jobs 2] [--threads 1]
 
-DATA is laid out as docs/data.md says; names choose from the queue. The stages of a model are trainings, each from the
-best weights of the one before, in the folders RUNS/NAME-1, RUNS/NAME-2 and so on. After each of them its network takes
-the place of the bundled one if it validates better. Ctrl-C (or SIGTERM) saves all states and ends; the same command
-goes on, also after a crash: finished stages are skipped, a stage that began is resumed with the settings it began
-with. For another round give another RUNS. When it is done, `benchmarks/quality.py DATA --write` measures the
-new models on the test sets.
+DATA is laid out as docs/data.md says; names choose from the queue. Most trainings imitate targets, which
+`benchmarks/make_targets.py` makes beforehand. Images are held out by `benchmarks/validation.txt`.
+
+The stages of a model are trainings, each from the best weights of the one before, in the folders RUNS/NAME-1,
+RUNS/NAME-2 and so on. After each of them its network takes the place of the bundled one if it validates better. Ctrl-C
+(or SIGTERM) saves all states and ends; the same command goes on, also after a crash: finished stages are skipped, a
+stage that began is resumed with the settings it began with. For another round give another RUNS. When it is done,
+`benchmarks/quality.py DATA --write` measures the new models on the test sets.
 """
 
 import argparse
@@ -29,16 +31,19 @@ from typing import TextIO
 import torch
 from bundle import MODELS, bundle, load_images
 from trinas_app.words import format_duration, format_psnr
+from validation import split_by_photograph
 
 from trinas.config import FINETUNE_LEARNING_RATE, TrainConfig
 from trinas.errors import RunError, TrinasError
+from trinas.networks.grow import grow
 from trinas.networks.space import ArchSpec, CellSpec, SlotSpec
 from trinas.reports.charts import write_training_curve
 from trinas.training.data import GENERATED_FOLDER, TrainingImage
 from trinas.training.loop import resume_training, train_network
 from trinas.training.run import TrainingProgress
 from trinas.training.state import STATE_FILE, load_state
-from trinas.zoo.folder import load_model
+from trinas.training.targets import is_target_folder
+from trinas.zoo.folder import Model, load_model
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Task:
     data: tuple[str, ...]
     """Folders of DATA/train, and `GENERATED_FOLDER`."""
     stages: tuple[TrainConfig, ...]
+    grown: ArchSpec | None = None
+    """A deeper architecture that the model to start from is made into first (`grow`)."""
 
 
 def build_chain(scale: int, width: int, convs: int) -> ArchSpec:
@@ -61,31 +68,56 @@ def build_chain(scale: int, width: int, convs: int) -> ArchSpec:
     return ArchSpec("edge", scale, width, (CellSpec((SlotSpec("conv3x3", width),) * convs),), long_skip=True)
 
 
-ALL_PHOTOGRAPHS = ("bsds400", "div2k_small", "photos_cc0")
-FREE_IMAGES = (GENERATED_FOLDER, "photos_cc0")
+def build_block_chain(scale: int, width: int, blocks: int) -> ArchSpec:
+    """Return so many times three 3x3 convolutions and a residual block of four."""
+    slots = (*(SlotSpec("conv3x3", width),) * 3, SlotSpec("block4", width)) * blocks
+    return ArchSpec("edge", scale, width, (CellSpec(slots),), long_skip=True)
 
+
+PHOTOGRAPHS = ("bsds400", "div2k_small", "photos_cc0", "photos_free")
+FREE_IMAGES = (GENERATED_FOLDER, "photos_cc0", "photos_free")
+
+RECIPE = TrainConfig(steps=5000, batch_size=8, learning_rate=1e-3, l2_share=0.4, luma_share=0.5)
+"""For trained weights. Steps and not minutes, so that a busy machine does not cut the fall of the rate short; with 32
+channels and three blocks, these are some 45 minutes of one core without bf16."""
+LONG_RECIPE = replace(RECIPE, steps=13_000)
+LAST_STAGE = replace(RECIPE, learning_rate=5e-4, l2_share=0.55)
+"""Went on with trinas-m-x4 (docs/LOG.md)."""
+SMALL_RECIPE = replace(RECIPE, steps=20_000, learning_rate=2e-3)
+"""For networks of 16 channels, whose steps take a fifth of the time."""
 SMALL_STEPS = TrainConfig(minutes=20, batch_size=8, patch_px=32)
 """Small batches make many steps: fresh weights learn faster that way (docs/LOG.md)."""
-HOUR = TrainConfig(minutes=60, batch_size=8, patch_px=56, learning_rate=FINETUNE_LEARNING_RATE, l2_share=1.0)
-"""For trained weights. It improved m-x4 and did not improve s-x4 (docs/LOG.md)."""
-TAUGHT_HOUR = TrainConfig(minutes=60, batch_size=8, learning_rate=1.5e-3, l2_share=0.4, teacher="trinas-m-x4")
-"""It improved s-x4 and s-x3 in half an hour (docs/LOG.md)."""
-XS_HOUR = replace(HOUR, learning_rate=1.5e-3)
-"""It improved xs-x4 in twelve minutes (docs/LOG.md)."""
-XS_TAUGHT_HOUR = replace(TAUGHT_HOUR, learning_rate=2e-3, teacher="trinas-s-x2")
-"""It improved xs-x2 in 85 minutes (docs/LOG.md)."""
-PHOTO_HOUR = replace(HOUR, patch_px=48, variants=8)
+PHOTO_HOUR = TrainConfig(
+    minutes=60, batch_size=8, learning_rate=FINETUNE_LEARNING_RATE, l2_share=1.0, luma_share=0.5, variants=8
+)
+
+
+TARGETS_PREFIX = "SPAN-x"
+"""Names of the folders that `make_targets.py` writes, without the scale."""
+
+
+def imitate_span(config: TrainConfig, scale: int) -> TrainConfig:
+    """Return `config` with the targets of SPAN; `place_targets` says where they are."""
+    return replace(config, teacher=f"{TARGETS_PREFIX}{scale}")
+
 
 QUEUE = (
-    Task("trinas-m-x4", 4, "trinas-m-x4", ALL_PHOTOGRAPHS, (HOUR,)),
-    Task("trinas-s-x4", 4, "trinas-s-x4", ALL_PHOTOGRAPHS, (TAUGHT_HOUR,)),
-    Task("trinas-s-x3", 3, "trinas-s-x3", ALL_PHOTOGRAPHS, (replace(TAUGHT_HOUR, teacher="trinas-s-x3"),)),
-    Task("trinas-m-x2", 2, "trinas-m-x2", ALL_PHOTOGRAPHS, (HOUR,)),
-    Task("trinas-s-x2", 2, "trinas-s-x2", ALL_PHOTOGRAPHS, (HOUR,)),
-    Task("trinas-m-x3", 3, "trinas-m-x4", ALL_PHOTOGRAPHS, (SMALL_STEPS, HOUR)),
-    Task("trinas-xs-x4", 4, "trinas-xs-x4", ALL_PHOTOGRAPHS, (XS_HOUR,)),
-    Task("trinas-xs-x3", 3, build_chain(3, 16, 8), ALL_PHOTOGRAPHS, (SMALL_STEPS, HOUR)),
-    Task("trinas-xs-x2", 2, "trinas-xs-x2", ALL_PHOTOGRAPHS, (XS_TAUGHT_HOUR,)),
+    Task(
+        "trinas-m-x4",
+        4,
+        "trinas-s-x4",
+        PHOTOGRAPHS,
+        (imitate_span(LONG_RECIPE, 4), imitate_span(LAST_STAGE, 4)),
+        grown=build_block_chain(4, 32, 3),
+    ),
+    Task("trinas-m-x2", 2, "trinas-m-x4", PHOTOGRAPHS, (imitate_span(RECIPE, 2),)),
+    Task("trinas-m-x3", 3, "trinas-m-x4", PHOTOGRAPHS, (RECIPE,)),
+    Task("trinas-s-x4", 4, "trinas-s-x4", PHOTOGRAPHS, (imitate_span(RECIPE, 4),)),
+    Task("trinas-s-x2", 2, "trinas-s-x2", PHOTOGRAPHS, (imitate_span(RECIPE, 2),)),
+    Task("trinas-s-x3", 3, "trinas-s-x3", PHOTOGRAPHS, (RECIPE,)),
+    Task("trinas-xs-x4", 4, "trinas-xs-x4", PHOTOGRAPHS, (imitate_span(SMALL_RECIPE, 4),)),
+    Task("trinas-xs-x2", 2, "trinas-xs-x2", PHOTOGRAPHS, (imitate_span(SMALL_RECIPE, 2),)),
+    Task("trinas-xs-x3", 3, build_chain(3, 16, 8), PHOTOGRAPHS, (SMALL_STEPS, SMALL_RECIPE)),
     Task("trinas-s-photo-x4", 4, "trinas-s-photo-x4", FREE_IMAGES, (PHOTO_HOUR,)),
     Task("trinas-s-photo-x3", 3, "trinas-s-photo-x4", FREE_IMAGES, (replace(PHOTO_HOUR, patch_px=32),)),
     Task("trinas-s-photo-x2", 2, "trinas-s-photo-x2", FREE_IMAGES, (PHOTO_HOUR,)),
@@ -102,6 +134,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("runs", type=Path)
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these; default: the whole queue")
+    parser.add_argument("--targets", type=Path, help="where make_targets.py wrote; default: RUNS/targets")
     parser.add_argument("--jobs", type=int, default=2, help="networks at a time")
     parser.add_argument("--threads", type=int, help="of each; default: the cores shared out")
     arguments = parser.parse_args()
@@ -110,7 +143,12 @@ def main() -> None:
         parser.error("--jobs must be at least 1")
     if unknown:
         parser.error(f"not in the queue: {', '.join(sorted(unknown))}")
-    tasks = [task for task in QUEUE if not arguments.names or task.name in arguments.names]
+    targets = arguments.targets or arguments.runs / "targets"
+    try:
+        chosen = [task for task in QUEUE if not arguments.names or task.name in arguments.names]
+        tasks = [place_targets(task, targets) for task in chosen]
+    except RunError as error:
+        parser.error(str(error))
     threads = arguments.threads or max(1, (os.cpu_count() or 1) // arguments.jobs)
     stop = stop_on_signals()
     failed = work_through(tasks, arguments.data, arguments.runs, arguments.jobs, threads, stop)
@@ -120,6 +158,22 @@ def main() -> None:
     if failed:
         sys.exit(f"Not done: {', '.join(failed)}; the same command tries them again.")
     say(f"Done; now run benchmarks/quality.py {arguments.data} --write")
+
+
+def place_targets(task: Task, targets: Path) -> Task:
+    """Return a task whose stages find the targets of SPAN in a folder.
+
+    Raises:
+        RunError: they are not there.
+    """
+    stages = []
+    for stage in task.stages:
+        if stage.teacher and stage.teacher.startswith(TARGETS_PREFIX):
+            stage = replace(stage, teacher=str(targets / stage.teacher))
+            if not is_target_folder(targets / stage.teacher):
+                raise RunError(f"{stage.teacher}: no targets; benchmarks/make_targets.py makes them for {task.name}")
+        stages.append(stage)
+    return replace(task, stages=tuple(stages))
 
 
 def work_through(
@@ -227,13 +281,27 @@ def train_stage(
 ) -> None:
     """Train one stage, or resume it."""
     report = make_reporter(run_dir, stop)
+    learning, held_out = split_by_photograph(images)
     if (run_dir / STATE_FILE).is_file():
-        resume_training(run_dir, images, on_progress=report, stop=stop)
+        resume_training(run_dir, learning, held_out=held_out, on_progress=report, stop=stop)
         return
     model = None if isinstance(start, ArchSpec) else load_model(start)
+    if model and task.grown:
+        model = grow_model(model, task.grown)
     spec = replace(model.config.spec, scale=task.scale) if model else start
     assert isinstance(spec, ArchSpec)
-    train_network(spec, images, config, run_dir, start=model, on_progress=report, stop=stop)
+    train_network(spec, learning, config, run_dir, held_out=held_out, start=model, on_progress=report, stop=stop)
+
+
+def grow_model(model: Model, spec: ArchSpec) -> Model:
+    """Return a model made deeper (`grow`), whose record says so."""
+    network = grow(model.network, replace(spec, scale=model.scale))
+    slots, slots_before = (sum(len(cell.slots) for cell in part.cells) for part in (network.spec, model.config.spec))
+    if slots == slots_before:  # an earlier stage has grown it
+        return model
+    note = f"{model.config.name} with {slots - slots_before} more slots, which at first changed nothing of its output"
+    training = model.config.training.model_copy(update={"architecture": note})
+    return Model(replace(model.config, spec=network.spec, training=training), network)
 
 
 def make_reporter(run_dir: Path, stop: threading.Event) -> Callable[[TrainingProgress], None]:

@@ -9,7 +9,7 @@ import trinas
 
 # A package may import from those above it. The application imports the library, never the other way round.
 ORDER = [
-    "errors", "timer", "config", "files", "device",
+    "errors", "timer", "config", "text", "files", "device",
     "images", "networks", "zoo", "inference", "training", "search", "reports",
 ]  # fmt: skip
 

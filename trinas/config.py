@@ -9,6 +9,15 @@ MAX_INPUT_PX = 100_000_000
 MAX_OUTPUT_PX = 800_000_000
 """By default, results with more pixels are refused before they are computed. This many take about 16 GB of memory."""
 
+PRESETS = ("fast", "balanced", "best")
+"""Names of the choices among the bundled models, the fastest first. `zoo.bundled.PRESET_MODELS` has their models."""
+
+DEFAULT_PRESET = "best"
+"""The preset if neither a preset nor a model is named."""
+
+MAX_SECONDS_PER_FILE = 300.0
+"""By default, files that take longer to decode fail. A photograph of 100 megapixels takes seconds."""
+
 DEFAULT_SCALE = 4
 """The scale of results if none is given."""
 
@@ -187,6 +196,8 @@ class TrainConfig:
     """Steps over which the rate rises from zero, at most a tenth of all steps."""
     l2_share: float = 0.0
     """Share of the steps, at the end, that minimise the squared error, mostly on luma, instead of the absolute one."""
+    luma_share: float = 0.85
+    """Share of luma in that squared error. The rest is the error of all three colours, so that they do not drift."""
     clip_norm: float = 1.0
     """Largest norm of the gradient. A longer gradient is shortened to it."""
     weight_decay: float = 0.1
@@ -202,7 +213,7 @@ class TrainConfig:
     faults of real images: blurred, noisy and compressed (`degrade.degrade_image`)."""
     teacher: str | None = None
     """A model to imitate instead of the images, until the L2 share begins. It upscales all images first, which takes
-    additional time."""
+    additional time. Or a folder of targets that were made beforehand (`trinas.training.targets`)."""
     seed: int = 0
     """Seed of the initial weights and of every batch."""
     device: str = "auto"
@@ -218,8 +229,9 @@ class TrainConfig:
         for name in ("warmup_steps", "variants", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.l2_share <= 1:
-            raise ValueError(f"l2_share must be between 0 and 1, got {self.l2_share:g}")
+        for name in ("l2_share", "luma_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name):g}")
         if self.teacher and self.l2_share == 1:
             raise ValueError("with an l2_share of 1 there is nothing to imitate a teacher in")
         if not 0 <= self.ema_decay < 1:

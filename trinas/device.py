@@ -116,6 +116,11 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def is_memory_error(error: Exception) -> bool:
+    """Return whether torch or NumPy could not get memory, on a CPU or a GPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 @contextmanager
 def translate_memory_errors(
     error_type: type[TrinasError] = MemoryShortageError,
@@ -132,6 +137,6 @@ def translate_memory_errors(
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error):
+        if is_memory_error(error):
             raise error_type(f"memory is too small {words}") from None
         raise

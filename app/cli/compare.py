@@ -9,7 +9,8 @@ from trinas.config import DEFAULT_DEVICE, DEFAULT_SCALE
 from trinas.errors import ImageError, TrinasError
 
 from ..words import format_count
-from .options import DeviceOption, Precision, PrecisionOption, ScaleOption
+from .options import DeviceOption, Precision, PrecisionOption, ScaleOption, start_decoders
+from .terminal import print_line
 
 ModelsOption = Annotated[
     list[str] | None,
@@ -30,7 +31,6 @@ def write_comparison(
 ) -> None:
     """Compare bicubic and several models on one image: labelled crops, side by side in a PNG file."""
     from trinas.files import translate_os_errors, write_atomically
-    from trinas.images.read import read_image
     from trinas.inference.compare import compare_models
     from trinas.zoo.bundled import list_models_of_scale
     from trinas.zoo.folder import load_model
@@ -38,12 +38,14 @@ def write_comparison(
     _check_output(output, image, overwrite)
     named = [name.strip() for part in models or [] for name in part.split(",")]
     names = named or list_models_of_scale(scale or DEFAULT_SCALE)
-    loaded = [load_model(name) for name in names]
-    _check_scales(dict(zip(names, (model.scale for model in loaded), strict=True)), scale)
-    content = compare_models(read_image(image), loaded, device, precision.value)
+    with start_decoders() as decoders:
+        loaded = [load_model(name) for name in names]
+        _check_scales(dict(zip(names, (model.scale for model in loaded), strict=True)), scale)
+        opened = decoders.open_image(image).read()
+    content = compare_models(opened, loaded, device, precision.value)
     with translate_os_errors(ImageError, output, "written"):
         write_atomically(output, content)
-    typer.echo(f"Wrote {output}: bicubic and {format_count(len(names), 'model')}.")
+    print_line(f"Wrote {output}: bicubic and {format_count(len(names), 'model')}.")
 
 
 def _check_output(output: Path, image: Path, overwrite: bool) -> None:

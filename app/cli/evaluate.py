@@ -17,6 +17,7 @@ from .options import (
     ScaleOption,
     SelfEnsembleOption,
     complete_model,
+    start_decoders,
 )
 from .terminal import print_json, print_table
 
@@ -43,14 +44,17 @@ def measure_model(
 
     if not images.exists():
         raise TrinasError(f"{images}: no such file or folder")
-    if model == "bicubic":
-        name, factor = model, scale or DEFAULT_SCALE
-        measured = evaluate_model(lambda low: upscale_bicubic(low, factor), images, factor)
-    else:
-        upscaler, name = _load_tiled_upscaler(model, scale, device, precision.value)
-        options = UpscaleOptions(self_ensemble=tta)
-        factor = upscaler.scale
-        measured = evaluate_model(lambda low: upscaler.upscale_rgb8(low, options), images, factor)
+    with start_decoders() as decoders:
+        if model == "bicubic":
+            name, factor = model, scale or DEFAULT_SCALE
+            measured = evaluate_model(lambda low: upscale_bicubic(low, factor), images, factor, decoders.open_image)
+        else:
+            upscaler, name = _load_tiled_upscaler(model, scale, device, precision.value)
+            options = UpscaleOptions(self_ensemble=tta)
+            factor = upscaler.scale
+            measured = evaluate_model(
+                lambda low: upscaler.upscale_rgb8(low, options), images, factor, decoders.open_image
+            )
     if as_json:
         rows = [{"image": image.name, **_metrics_to_json(image)} for image in measured.images]
         print_json({"model": name, "scale": factor, "mean": _metrics_to_json(measured), "images": rows})

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trinas.config import TEST_SETS
+from trinas.config import DEFAULT_PRESET, TEST_SETS
 from trinas.errors import ModelError
 
 from .options import JsonOption
-from .terminal import print_json, print_table, say
+from .terminal import print_json, print_line, print_table, say
 
 if TYPE_CHECKING:
     from trinas.networks.cost import Cost
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 models_cli = typer.Typer(help="List the bundled models; pull and push others.", invoke_without_command=True)
 
-HEADERS = ["name", "scale", "made for", "parameters", "G macs", *TEST_SETS, "licence"]
+HEADERS = ["name", "scale", "preset", "made for", "parameters", "G macs", *TEST_SETS, "licence"]
 
 
 @models_cli.callback()
@@ -35,25 +35,25 @@ def print_models(ctx: typer.Context, as_json: JsonOption = False) -> None:
         print_json([_model_to_json(config, cost) for config, cost in found])
         return
     rows = [_to_row(config, cost) for config, cost in found]
-    print_table(rows, HEADERS, numbers=range(3, 5 + len(TEST_SETS)), foldable=[2, len(HEADERS) - 1])
-    typer.echo(
-        "* marks the model that is used if no --model is given. Strongly compressed JPEGs get a restoration model.\n"
-        "Set5, Set14, BSD100: PSNR on Y in dB on test sets of clean images; higher is better.\n"
-        "G macs: billions of multiply-adds for a result of 1280x720."
+    print_table(rows, HEADERS, numbers=range(4, 6 + len(TEST_SETS)), foldable=[3, len(HEADERS) - 1])
+    print_line(
+        "preset: the --preset that takes this model. The default is best; fast is for large batches and slow machines. "
+        "--model takes any model."
     )
-
-
-def _is_default(config: "ModelConfig") -> bool:
-    from trinas.zoo.bundled import DEFAULT_MODELS
-
-    return config.name in DEFAULT_MODELS.values()
+    print_line("Strongly compressed JPEGs get a restoration model in every preset.")
+    print_line("Set5, Set14, BSD100: PSNR on Y in dB on test sets of clean images; higher is better.")
+    print_line("G macs: billions of multiply-adds for a result of 1280x720.")
 
 
 def _model_to_json(config: "ModelConfig", cost: "Cost") -> dict[str, object]:
+    from trinas.zoo.bundled import list_presets
+
+    presets = list_presets(config.name)
     return {
         "name": config.name,
         "scale": config.spec.scale,
-        "is_default": _is_default(config),
+        "presets": presets,
+        "is_default": DEFAULT_PRESET in presets,
         "restores": config.restores,
         "params": cost.params,
         "macs": cost.macs,
@@ -63,11 +63,13 @@ def _model_to_json(config: "ModelConfig", cost: "Cost") -> dict[str, object]:
 
 
 def _to_row(config: "ModelConfig", cost: "Cost") -> list[str]:
-    name = f"{config.name}{' *' if _is_default(config) else ''}"
+    from trinas.zoo.bundled import list_presets
+
+    presets = ", ".join(list_presets(config.name))
     purpose = "noise, compression" if config.restores else "clean input"
     psnr = [f"{config.metrics[test].psnr:.2f}" if test in config.metrics else "-" for test in TEST_SETS]
     size = [f"{cost.params:,}", f"{cost.macs / 1e9:.2f}"]
-    return [name, f"x{config.spec.scale}", purpose, *size, *psnr, config.licence]
+    return [config.name, f"x{config.spec.scale}", presets, purpose, *size, *psnr, config.licence]
 
 
 @models_cli.command("pull")
@@ -111,4 +113,4 @@ def push_to_hub(
     else:
         raise typer.BadParameter("give a model and user/name, or --all ORG")
     for name, target in targets.items():
-        typer.echo(f"{name} is at {push_model(find_model(name), target)}")
+        print_line(f"{name} is at {push_model(find_model(name), target)}")

@@ -6,9 +6,14 @@ The options of a single command are in its own module, above the command.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from trinas.config import MAX_SECONDS_PER_FILE
+
+if TYPE_CHECKING:
+    from trinas.images.guard import DecoderPool
 
 
 class Precision(str, Enum):
@@ -66,3 +71,16 @@ def to_pixels(megapixels: float) -> int:
         OverflowError: the number is infinite.
     """
     return round(megapixels * 1e6)
+
+
+def start_decoders(max_seconds: float = MAX_SECONDS_PER_FILE) -> "DecoderPool":
+    """Return a pool to open images with. Its first process starts while the networks are loaded.
+
+    Args:
+        max_seconds: time for one file.
+    """
+    from trinas.images.guard import DecoderPool
+
+    decoders = DecoderPool(max_seconds)
+    decoders.start()
+    return decoders

@@ -7,6 +7,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Column
 from rich.text import Text
 
+from trinas.text import escape_text
+
 from ..words import format_duration, format_megabytes
 from .terminal import make_console, say
 
@@ -66,6 +68,7 @@ class ProgressLine:
             words: text after the bar.
             keeps: whether to print a plain line if no bar is drawn. The last one stays when a drawn bar ends.
         """
+        title, words = escape_text(title), escape_text(words)
         if self.is_drawn:
             self._progress.tasks[0].total = total  # `update` takes None for unchanged
             self._progress.update(self._task, description=title, completed=done, words=words, visible=True)
@@ -80,7 +83,7 @@ class ProgressLine:
     def say(self, line: str) -> None:
         """Print a line above the bar. It stays there."""
         if self.is_drawn:
-            self._progress.console.print(Text(line), soft_wrap=True)
+            self._progress.console.print(Text(escape_text(line)), soft_wrap=True)
         else:
             say(line)
 

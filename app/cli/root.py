@@ -3,6 +3,8 @@
 import difflib
 import errno
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from trinas.errors import TrinasError
+from trinas.text import escape_text
 
 from .compare import write_comparison
 from .data import data_cli
@@ -18,8 +21,9 @@ from .devices import print_devices
 from .evaluate import measure_model
 from .export import export_model
 from .models import models_cli
+from .process import ending_on_sigterm, guard_streams
 from .search import rerun_search, run_search
-from .terminal import say
+from .terminal import print_line, say
 from .train import run_training
 from .upscale import upscale_images
 from .web import serve_page
@@ -41,6 +45,27 @@ class MainGroup(TyperGroup):
                 ctx.fail(f"No file, folder or command {args[0]!r}; did you mean {meant[0].replace('help', '--help')}?")
             args = ["upscale", *args]
         return super().parse_args(ctx, args)
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """Parse the first words of the command line. What was typed wrong is printed escaped."""
+        with _escape_mistakes():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parse the rest of the command line, as above, and run the command."""
+        with _escape_mistakes():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _escape_mistakes() -> Iterator[None]:
+    """Escape what an error of the command line quotes, such as the name of a file that begins with a hyphen."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = escape_text(message)  # type: ignore[attr-defined]
+        raise
 
 
 cli = typer.Typer(
@@ -69,7 +94,7 @@ USER_ERRNOS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"trinas-upscale {version('trinas-upscale')}")
+        print_line(f"trinas-upscale {version('trinas-upscale')}")
         raise typer.Exit
 
 
@@ -88,13 +113,21 @@ def start(
 
 def main() -> None:
     """Run the command line. Every expected error ends with one line and exit code 1."""
+    with ending_on_sigterm(), guard_streams():
+        try:
+            _run_commands()
+        except TrinasError as error:
+            say(f"error: {error}")
+            sys.exit(1)
+        except OSError as error:
+            if error.errno not in USER_ERRNOS:
+                raise
+            say(f"error: {error.filename}: {error.strerror}")
+            sys.exit(1)
+
+
+def _run_commands() -> None:
     try:
         cli()
-    except TrinasError as error:
-        say(f"error: {error}")
-        sys.exit(1)
-    except OSError as error:
-        if error.errno not in USER_ERRNOS:
-            raise
-        say(f"error: {error.filename}: {error.strerror}")
-        sys.exit(1)
+    finally:
+        sys.stdout.flush()

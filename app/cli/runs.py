@@ -1,9 +1,7 @@
 """What `train` and `search` share: options of a resumed run, stopping, and the last messages."""
 
-import os
 import shlex
 import signal
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +9,8 @@ from typing import NoReturn
 
 import typer
 
+from .process import end_on_signal, write_from_handler
 from .terminal import say
-
-SHOW_CURSOR = b"\x1b[?25h"
-"""Shows the cursor, which a progress line hides. A process that a second signal kills cannot do this at its end."""
 
 
 def check_resume_options(ctx: typer.Context, resume: Path | None) -> None:
@@ -38,10 +34,8 @@ def stop_on_signals() -> threading.Event:
 
     def handle(number: int, frame: object) -> None:
         stop.set()
-        signal.signal(number, signal.SIG_DFL)
-        # This does not use sys.stderr, because the signal may come while something is written there.
-        cursor = SHOW_CURSOR if sys.stderr.isatty() else b""
-        os.write(2, cursor + b"\nStopping after this step; the state is saved. A second signal ends at once.\n")
+        signal.signal(number, end_on_signal)
+        write_from_handler(b"\nStopping after this step; the state is saved. A second signal ends at once.\n")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)
@@ -49,8 +43,13 @@ def stop_on_signals() -> threading.Event:
 
 
 def announce_teacher(teacher: str | None, before: str) -> None:
-    """If there is a teacher, say that it upscales all images `before` the work that follows."""
-    if teacher:
+    """If there is a teacher, say that it upscales all images `before` the work that follows.
+
+    Nothing is said of a folder of targets, which upscales nothing.
+    """
+    from trinas.training.targets import is_target_folder
+
+    if teacher and not is_target_folder(Path(teacher)):
         say(f"{teacher} upscales all images before {before}, which may take minutes")
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trinas.text import escape_text
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -19,8 +21,16 @@ LEAST_FOLDED_WIDTH = 12
 
 
 def say(line: str) -> None:
-    """Print a line to standard error. Everything that is not the result of a command goes there."""
-    typer.echo(line, err=True)
+    """Print a line to standard error. Everything that is not the result of a command goes there.
+
+    Control characters, which the names of files and models may hold, are printed escaped here and everywhere below.
+    """
+    typer.echo(escape_text(line), err=True)
+
+
+def print_line(line: str) -> None:
+    """Print a line to standard output."""
+    typer.echo(escape_text(line))
 
 
 def print_json(value: Any) -> None:
@@ -45,6 +55,7 @@ def print_table(
             Cells are never cut.
     """
     is_terminal = sys.stdout.isatty()
+    rows, headers = [list(map(escape_text, row)) for row in rows], list(map(escape_text, headers))
     table = _build_table(rows, headers, numbers, foldable, has_rule=is_terminal)
     console = make_console(width=None if is_terminal else UNLIMITED_WIDTH)
     console.width = max(console.width, sum((column.min_width or 0) + 2 for column in table.columns))

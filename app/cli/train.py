@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trinas.config import FINETUNE_LEARNING_RATE, TrainConfig
-from trinas.errors import TrinasError
-from trinas.files import translate_os_errors
+from trinas.errors import SpecError, TrinasError
+from trinas.files import read_json, translate_os_errors
 
 from ..words import format_duration, format_psnr
 from .options import (
@@ -37,7 +37,7 @@ ArchOption = Annotated[
 StartOption = Annotated[str | None, typer.Option("--from", help="Model to fine-tune.")]
 NewScaleOption = Annotated[
     int | None,
-    typer.Option("--scale", "-s", min=2, max=4, help="With --from: train for another scale, with a new tail."),
+    typer.Option("--scale", "-s", min=2, max=4, help="With --from: train for another scale, with a tail fitted to it."),
 ]
 ResumeOption = Annotated[
     Path | None, typer.Option(help="Run folder to resume. Give the same --data again, and no other option.")
@@ -66,7 +66,10 @@ VariantsOption = Annotated[
 ]
 TeacherOption = Annotated[
     str | None,
-    typer.Option(help=f"Model to imitate until --l2-share begins. {TEACHER_COST}", autocompletion=complete_model),
+    typer.Option(
+        help=f"Model to imitate until --l2-share begins, or a folder of targets (docs/data.md). {TEACHER_COST}",
+        autocompletion=complete_model,
+    ),
 ]
 BranchesOption = Annotated[bool, typer.Option(help="Over-parameterise 3x3 convolutions during training.")]
 ValidateEveryOption = Annotated[int, typer.Option(min=1, help="Steps between validations. Each saves the state.")]
@@ -142,22 +145,30 @@ def _load_start(start: str | None, arch: str | None, scale: int | None) -> "tupl
         arch: JSON file or name of the architecture, if no model is given.
         scale: of the network, if it differs from the model's.
     """
-    from trinas.networks.space import PAPER_NETWORKS, ArchSpec, find_named_spec
+    from trinas.networks.space import PAPER_NETWORKS, find_named_spec
     from trinas.zoo.folder import load_model
 
     if start is not None:
         model = load_model(start)
         return model, replace(model.config.spec, scale=scale or model.scale)
     assert arch is not None
-    return None, find_named_spec(arch) if arch in PAPER_NETWORKS else ArchSpec.from_json(_read_text(Path(arch)))
+    return None, find_named_spec(arch) if arch in PAPER_NETWORKS else _read_spec(Path(arch))
 
 
-def _read_text(path: Path) -> str:
+def _read_spec(path: Path) -> "ArchSpec":
+    """Read an architecture from a JSON file.
+
+    Raises:
+        TrinasError: the file cannot be read, or holds no architecture.
+    """
+    from trinas.networks.space import ArchSpec
+    from trinas.zoo.record import MAX_CONFIG_BYTES
+
     with translate_os_errors(TrinasError, path, "read"):
         try:
-            return path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise TrinasError(f"{path}: is no text file, so it holds no architecture") from None
+            return ArchSpec.from_dict(read_json(path, MAX_CONFIG_BYTES))
+        except (ValueError, SpecError) as error:
+            raise TrinasError(f"{path}: holds no architecture ({error})") from None
 
 
 def _train(spec: "ArchSpec", start: "Model | None", config: TrainConfig, run_dir: Path, data: list[Path]) -> None:
@@ -180,10 +191,10 @@ def _resume_training(run_dir: Path, data: list[Path]) -> None:
     """Resume a stopped training."""
     from trinas.training.data import load_photographs
     from trinas.training.loop import resume_training
-    from trinas.training.state import check_training_resumable
+    from trinas.training.run import load_training_state
 
     stop = stop_on_signals()
-    check_training_resumable(run_dir)  # before the images are loaded, which takes long
+    load_training_state(run_dir)  # before the images are loaded, which takes long
     images = load_photographs(data)
     reporter = _TrainingReporter(run_dir)
     with reporter.line:

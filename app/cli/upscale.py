@@ -1,13 +1,11 @@
 """`upscale`: make images larger. The default command."""
 
-import os
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +14,7 @@ from trinas.config import (
     DEFAULT_SCALE,
     MAX_INPUT_PX,
     MAX_OUTPUT_PX,
+    MAX_SECONDS_PER_FILE,
     SaveConfig,
     SizeConfig,
     UpscaleOptions,
@@ -31,11 +30,14 @@ from .options import (
     SelfEnsembleOption,
     complete_model,
     refuse_bad_values,
+    start_decoders,
     to_pixels,
 )
-from .terminal import print_json, say
+from .process import end_at_once
+from .terminal import print_json, print_line, say
 
 if TYPE_CHECKING:
+    from trinas.images.guard import DecoderPool
     from trinas.inference.batch import Outcome
     from trinas.inference.cascade import CascadeUpscaler
     from trinas.inference.plan import Plan
@@ -55,6 +57,14 @@ class FileFormat(str, Enum):
     BMP = "bmp"
 
 
+class Preset(str, Enum):
+    """The choices among the bundled models, as in `trinas.config`."""
+
+    FAST = "fast"
+    BALANCED = "balanced"
+    BEST = "best"
+
+
 InputsArgument = Annotated[list[Path], typer.Argument(help="Images to upscale, and folders of images.")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
 RecursiveOption = Annotated[
@@ -68,8 +78,14 @@ ModelOption = Annotated[
     str | None,
     typer.Option(
         help="Bundled name (see `trinas-upscale models`), model folder, or user/name[@revision] of the Hugging Face "
-        "Hub. [default: chosen by the size; a restoration model for a strongly compressed JPEG]",
+        "Hub. [default: chosen by --preset and the size; a restoration model for a strongly compressed JPEG]",
         autocompletion=complete_model,
+    ),
+]
+PresetOption = Annotated[
+    Preset,
+    typer.Option(
+        help="Which bundled models are chosen. best keeps most detail, fast takes a third of its time or less."
     ),
 ]
 StrengthOption = Annotated[float, typer.Option(min=0, max=1, help="Share of the network's result. 0 is bicubic.")]
@@ -117,6 +133,9 @@ StripOption = Annotated[
 TileOption = Annotated[
     int, typer.Option(min=16, help="Longest side of a tile in input pixels. Smaller tiles take less memory.")
 ]
+MaxSecondsOption = Annotated[
+    float, typer.Option(min=0.001, help="Fail a file that takes longer to decode. Upscaling is not counted.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")]
 
 
@@ -126,6 +145,7 @@ class Batch:
 
     plan: "Plan"
     upscaler: "CascadeUpscaler"
+    decoders: "DecoderPool"
     size: SizeConfig
     save: SaveConfig
     options: UpscaleOptions
@@ -144,6 +164,7 @@ def upscale_images(
     recursive: RecursiveOption = False,
     overwrite: OverwriteOption = False,
     dry_run: DryRunOption = False,
+    preset: PresetOption = Preset.BEST,
     model: ModelOption = None,
     strength: StrengthOption = UpscaleOptions.strength,
     tta: SelfEnsembleOption = UpscaleOptions.self_ensemble,
@@ -159,6 +180,7 @@ def upscale_images(
     background: BackgroundOption = None,
     strip_metadata: StripOption = False,
     tile: TileOption = UpscaleOptions.tile_px,
+    max_seconds_per_file: MaxSecondsOption = MAX_SECONDS_PER_FILE,
     device: DeviceOption = DEFAULT_DEVICE,
     precision: PrecisionOption = Precision.AUTO,
     quiet: QuietOption = False,
@@ -177,17 +199,22 @@ def upscale_images(
         options = UpscaleOptions(strength, tta, tile)
     if model and not any((scale, width, height, long_side)):
         size = replace(size, scale=_read_scale(model))
-    upscaler = _load_cascade(model, device, precision)
-    batch = Batch(_plan(inputs, output, size, save, recursive), upscaler, size, save, options, output, overwrite)
-    quiet = quiet or as_json
-    if not quiet:
-        _print_left_out(batch.plan)
-    if dry_run:
-        from .dry_run import print_estimates
+    with start_decoders(max_seconds_per_file) as decoders:
+        upscaler = _load_cascade(model, device, precision, preset)
+        plan = _plan(inputs, output, size, save, recursive)
+        batch = Batch(plan, upscaler, decoders, size, save, options, output, overwrite)
+        quiet = quiet or as_json
+        if not quiet:
+            _print_left_out(batch.plan)
+        if dry_run:
+            from .dry_run import print_estimates
 
-        print_estimates(batch, as_json=as_json)
-    else:
-        _run(batch, quiet=quiet, as_json=as_json)
+            others = [] if model else [other for other in Preset if other is not preset]
+            print_estimates(
+                batch, {other.value: _load_cascade(None, device, precision, other) for other in others}, as_json=as_json
+            )
+        else:
+            _run(batch, quiet=quiet, as_json=as_json)
 
 
 def _plan(inputs: Sequence[Path], output: Path, size: SizeConfig, save: SaveConfig, recursive: bool) -> "Plan":
@@ -196,10 +223,10 @@ def _plan(inputs: Sequence[Path], output: Path, size: SizeConfig, save: SaveConf
     return plan_jobs(inputs, output, size, save, recursive=recursive)
 
 
-def _load_cascade(model: str | None, device: str, precision: Precision) -> "CascadeUpscaler":
+def _load_cascade(model: str | None, device: str, precision: Precision, preset: Preset) -> "CascadeUpscaler":
     from trinas.inference.cascade import CascadeUpscaler
 
-    return CascadeUpscaler(model, device, precision.value)
+    return CascadeUpscaler(model, device, precision.value, preset.value)
 
 
 def _read_scale(model: str) -> int:
@@ -222,8 +249,9 @@ def _run(batch: Batch, *, quiet: bool, as_json: bool) -> None:
     interrupted = False
     progress = ImageProgress([job.source for job in jobs], hidden=quiet)
     running = run_jobs(
-        jobs, batch.upscaler, batch.size, batch.save, batch.options, overwrite=batch.overwrite, on_tile=progress.move
-    )
+        jobs, batch.upscaler, batch.size, batch.save, batch.options, overwrite=batch.overwrite, on_tile=progress.move,
+        opener=batch.decoders.open_image,
+    )  # fmt: skip
     with Timer() as timer, progress:
         try:
             for outcome in running:
@@ -238,19 +266,10 @@ def _run(batch: Batch, *, quiet: bool, as_json: bool) -> None:
         _print_summary(outcomes, batch.output, timer.seconds)
     if interrupted:
         say(f"Stopped; {format_count(len(jobs) - len(outcomes), 'image')} not done.")
-        _exit_at_once(130)
+        batch.decoders.close()
+        end_at_once(130)  # without waiting for results that are being encoded
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(1)
-
-
-def _exit_at_once(code: int) -> NoReturn:
-    """End the process without waiting for results that are being encoded. None of them is left half-written."""
-    from trinas.files import discard_unfinished_files
-
-    discard_unfinished_files()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _describe_size(size: SizeConfig) -> str:
@@ -291,15 +310,15 @@ def _summarise(outcomes: "Iterable[Outcome]") -> dict[str, list[dict[str, Any]]]
 def _print_summary(outcomes: "list[Outcome]", output: Path, seconds: float) -> None:
     by_state = _summarise(outcomes)
     parts = [f"{len(entries)} {state}" for state, entries in by_state.items()]
-    typer.echo(f"{', '.join(parts)}.")
+    print_line(f"{', '.join(parts)}.")
     if by_state["skipped"]:
-        typer.echo(
+        print_line(
             "Skipped, because results of these names exist (perhaps of other images or options; --overwrite replaces "
             f"them): {format_list([entry['result'] for entry in by_state['skipped']])}"
         )
     if by_state["done"]:
         speed = format_seconds(seconds / len(by_state["done"]))
-        typer.echo(f"Results are in {output}/, {speed} per image, by {_describe_models(outcomes)}.")
+        print_line(f"Results are in {output}/, {speed} per image, by {_describe_models(outcomes)}.")
 
 
 def _describe_models(outcomes: "list[Outcome]") -> str:

@@ -28,6 +28,9 @@ MaxUploadOption = Annotated[
     float, typer.Option(min=0.001, help="Refuse larger files. In megabytes.", rich_help_panel=LIMITS)
 ]
 MaxSecondsOption = Annotated[float, typer.Option(min=1, help="Stop a job that takes longer.", rich_help_panel=LIMITS)]
+MaxSecondsPerFileOption = Annotated[
+    float, typer.Option(min=0.1, help="Refuse files that take longer to decode.", rich_help_panel=LIMITS)
+]
 MaxQueueOption = Annotated[
     int, typer.Option(min=1, help="Jobs that may wait; more are refused.", rich_help_panel=LIMITS)
 ]
@@ -44,6 +47,7 @@ def serve_page(
     max_input_mp: MaxInputOption = Limits.input_px / 1e6,
     max_output_mp: MaxOutputOption = Limits.output_px / 1e6,
     max_upload_mb: MaxUploadOption = Limits.upload_mb,
+    max_seconds_per_file: MaxSecondsPerFileOption = Limits.seconds_per_file,
     max_seconds: MaxSecondsOption = Limits.seconds,
     max_queue: MaxQueueOption = Limits.queue,
     max_search_minutes: MaxSearchOption = Limits.search_minutes,
@@ -60,6 +64,7 @@ def serve_page(
             upload_mb=max_upload_mb,
             input_px=to_pixels(max_input_mp),
             output_px=to_pixels(max_output_mp),
+            seconds_per_file=max_seconds_per_file,
             seconds=max_seconds,
             queue=max_queue,
             search_minutes=max_search_minutes,

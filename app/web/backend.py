@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from trinas.images.guard import DecoderPool
+
 from .catalogue import Catalogue
 from .limits import Limits
 from .runner import Runner
@@ -16,6 +18,8 @@ class Backend:
     limits: Limits
     sessions: Sessions
     catalogue: Catalogue
+    decoders: DecoderPool
+    """Open all files of visitors, which may be hostile."""
     runner: Runner
 
     @staticmethod
@@ -28,5 +32,6 @@ class Backend:
             device: where networks run.
         """
         limits = limits or Limits()
-        catalogue = Catalogue(device)
-        return Backend(limits, Sessions(folder, limits.seconds), catalogue, Runner(catalogue, limits, folder))
+        catalogue, decoders = Catalogue(device), DecoderPool(limits.seconds_per_file)
+        runner = Runner(catalogue, decoders, limits, folder)
+        return Backend(limits, Sessions(folder, limits.seconds), catalogue, decoders, runner)

@@ -7,7 +7,8 @@ from functools import lru_cache
 
 import torch
 
-from trinas.errors import ModelError
+from trinas.config import DEFAULT_PRESET, PRESETS
+from trinas.errors import ModelError, TrinasError
 from trinas.images.image import Image
 from trinas.inference.cascade import CascadeUpscaler
 from trinas.inference.tiled import TiledUpscaler
@@ -108,6 +109,10 @@ class Catalogue:
         self._speeds.pop(known, None)
         return known
 
+    def remove(self, name: str) -> None:
+        """Take an added model off the offer, because it has turned out to be broken."""
+        self._added.pop(name, None)
+
     def find_name(self, model: str) -> str:
         """Return the name on offer of an added model's folder. The name of a bundled model is returned unchanged."""
         return next((name for name, (other, _) in self._added.items() if other == model), model)
@@ -124,13 +129,18 @@ class Catalogue:
             return name
         raise ModelError(f"{name}: no such model; there are {', '.join(self.offers())}")
 
-    def cascade(self, name: str = "") -> CascadeUpscaler:
+    def cascade(self, name: str = "", preset: str = DEFAULT_PRESET) -> CascadeUpscaler:
         """Return the upscaler of one model, or one that chooses among the bundled models. It is loaded once and kept.
 
+        Args:
+            name: on offer; empty: bundled models are chosen.
+            preset: fast, balanced or best; which bundled models are chosen.
         Raises:
-            ModelError: there is no such model, or its config.json is damaged.
+            ModelError: there is no such model, or its config.json is damaged; or there is no such preset.
         """
-        return self._load(self.locate(name) if name else None, self._device)
+        if preset not in PRESETS:
+            raise ModelError(f"{preset!r} is no preset; there are {', '.join(PRESETS)}")
+        return self._load(self.locate(name) if name else None, self._device, preset=preset)
 
     def upscaler(self, name: str) -> TiledUpscaler:
         """Return the upscaler of one model at its own scale.
@@ -150,11 +160,17 @@ class Catalogue:
         offers = self.offers()
         for name in sorted(offers, key=lambda name: offers[name].cost.macs):
             if not ended.is_set():
-                self.seconds_per_mp(name)
+                with suppress(TrinasError):  # a model that cannot upscale says so when it is used
+                    self.seconds_per_mp(name)
         self.measured.set()
 
     def seconds_per_mp(self, name: str) -> float:
-        """Return the seconds per output megapixel that a model takes on this machine. It is measured only once."""
+        """Return the seconds per output megapixel that a model takes on this machine. It is measured only once.
+
+        Raises:
+            ModelError: there is no such model, or its files are damaged.
+            UpscaleError: it cannot upscale the image on which it is measured.
+        """
         with self._timing:
             if name not in self._speeds:
                 self._speeds[name] = _measure_seconds_per_mp(self.upscaler(name))

@@ -4,7 +4,6 @@ import html
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from trinas.errors import ImageError
 from trinas.images.image import Image, flatten, to_levels, to_rgb, to_srgb
-from trinas.images.read import read_image, read_rgb8
+from trinas.images.read import ImageFile
 from trinas.inference.compare import upscale_place
 from trinas.inference.tensors import resize
 from trinas.inference.tiled import TiledUpscaler
@@ -21,7 +20,6 @@ from trinas.training.metrics import psnr_y, ssim_y, upscale_bicubic
 
 from ..words import format_duration, format_pixels, format_psnr, format_seconds
 from .catalogue import Catalogue
-from .limits import Limits
 from .previews import encode_data_url
 
 BICUBIC = "bicubic"
@@ -43,13 +41,13 @@ class Column:
     crop: Tensor
 
 
-def read_displayed(path: Path, max_px: int) -> Image:
-    """Read an image as all columns show it: as RGB in sRGB, laid on white.
+def read_displayed(file: ImageFile) -> Image:
+    """Decode an image as all columns show it: as RGB in sRGB, laid on white.
 
     Raises:
-        ImageError: the file is no image, or is too large.
+        ImageError: the file is damaged.
     """
-    image = read_image(path, max_px)
+    image = file.read()
     return Image(to_rgb(flatten(to_srgb(image) or image, "white").pixels))
 
 
@@ -103,13 +101,13 @@ def render_columns(columns: list[Column]) -> str:
     return f'<div class="sheet">{figures}</div>'
 
 
-def read_measured(low_path: Path, high_path: Path, scale: int, limits: Limits) -> tuple[NDArray[np.uint8], ...]:
-    """Read an image and its original, both uint8 (H, W, 3).
+def read_measured(low_file: ImageFile, high_file: ImageFile, scale: int) -> tuple[NDArray[np.uint8], ...]:
+    """Decode an image and its original, both uint8 (H, W, 3).
 
     Raises:
-        ImageError: one of them cannot be read, or they cannot be compared.
+        ImageError: one of them is damaged, or they cannot be compared.
     """
-    low, high = read_rgb8(low_path, limits.input_px), read_rgb8(high_path, limits.output_px)
+    low, high = low_file.read_rgb8(), high_file.read_rgb8()
     if high.shape != (low.shape[0] * scale, low.shape[1] * scale, 3):
         sizes = [format_pixels((shape[1], shape[0])) for shape in (high.shape, low.shape)]
         raise ImageError(

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from trinas.config import DEFAULT_QUALITY, MAX_SCALE, SaveConfig, UpscaleOptions
+from trinas.config import DEFAULT_PRESET, DEFAULT_QUALITY, MAX_SCALE, PRESETS, SaveConfig, UpscaleOptions
 
 from ..words import format_duration, format_psnr, format_seconds
 from .catalogue import Catalogue, Offer
@@ -81,7 +81,7 @@ class Picker:
         return [*updates, *(gr.update(choices=self._catalogue.list_names(scale)) for scale in scales)]
 
     def _list_choices(self) -> list[tuple[str, str]]:
-        automatic = ("Automatic: by size and compression", AUTOMATIC)
+        automatic = ("Automatic: by preset, size and compression", AUTOMATIC)
         speeds = self._catalogue.speeds
         offers = self._catalogue.offers().items()
         return [automatic, *((label_offer(offer, name, speeds.get(name)), name) for name, offer in offers)]
@@ -106,20 +106,24 @@ class Controls:
         """Add the choices to the page at the present place."""
         size = gr.Radio(SIZES, value=4, label="Size", elem_classes="choices")
         amount = gr.Number(None, label="Times", visible=False, minimum=1, elem_id=None)
+        presets = [(preset.capitalize(), preset) for preset in PRESETS]
+        preset = gr.Radio(presets, value=DEFAULT_PRESET, label="Preset", elem_classes="choices")
         model = picker.add_dropdown()
         with gr.Accordion("More options", open=False):
             file_format = gr.Dropdown(FORMATS, value="", label="Format")
             quality = gr.Slider(1, 100, DEFAULT_QUALITY, step=1, label="Quality", info="of JPEG, WebP and AVIF files")
             strength = gr.Slider(0, 1, 1, step=0.05, label="Strength", info="how much the network adds; 0 is bicubic")
             self_ensemble = gr.Checkbox(
-                False, label="Best quality", info="the mean over 8 turns and flips: 8 times slower, about 0.2 dB better"
+                False,
+                label="Self-ensemble",
+                info="the mean over 8 turns and flips: 8 times slower, about 0.2 dB better",
             )
             keep_metadata = gr.Checkbox(
                 True, label="Keep metadata", info="EXIF, XMP and resolution; the colour profile is always kept"
             )
         size.input(show_amount, [size], [amount], queue=False, **QUIET)
         self.components: list[Any] = [
-            size, amount, model, file_format, quality, strength, self_ensemble, keep_metadata
+            size, amount, preset, model, file_format, quality, strength, self_ensemble, keep_metadata
         ]  # fmt: skip
         """In the order of the arguments of `read_controls`."""
 
@@ -134,8 +138,8 @@ def show_amount(size: Any) -> Any:
 
 
 def read_controls(
-    runner: Runner, size: Any, amount: float | None, model: str, file_format: str, quality: float, strength: float,
-    self_ensemble: bool, keep_metadata: bool,
+    runner: Runner, size: Any, amount: float | None, preset: str, model: str, file_format: str, quality: float,
+    strength: float, self_ensemble: bool, keep_metadata: bool,
 ) -> Request:  # fmt: skip
     """Return the request that the values of `Controls.components` mean.
 
@@ -156,7 +160,7 @@ def read_controls(
         strip_metadata=not keep_metadata,
     )
     asked_size = runner.size(**(sizes[size] if isinstance(size, str) else {"scale": float(size)}))
-    return Request(asked_size, save, model, UpscaleOptions(strength, self_ensemble))
+    return Request(asked_size, save, model, preset, UpscaleOptions(strength, self_ensemble))
 
 
 class JobButtons:

@@ -19,6 +19,8 @@ class Limits:
     """Files in a batch, counted after unpacking."""
     unpacked_mb: float = 4000
     """Size of all files in a batch, after unpacking."""
+    seconds_per_file: float = 60
+    """Time to decode one file."""
     seconds: float = 3600
     """Time of one job: an image, a batch, a comparison."""
     queue: int = 32

@@ -8,6 +8,7 @@ from trinas.errors import Stopped, TrinasError
 _OPTIONS = {
     " (--max-output-mp)": "",
     " (--max-input-mp)": "",
+    " (--max-seconds-per-file)": "",
     "--background": "a background colour",
     "--format": "the format",
 }

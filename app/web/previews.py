@@ -12,7 +12,6 @@ from PIL import Image as PillowImage
 from torch import Tensor
 
 from trinas.images.image import Image, to_levels, to_rgb, to_srgb
-from trinas.images.read import read_image
 from trinas.images.write import write_image
 from trinas.inference.cascade import resize_image
 from trinas.inference.compare import find_detailed_places
@@ -38,30 +37,20 @@ class Pair:
     after: Path
 
 
-def write_preview(path: Path, folder: Path, max_px: int) -> Path:
-    """Write a copy of an image file that a browser can show, in sRGB, and return its path.
-
-    Raises:
-        ImageError: the file is no image, or is too large.
-    """
-    return _write_shown(_cap(read_image(path, max_px)), folder, "preview")
+def write_preview(image: Image, folder: Path) -> Path:
+    """Write a copy of an image that a browser can show, in sRGB, and return its path."""
+    return _write_shown(_cap(image), folder, "preview")
 
 
-def write_pairs(
-    low_path: Path, high_path: Path, folder: Path, max_input_px: int, max_output_px: int
-) -> dict[str, Pair]:
+def write_pairs(low: Image, high: Image, folder: Path) -> dict[str, Pair]:
     """Write the files that show a result beside bicubic.
 
     Args:
-        low_path, high_path: the files of the image and of its result.
+        low, high: the image and its result.
         folder: for the copies.
-        max_input_px, max_output_px: larger images are refused.
     Returns:
         `whole`. If it is smaller than the result, also `detail`, a piece in full size.
-    Raises:
-        ImageError: a file is no image, or is too large.
     """
-    low, high = read_image(low_path, max_input_px), read_image(high_path, max_output_px)
     whole = _cap(high)
     pairs = {
         "whole": Pair(

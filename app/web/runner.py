@@ -5,11 +5,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-from trinas.config import SaveConfig, SizeConfig, UpscaleOptions
+from trinas.config import DEFAULT_PRESET, PRESETS, SaveConfig, SizeConfig, UpscaleOptions
 from trinas.errors import ImageError, Stopped, TrinasError
 from trinas.images.formats import is_image_file
+from trinas.images.guard import DecoderPool
 from trinas.inference.batch import Outcome, run_jobs
 from trinas.inference.estimate import estimate_jobs
 from trinas.inference.plan import Job, Plan, plan_jobs
@@ -34,7 +36,9 @@ class Request:
     size: SizeConfig
     save: SaveConfig = field(default_factory=SaveConfig)
     model: str = ""
-    """A name on offer. Empty: models are chosen for each image."""
+    """A name on offer. Empty: bundled models are chosen for each image."""
+    preset: str = DEFAULT_PRESET
+    """Which bundled models are chosen: fast, balanced or best."""
     options: UpscaleOptions = field(default_factory=UpscaleOptions)
 
 
@@ -50,6 +54,8 @@ class Preview:
     reason: str
     """As `Work.reason`."""
     seconds: float
+    seconds_of_other_presets: dict[str, float]
+    """Preset -> seconds; empty if the visitor named a model."""
 
 
 class Runner:
@@ -57,12 +63,14 @@ class Runner:
 
     Args:
         catalogue: has the models.
+        decoders: open the files.
         limits: of each visitor.
         folder: where previews assume the results. Nothing is written there.
     """
 
-    def __init__(self, catalogue: Catalogue, limits: Limits, folder: Path) -> None:
+    def __init__(self, catalogue: Catalogue, decoders: DecoderPool, limits: Limits, folder: Path) -> None:
         self._catalogue = catalogue
+        self._decoders = decoders
         self._limits = limits
         self._folder = folder
 
@@ -84,15 +92,23 @@ class Runner:
         Raises:
             TrinasError: the image cannot be upscaled, or the model cannot be loaded.
         """
-        cascade = self._catalogue.cascade(request.model)
+        cascade = self._catalogue.cascade(request.model, request.preset)
         plan = plan_jobs([path], self._folder, request.size, request.save)
-        running = estimate_jobs(plan.jobs, cascade, request.size, request.save, request.options, overwrite=True)
+        others = [] if request.model else [preset for preset in PRESETS if preset != request.preset]
+        running = estimate_jobs(
+            plan.jobs, cascade, request.size, request.save, request.options, overwrite=True,
+            alternatives={preset: self._catalogue.cascade(preset=preset) for preset in others},
+            opener=self._decoders.open_image,
+        )  # fmt: skip
         estimate = next(running)
         if estimate.work is None:
             raise ImageError(hide_paths(estimate.problem, path.parent))
         work = estimate.work
         models = list(map(self._catalogue.find_name, work.models))
-        return Preview((work.header.width, work.header.height), work.size, models, work.reason, estimate.seconds)
+        return Preview(
+            (work.header.width, work.header.height), work.size, models, work.reason, estimate.seconds,
+            estimate.alternatives,
+        )  # fmt: skip
 
     def upscale(
         self,
@@ -142,11 +158,11 @@ class Runner:
             request: what the visitor asks for.
             on_tile: called after each tile.
         Returns:
-            An iterator over one outcome a job. It raises `Stopped` after a tile or an image.
+            An iterator over one outcome a job. It raises `Stopped` after a tile or an image, or while one is decoded.
         Raises:
             ModelError: the model cannot be loaded.
         """
-        cascade = self._catalogue.cascade(request.model)
+        cascade = self._catalogue.cascade(request.model, request.preset)
         check = self.begin_job(session, stop)
 
         def check_tile(number: int, share: float) -> None:
@@ -156,7 +172,10 @@ class Runner:
         def check_outcomes() -> Iterator[Outcome]:
             """Check between images too, because images that fail or are only reduced have no tiles."""
             check()
-            running = run_jobs(jobs, cascade, request.size, request.save, request.options, on_tile=check_tile)
+            running = run_jobs(
+                jobs, cascade, request.size, request.save, request.options, on_tile=check_tile,
+                opener=partial(self._decoders.open_image, check=check),
+            )  # fmt: skip
             for outcome in running:
                 yield outcome
                 check()

@@ -17,7 +17,7 @@ from trinas.config import Budgets
 from trinas.errors import RunError
 from trinas.files import translate_os_errors
 from trinas.reports.pages import PAGE_FILE
-from trinas.search.record import EVENTS_FILE, STAGES, Event, Finished, SearchProgress, count_stage_steps, read_events
+from trinas.search.record import EVENTS_FILE, STAGES, Event, Finished, SearchProgress, count_stage_steps, read_story
 from trinas.search.run import SEARCH_STATE_FILE
 from trinas.zoo.record import CONFIG_FILE
 
@@ -147,11 +147,15 @@ class Searches:
             return None
         events_file = self._run_dir / EVENTS_FILE
         events: list[Event] = []
-        age = 0.0
-        if events_file.exists():
-            events = read_events(self._run_dir)
-            age = time.time() - events_file.stat().st_mtime
-        return SearchStatus(self._run_dir, self._state(events), events, age, self._complaint())
+        age, damage = 0.0, ""
+        try:
+            if events_file.exists():
+                events = read_story(self._run_dir)
+                age = time.time() - events_file.stat().st_mtime
+        except (RunError, OSError) as error:  # the page must go on, also for visitors who do not search
+            damage = str(error)
+        state = "failed" if damage and not self.is_running else self._state(events)
+        return SearchStatus(self._run_dir, state, events, age, damage or self._complaint())
 
     def _state(self, events: list[Event]) -> str:
         assert self._run_dir is not None

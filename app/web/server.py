@@ -120,6 +120,7 @@ def serve(config: WebConfig) -> None:
         while not ended.wait(SWEEP_EVERY_S):
             backend.sessions.sweep()
     finally:
+        backend.decoders.close()
         searches.close()
         page.close(verbose=False)
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,5 +1,6 @@
 """The tab that compares models. It shows bicubic and models on the same place of an image, with PSNR and SSIM."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ class CompareTab:
         if not path:
             return "", *hidden, None, render_note(EMPTY)
         try:
-            image = read_displayed(Path(path), self._backend.limits.input_px)
+            image = read_displayed(self._backend.decoders.open_image(path, self._backend.limits.input_px))
             side = min(side, *image.size)
             y, x = place or find_detailed_places(image.pixels, side)[0]
             place = (max(0, min(y, image.size[1] - side)), max(0, min(x, image.size[0] - side)))
@@ -126,8 +127,8 @@ class CompareTab:
 
     def _choose_place(self, path: str, side: int, event: gr.SelectData) -> Any:
         """Return the place around a point of the overview."""
-        width, height = read_displayed(Path(path), self._backend.limits.input_px).size
-        factor = width / fit_size((width, height), OVERVIEW_PX)[0]
+        header = self._backend.decoders.open_image(path, self._backend.limits.input_px).header
+        factor = header.width / fit_size((header.width, header.height), OVERVIEW_PX)[0]
         x, y = (round(position * factor - side / 2) for position in event.index)
         return y, x
 
@@ -141,7 +142,9 @@ class CompareTab:
         session = self._backend.sessions.get(request.session_hash)
         check = self._backend.runner.begin_job(session, session.stop_request(JOB))
         try:
-            low, high = read_measured(Path(path), Path(original), scale, self._backend.limits)
+            limits, open_image = self._backend.limits, partial(self._backend.decoders.open_image, check=check)
+            files = open_image(path, limits.input_px), open_image(original, limits.output_px)
+            low, high = read_measured(*files, scale)
             metrics = measure_models(
                 self._catalogue, low, high, scale, names, check, lambda share, name: progress(share, desc=name)
             )

@@ -7,7 +7,7 @@ import gradio as gr
 
 from trinas.config import TEST_SETS
 from trinas.errors import ModelError, TrinasError
-from trinas.zoo.bundled import DEFAULT_MODELS, find_hub_model
+from trinas.zoo.bundled import find_hub_model, list_presets
 from trinas.zoo.hub import is_hub_id
 
 from .backend import Backend
@@ -17,16 +17,16 @@ from .messages import escape
 from .trade_off import draw_trade_offs
 
 COLUMNS = {
-    "Model": "whole", "Size": "whole", "Upscales": "number", "Parameters": "number", "Multiply-adds": "number",
-    "Seconds per megapixel": "number", **dict.fromkeys(TEST_SETS, "number"), "Made for": "whole",
-    "Licence": "whole",
+    "Model": "whole", "Size": "whole", "Preset": "whole", "Upscales": "number", "Parameters": "number",
+    "Multiply-adds": "number", "Seconds per megapixel": "number", **dict.fromkeys(TEST_SETS, "number"),
+    "Made for": "whole", "Licence": "whole",
 }  # fmt: skip
 ABOUT = (
     "Larger models are better and slower. Set5, Set14 and BSD100 are public test images; their columns say how near "
     "the results come to the originals, as PSNR in dB: higher is better. These images are clean: models for noise "
     "and compression have lower values there, and do better on compressed JPEGs. Multiply-adds are billions for a "
-    "result of 1280×720. The seconds per megapixel of result were measured on this machine. * marks the models that "
-    "Automatic takes, unless a JPEG is strongly compressed."
+    "result of 1280×720. The seconds per megapixel of result were measured on this machine. The presets fast, balanced "
+    "and best take the models that name them, unless a JPEG is strongly compressed."
 )
 POLL_S = 1
 
@@ -82,10 +82,12 @@ class ModelsTab:
 
     def _add_model(self, place: str) -> tuple[str, str, str]:
         """Add a model to all lists."""
+        name = ""
         try:
             name = self._find(place.strip())
             self._catalogue.seconds_per_mp(name)
         except TrinasError as error:
+            self._catalogue.remove(name)
             return render_note(escape(error), "bad"), *self._show()
         return render_note(f"{escape(name)} can be chosen now, in every tab.", "good"), *self._show()
 
@@ -121,8 +123,8 @@ def list_models(offers: dict[str, Offer], speeds: dict[str, float]) -> str:
         psnr = [f"{metrics[test].psnr:.2f}" if test in metrics else "" for test in TEST_SETS]
         speed = f"{speeds[name]:.2f}" if name in speeds else "…"
         made_for = "noise, compression" if offer.config.restores else "clean images"
-        star = " *" if name in DEFAULT_MODELS.values() else ""
+        presets = ", ".join(list_presets(name))
         scale, macs = f"{offer.config.spec.scale}×", f"{offer.cost.macs / 1e9:.2f}"
-        rows.append([name + star, offer.tier, scale, f"{offer.cost.params:,}", macs, speed, *psnr, made_for])
+        rows.append([name, offer.tier, presets, scale, f"{offer.cost.params:,}", macs, speed, *psnr, made_for])
         rows[-1].append(offer.config.licence)
     return render_table(COLUMNS, rows)

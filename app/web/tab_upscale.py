@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from trinas.errors import Stopped, TrinasError
-from trinas.images.read import read_header
+from trinas.images.read import read_image
 from trinas.inference.batch import Outcome
 
 from ..words import format_bytes, format_duration, format_pixels, format_psnr, format_seconds
@@ -107,11 +107,9 @@ class UpscaleTab:
         none = gr.update(visible=True), gr.update(value=None, visible=False)
         if not path:
             return *none, *hidden, render_note(EMPTY)
-        max_px = self._backend.limits.input_px
         try:
-            read_header(Path(path), max_px)
-            folder = self._backend.sessions.get(request.session_hash).new_folder()
-            copy = write_preview(Path(path), folder, max_px)
+            image = self._backend.decoders.open_image(path, self._backend.limits.input_px).read()
+            copy = write_preview(image, self._backend.sessions.get(request.session_hash).new_folder())
         except TrinasError:
             return *none, *hidden, ""  # `_describe` says why
         return gr.update(visible=False), gr.update(value=str(copy), visible=True), *hidden, render_note(LOOKING)
@@ -128,7 +126,7 @@ class UpscaleTab:
         rows = {
             "Image": format_pixels(preview.size),
             "Result": format_pixels(preview.result_size),
-            "Time": f"about {format_duration(preview.seconds)} on this machine",
+            "Time": describe_time(preview, wanted.preset),
             "Model": describe_models(preview, is_named=bool(wanted.model)),
         }
         for name in dict.fromkeys(preview.models):
@@ -174,13 +172,28 @@ class UpscaleTab:
         """Return the pairs of the slider, and a note if the result cannot be shown. It can still be downloaded."""
         limits = self._backend.limits
         try:
-            return write_pairs(path, result, folder, limits.input_px, limits.output_px), []
+            low = self._backend.decoders.open_image(path, limits.input_px).read()
+            return write_pairs(low, read_image(result, limits.output_px), folder), []
         except TrinasError as error:
             return {}, [f"it cannot be shown here ({hide_paths(str(error), path.parent, result.parent)})"]
 
     def _switch(self, view: str, paths: dict[str, tuple[str, str]]) -> Any:
         """Show the other view in the slider."""
         return paths["detail" if view == DETAIL else "whole"]
+
+
+def describe_time(preview: Preview, preset: str) -> str:
+    """Return how long an image takes, also with the other presets if no model was named.
+
+    Args:
+        preview: of the image.
+        preset: that the visitor chose.
+    """
+    words = f"about {format_duration(preview.seconds)} on this machine"
+    if not preview.seconds_of_other_presets:
+        return words
+    others = (f"{name} {format_duration(seconds)}" for name, seconds in preview.seconds_of_other_presets.items())
+    return f"{words} ({preset}); {', '.join(others)}"
 
 
 def describe_models(preview: Preview, is_named: bool) -> str:

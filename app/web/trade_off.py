@@ -13,6 +13,7 @@ from trinas.reports.charts import (
     svg_line,
     svg_text,
 )
+from trinas.text import shorten_text
 
 from ..words import format_short
 from .catalogue import Offer
@@ -25,6 +26,9 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 440, 240, 44, 16, 20, 24
 
 LETTER = 6
 """Approximate width of a letter, in the same units."""
+
+LONGEST_NAME = 24
+"""Letters of a model's name. There is room for a name at each of about three models side by side."""
 
 TEXT_SIZE, TEXT_COLOUR = 11, "var(--faint)"
 """Of the drawing alone; the style sheet of the page overrides the size."""
@@ -55,7 +59,7 @@ def draw_trade_offs(offers: dict[str, Offer], speeds: dict[str, float]) -> str:
     for scale in sorted({offer.config.spec.scale for offer in measured.values()}):
         points = [
             Point(
-                name.removeprefix("trinas-").removesuffix(f"-x{scale}"),
+                shorten_text(name.removeprefix("trinas-").removesuffix(f"-x{scale}"), LONGEST_NAME),
                 speeds[name] if is_timed else offer.cost.params,
                 offer.config.metrics[TEST_SET].psnr,
                 offer.config.restores,

@@ -15,14 +15,17 @@ from PIL import Image as PillowImage
 
 import support
 from support.images import generated_photograph
+from support.networks import busy_network
 from support.processes import PATIENCE_S, pause_after, start
 from support.training_queue import CONFIG, TASK
 from trinas.errors import ModelError, RunError
+from trinas.networks.grow import grow
 from trinas.networks.network import Network
 from trinas.training.data import GENERATED_SIDE_PX, check_sizes
 from trinas.training.state import STATE_FILE
-from trinas.zoo.folder import load_config, save_model
-from trinas.zoo.record import ModelConfig, TrainingRecord
+from trinas.training.targets import TargetsRecord, make_target_folder
+from trinas.zoo.folder import load_config, load_model, save_model
+from trinas.zoo.record import ModelConfig, TeacherRecord, TrainingRecord
 
 FOLDERS = [str(Path(support.__file__).parents[1]), str(Path(train_zoo.__file__).parent)]
 WORK = f"""
@@ -135,6 +138,36 @@ def test_only_what_validates_better_is_bundled_and_its_data_are_described(data, 
         bundle.bundle(tmp_path / "same", "other", images, models)
 
 
+def test_a_card_does_not_say_where_targets_were_on_this_machine(tmp_path):
+    for teacher, written in ((str(tmp_path), tmp_path.name), ("trinas-m-x4", "trinas-m-x4"), ("user/x", "user/x")):
+        described = bundle.describe_data({"data": [], "config": {"teacher": teacher}}, tmp_path)
+        assert described["config"]["teacher"] == written
+
+
+@pytest.mark.slow
+def test_a_task_may_begin_with_a_model_made_deeper(data, tmp_path):
+    shallow, deep = train_zoo.build_chain(2, 8, 3), train_zoo.build_block_chain(2, 8, 1)
+    network = busy_network(shallow)
+    save_model(tmp_path / "shallow", network, ModelConfig("shallow", shallow, "unspecified", TrainingRecord(steps=1)))
+    one_step = replace(CONFIG, steps=1, validate_every=1, learning_rate=1e-9)
+    task = replace(TASK, start=str(tmp_path / "shallow"), stages=(one_step, one_step), grown=deep)
+    train(task, data, tmp_path)
+    config, low = load_config(str(tmp_path / "models/first")), torch.rand(1, 3, 8, 8)
+    assert config.spec == deep
+    assert config.training.started_from.architecture.startswith("shallow with 1 more slot")
+    torch.testing.assert_close(load_model(str(tmp_path / "models/first")).network(low), network(low))
+
+
+def test_targets_are_found_where_they_were_made_or_asked_for(tmp_path):
+    task = replace(TASK, stages=(train_zoo.imitate_span(CONFIG, 2), CONFIG))
+    with pytest.raises(RunError, match=r"SPAN-x2: no targets; benchmarks/make_targets\.py"):
+        train_zoo.place_targets(task, tmp_path)
+    record = TargetsRecord(scale=2, teacher=TeacherRecord(name="someone", data=[]))
+    make_target_folder(tmp_path / "SPAN-x2", record)
+    placed = train_zoo.place_targets(task, tmp_path)
+    assert [stage.teacher for stage in placed.stages] == [str(tmp_path / "SPAN-x2"), None]
+
+
 def test_a_task_waits_for_the_model_that_it_starts_from():
     tasks = [replace(TASK, name="a", start="b"), replace(TASK, name="b", start="b"), replace(TASK, name="c", start="a")]
     assert [task.name for task in train_zoo.list_ready(tasks, [])] == ["a", "b"]
@@ -147,7 +180,7 @@ def test_a_task_waits_for_the_model_that_it_starts_from():
 
 def test_no_image_is_too_small_for_the_queue_s_patches(data_dir):
     largest = max(stage.patch_px * task.scale for task in train_zoo.QUEUE for stage in task.stages)
-    check_sizes(bundle.load_images(data_dir, train_zoo.ALL_PHOTOGRAPHS), largest)
+    check_sizes(bundle.load_images(data_dir, train_zoo.PHOTOGRAPHS), largest)
     assert largest <= GENERATED_SIDE_PX
 
 
@@ -159,6 +192,8 @@ def test_the_queue_is_sound():
         if isinstance(task.start, str):
             config = load_config(task.start)
             assert config.spec.family == "edge"
+            if task.grown:
+                grow(Network(config.spec), replace(task.grown, scale=config.spec.scale))
             bundle.describe_data(
                 config.training.to_dict(), Path("run")
             )  # or nothing that goes on from it could be bundled

@@ -81,3 +81,12 @@ def test_a_clash_is_found_before_anything_is_written(tmp_path, tiny_model_dir):
     dry = run(*arguments, "--format", "png", "--dry-run")
     assert f"will fail: {tmp_path / 'Cat.jpg'}: its result" in dry.stderr
     assert run(*arguments).exit_code == 0, "with suffixes of their own there is no clash"
+
+
+def test_a_dry_run_also_says_how_long_the_other_presets_take(photos, tmp_path, tiny_model_dir):
+    arguments = (photos / "logo.png", "-o", tmp_path / "out", "--dry-run")
+    assert "With another --preset: fast about " in run(*arguments).stdout
+    seconds = json.loads(run(*arguments, "--preset", "fast", "--json").stdout)["seconds_of_other_presets"]
+    assert list(seconds) == ["balanced", "best"]
+    assert all(each > 0 for each in seconds.values())
+    assert "--preset" not in run(*arguments, "--model", tiny_model_dir).stdout

@@ -8,7 +8,7 @@ from PIL import Image as PillowImage
 
 from support.command_line import run, save_image
 from support.images import generated_photograph
-from trinas.zoo.bundled import DEFAULT_MODELS
+from trinas.zoo.bundled import PRESET_MODELS
 
 
 def test_models_are_listed_with_their_metrics():
@@ -17,12 +17,13 @@ def test_models_are_listed_with_their_metrics():
     assert "trinas-xs-x4" in result.stdout
     rows = {row["name"]: row for row in json.loads(run("models", "--json").stdout)}
     row = rows["trinas-xs-x4"]
-    assert set(row) == {"name", "scale", "is_default", "restores", "params", "macs", "figures", "licence"}
+    assert set(row) == {"name", "scale", "presets", "is_default", "restores", "params", "macs", "figures", "licence"}
     head, *lines = result.stdout.splitlines()
-    (line,) = (line for line in lines if line.startswith("trinas-xs-x4 * "))
+    (line,) = (line for line in lines if line.startswith("trinas-xs-x4 "))
+    assert line.split()[2] == "fast"
     column = head.index("Set5") + len("Set5")
     assert line[:column].endswith(f" {row['figures']['Set5']['psnr']:.2f}")
-    assert [name for name, row in rows.items() if row["is_default"]] == list(DEFAULT_MODELS.values())
+    assert [name for name, row in rows.items() if row["is_default"]] == list(PRESET_MODELS["best"].values())
 
 
 def test_devices_are_listed():

@@ -7,11 +7,14 @@ import sys
 from dataclasses import replace
 
 import pytest
+from trinas_app.cli.runs import announce_teacher
 
 from support.command_line import ask_to_stop, make_training_images, run
 from support.processes import PATIENCE_S, pause_after, start
 from trinas.config import FINETUNE_LEARNING_RATE, TrainConfig
+from trinas.training.targets import TargetsRecord, make_target_folder
 from trinas.zoo.folder import load_config
+from trinas.zoo.record import TeacherRecord
 
 SETTINGS = ("--steps", "100", "--batch-size", "2", "--patch", "12", "--validate-every", "25")
 EXACT = ("--precision", "fp32", "--device", "cpu")
@@ -76,6 +79,12 @@ def test_a_teacher_is_announced_and_its_stopped_training_can_be_resumed(tmp_path
     assert last.startswith("Stopped; resume with: ")
     stop.clear()
     assert run(*shlex.split(last.partition(": trinas-upscale ")[2])).exit_code == 0
+
+
+def test_nothing_is_said_of_targets_that_were_made_beforehand(tmp_path, capsys):
+    make_target_folder(tmp_path, TargetsRecord(scale=2, teacher=TeacherRecord(name="someone", data=[])))
+    announce_teacher(str(tmp_path), "the first step")
+    assert capsys.readouterr().err == ""
 
 
 def test_a_stop_in_the_last_step_comes_too_late(tmp_path, monkeypatch):

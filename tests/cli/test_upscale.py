@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
+from trinas_app.cli.upscale import Preset
 
 from support.command_line import run, save_image
-from support.images import generated_photograph
-from support.processes import PATIENCE_S, start
+from support.images import generated_photograph, slow_jpeg
+from support.processes import PATIENCE_S, is_running, list_decoders, measure_cpu_seconds, start, wait_until
+from trinas.config import DEFAULT_PRESET, PRESETS
 from trinas.images.formats import FORMAT_NAMES
+from trinas.zoo.bundled import PRESET_MODELS
 from trinas.zoo.folder import load_model
 
 
@@ -179,7 +182,7 @@ def test_the_models_that_were_used_are_named(photos, tmp_path, tiny_model_dir):
     for quality in (40, 95):
         PillowImage.fromarray(levels).save(tmp_path / f"{quality}.jpg", quality=quality)
     images = [photos / "logo.png", tmp_path / "40.jpg", tmp_path / "95.jpg"]
-    result = run(*images, "-s", "4", "-o", tmp_path / "out")
+    result = run(*images, "-s", "4", "-o", tmp_path / "out", "--preset", "fast")
     assert "s per image, by trinas-xs-x4 (2 images); trinas-s-photo-x4 (1 image)." in result.stdout
     done = json.loads(run(*images, "-s", "8", "-o", tmp_path / "out", "--json").stdout)["done"]
     assert [entry["models"] for entry in done][1][0].startswith("trinas-s-photo")
@@ -323,6 +326,32 @@ def test_ctrl_c_ends_within_a_tile_and_leaves_whole_files(tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_x4.png"]
 
 
+def test_ctrl_c_ends_an_image_that_is_decoded(tmp_path, tiny_model_dir):
+    (tmp_path / "slow.jpg").write_bytes(slow_jpeg())
+    command = [sys.executable, "-m", "trinas_app", "slow.jpg", "--model", tiny_model_dir, "--device", "cpu"]
+    with start(*command, cwd=tmp_path) as process:
+        assert process.stderr.readline() == "Upscaling 1 image at scale 2 on cpu\n"
+        (decoder,) = list_decoders(process.pid)
+        wait_until(lambda: measure_cpu_seconds(decoder) > 3)  # much more than it takes to start
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "Stopped; 1 image not done."
+    assert "Traceback" not in errors
+    assert not is_running(decoder)
+
+
+def test_a_file_may_take_so_many_seconds_to_decode(photos, tmp_path, tiny_model_dir):
+    (photos / "slow.jpg").write_bytes(slow_jpeg())
+    options = ["--model", tiny_model_dir, "--device", "cpu", "--max-seconds-per-file", 2]
+    complaint = f"{photos / 'slow.jpg'}: decoding took longer than 2 s (--max-seconds-per-file)"
+    for words, more in (("failed", []), ("will fail", ["--dry-run", "--overwrite"])):
+        result = run(photos / "slow.jpg", photos / "logo.png", "-o", tmp_path / "out", *options, *more)
+        assert result.exit_code == 1
+        assert f"{words}: {complaint}" in result.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["logo_x2.png"]
+
+
 SLOW_DISK = """
 import os, sys
 from trinas_app.cli import main
@@ -358,3 +387,11 @@ def test_ctrl_c_while_a_file_is_written_leaves_nothing_of_it(tmp_path, tiny_mode
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=PATIENCE_S) == 130, "it does not wait for the disk"
     assert list(out.iterdir()) == []
+
+
+def test_the_best_preset_is_used_unless_another_is_named(photos, tmp_path):
+    assert [preset.value for preset in Preset] == list(PRESETS)
+    unnamed = json.loads(run(photos / "logo.png", "-s", "4", "-o", tmp_path / "best", "--json").stdout)["done"]
+    fast = run(photos / "logo.png", "-s", "4", "-o", tmp_path / "fast", "--preset", "fast", "--json")
+    assert unnamed[0]["models"] == [PRESET_MODELS[DEFAULT_PRESET][4]]
+    assert json.loads(fast.stdout)["done"][0]["models"] == [PRESET_MODELS["fast"][4]]

@@ -306,7 +306,7 @@ def test_metadata_of_a_damaged_kind_leaves_results_readable(tmp_path):
 SLOW_IF_NOT_LIMITED = """
 import io, resource, struct, sys, zlib
 from pathlib import Path
-resource.setrlimit(resource.RLIMIT_CPU, (60, 60))  # everything takes some seconds; what is quadratic takes minutes
+resource.setrlimit(resource.RLIMIT_CPU, (180, 180))  # all of it takes half a minute; what is quadratic takes hours
 from PIL import Image
 from support.images import insert_chunks, png_chunk, png_file
 from trinas.errors import ImageError

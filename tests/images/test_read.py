@@ -375,7 +375,7 @@ def test_what_follows_a_png_is_not_part_of_it(tmp_path):
 
 
 def test_a_large_file_of_too_many_pixels_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("trinas.images.read._LARGE_FILE_BYTES", 1000)
+    monkeypatch.setattr("trinas.images.decode._LARGE_FILE_BYTES", 1000)
     path = tmp_path / "scan.tif"
     tifffile.imwrite(path, generated_photograph(300, 400))
     tracemalloc.start()

@@ -1,13 +1,15 @@
 import threading
 import time
+from functools import partial
 
 import pytest
 from PIL import Image as PillowImage
 
-from support.images import generated_photograph
+from support.images import generated_photograph, slow_jpeg
 from support.processes import PATIENCE_S
 from trinas.config import SaveConfig, SizeConfig
-from trinas.errors import UpscaleError
+from trinas.errors import Stopped, UpscaleError
+from trinas.images.guard import DecoderPool
 from trinas.images.read import ImageFile
 from trinas.inference import batch
 from trinas.inference.batch import run_jobs
@@ -129,6 +131,38 @@ def test_too_little_memory_for_one_image_does_not_stop_the_others(photos, tmp_pa
     outcomes = list(run_jobs(jobs, upscaler, SIZE, SAVE))
     (failed,) = [outcome for outcome in outcomes if outcome.state == "failed"]
     assert failed.reason == f"{photos / '4.png'}: memory is too small for this image"
+
+
+def test_a_file_that_stalls_its_decoder_costs_only_itself(photos, tmp_path, upscaler):
+    (photos / "3.jpg").write_bytes(slow_jpeg())
+    jobs = plan_jobs([photos], tmp_path / "out", SIZE, SAVE).jobs
+    with DecoderPool(max_seconds=3) as decoders:
+        outcomes = list(run_jobs(jobs, upscaler, SIZE, SAVE, opener=decoders.open_image))
+    (failed,) = [outcome for outcome in outcomes if outcome.state != "done"]
+    assert failed.reason == f"{photos / '3.jpg'}: decoding took longer than 3 s (--max-seconds-per-file)"
+    for number, job in enumerate(plan_jobs([photos], tmp_path / "here", SIZE, SAVE).jobs):
+        if job.source != photos / "3.jpg":
+            list(run_jobs([job], upscaler, SIZE, SAVE))
+            assert outcomes[number].job.result.read_bytes() == job.result.read_bytes()
+
+
+def test_a_stop_is_heard_while_an_image_is_decoded(photos, tmp_path, upscaler):
+    (photos / "2.jpg").write_bytes(slow_jpeg())
+    stop = threading.Event()
+
+    def check():
+        if stop.is_set():
+            raise Stopped("Stopped.")
+
+    jobs = plan_jobs([photos], tmp_path / "out", SIZE, SAVE).jobs
+    with DecoderPool(PATIENCE_S) as decoders:
+        opener = partial(decoders.open_image, check=check)
+        outcomes = run_jobs(jobs, upscaler, SIZE, SAVE, opener=opener)
+        assert next(outcomes).state == "done"
+        stop.set()
+        with pytest.raises(Stopped):
+            list(outcomes)
+    assert not (tmp_path / "out/3_x2.png").exists()
 
 
 def test_closing_ends_the_work(photos, tmp_path, upscaler):

@@ -5,20 +5,20 @@ import pytest
 import torch
 from PIL import Image as PillowImage
 
-from trinas.config import UpscaleOptions
+from trinas.config import PRESETS, UpscaleOptions
 from trinas.errors import InconsistentResultError, MemoryShortageError, UpscaleError
 from trinas.images.image import Image
 from trinas.images.read import read_image
 from trinas.inference.cascade import RESTORATION_FAILED, CascadeUpscaler, resize_image
 from trinas.inference.tensors import resize
-from trinas.zoo.bundled import RESTORATION_MAX_JPEG_QUALITY
+from trinas.zoo.bundled import PRESET_MODELS, RESTORATION_MAX_JPEG_QUALITY, RESTORATION_MODELS
 from trinas.zoo.folder import load_model
 
 SMALL_TILES = UpscaleOptions(tile_px=16)
 
 
 def upscaler_of(name=None):
-    return CascadeUpscaler(name, "cpu", "fp32")
+    return CascadeUpscaler(name, "cpu", "fp32", "fast")
 
 
 def random_image(channels, height, width):
@@ -66,6 +66,23 @@ def test_a_native_scale_is_left_as_the_network_made_it():
 )
 def test_a_compressed_jpeg_goes_through_a_restoration_model_first(factor, expected):
     assert models_of(upscaler_of(), factor, RESTORATION_MAX_JPEG_QUALITY) == expected
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_chooses_among_the_bundled_models(preset):
+    models = PRESET_MODELS[preset]
+    upscaler = CascadeUpscaler(None, "cpu", "fp32", preset)
+    assert [models_of(upscaler, scale) for scale in (2, 3, 4, 8)] == [
+        [models[2]], [models[3]], [models[4]], [models[2], models[4]],
+    ]  # fmt: skip
+    assert models_of(upscaler, 2, RESTORATION_MAX_JPEG_QUALITY) == [RESTORATION_MODELS[2]]
+    assert models_of(CascadeUpscaler("trinas-xs-x4", "cpu", "fp32", preset), 4) == ["trinas-xs-x4"]
+
+
+def test_the_best_preset_is_the_default_and_others_are_refused():
+    assert models_of(CascadeUpscaler(device="cpu"), 4) == [PRESET_MODELS["best"][4]]
+    with pytest.raises(ValueError, match="one of fast, balanced, best, got 'good'"):
+        CascadeUpscaler(preset="good")
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.5, 2, 3, 4, 8, 16])

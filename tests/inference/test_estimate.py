@@ -11,7 +11,7 @@ from trinas.inference.plan import plan_jobs
 
 @pytest.fixture
 def upscaler():
-    return CascadeUpscaler(None, "cpu", "fp32")
+    return CascadeUpscaler(None, "cpu", "fp32", "fast")
 
 
 def estimate(paths, folder, upscaler, save=None, **size):
@@ -30,6 +30,18 @@ def test_time_and_memory_grow_with_the_image(tmp_path, upscaler):
     assert small.memory_bytes > measure_peak_memory_bytes() / 2
     assert (small.work.size, small.work.models) == ((1200, 1200), ["trinas-xs-x4"])
     assert not (tmp_path / "300_x4.png").exists()
+
+
+def test_other_upscalers_are_timed_too(tmp_path, upscaler, monkeypatch):
+    for side in (100, 200):
+        PillowImage.fromarray(generated_photograph(side, side)).save(tmp_path / f"{side}.png")
+    times = iter((1000.0, 3000.0))  # large, so that the time of reading does not count
+    monkeypatch.setattr(trinas.inference.estimate, "time_fastest", lambda function, repeats: next(times))
+    size, save = SizeConfig(scale=4), SaveConfig()
+    jobs = plan_jobs([tmp_path / "100.png", tmp_path / "200.png"], tmp_path / "out", size, save).jobs
+    best = CascadeUpscaler(None, "cpu", "fp32", "best")
+    for estimated in estimate_jobs(jobs, upscaler, size, save, alternatives={"best": best}):
+        assert estimated.alternatives == {"best": pytest.approx(3 * estimated.seconds, rel=0.01)}
 
 
 def test_problems_are_told_and_results_that_exist_left_out(tmp_path, upscaler):

@@ -1,5 +1,6 @@
 """Generated images, and files of kinds that Pillow does not write."""
 
+import io
 import struct
 import zlib
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
 
 from trinas.images.image import Image, to_levels
 
@@ -51,3 +53,12 @@ def png_file(header: bytes, *chunks: bytes) -> bytes:
 def insert_chunks(content: bytes, *chunks: bytes) -> bytes:
     """Return a PNG file with more chunks, right behind its header."""
     return b"".join([content[:33], *chunks, content[33:]])
+
+
+def slow_jpeg(side: int = 4000, scans: int = 20_000) -> bytes:
+    """Return a progressive JPEG of few bytes that takes minutes to decode: one colour, refined again and again."""
+    buffer = io.BytesIO()
+    PillowImage.new("L", (side, side), 120).save(buffer, "JPEG", progressive=True)
+    content = buffer.getvalue()
+    start = content.rindex(b"\xff\xda")
+    return content[:start] + content[start:-2] * scans + content[-2:]

@@ -1,8 +1,10 @@
 """Programs in processes of their own, and how a test stops them at a certain step."""
 
+import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PATIENCE_S = 600
@@ -53,3 +55,40 @@ def start(*command: str | Path, cwd: Path | None = None) -> Iterator["subprocess
             yield process
         finally:
             process.kill()
+
+
+def list_decoders(parent: int | None = None) -> list[int]:
+    """Return the decoder processes that a process, or else this one, has started and not awaited."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            is_child = int(_read_state(int(folder.name))[1]) == (parent or os.getpid())
+            if is_child and b"decoder_process" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process is there and has not ended. One that has ended may wait for its parent."""
+    try:
+        return _read_state(pid)[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
+def measure_cpu_seconds(pid: int) -> float:
+    """Return how long a process has computed."""
+    return sum(map(int, _read_state(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so, for a long time if need be."""
+    end = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < end, "waited for too long"
+        time.sleep(0.02)
+
+
+def _read_state(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat behind the name, which may have spaces."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -13,9 +13,10 @@ from trinas.config import TrainConfig
 from trinas.errors import DataError, ModelError, RunError
 from trinas.networks.network import Network
 from trinas.networks.space import CellSpec, SlotSpec
-from trinas.training.data import load_photographs, make_pairs, split
+from trinas.training.data import fingerprint, load_photographs, make_pairs, split
 from trinas.training.loop import resume_training, train_network
 from trinas.training.metrics import measure_validation_psnr
+from trinas.training.rescale import rescale
 from trinas.training.run import read_validations
 from trinas.training.state import load_state, save_state
 from trinas.zoo.folder import Model, load_model
@@ -213,6 +214,7 @@ def test_small_images_and_folders_that_cannot_be_made_are_named(tiny_spec, image
         ({"minutes": float("nan")}, "minutes must be positive"),
         ({"steps": 1, "seed": -1}, "seed must not be negative"),
         ({"steps": 1, "l2_share": 2}, "l2_share must be between 0 and 1"),
+        ({"steps": 1, "luma_share": -0.5}, "luma_share must be between 0 and 1"),
         ({"steps": 1, "ema_decay": 1}, "ema_decay must be"),
         ({"steps": 1, "weight_decay": -0.1}, "weight_decay must not be negative"),
         ({"steps": 1, "precision": "fp16"}, "precision must be auto, fp32 or bf16"),
@@ -230,6 +232,30 @@ def test_a_stopped_training_is_not_finished_and_a_resumed_one_is(tiny_spec, imag
         resumed = resume_training(tmp_path / "run", images)
         assert resumed.finished
         assert resumed.record == load_model(str(tmp_path / "run")).config.training
+
+
+def test_images_that_are_named_for_validation_are_validated_on_and_not_learnt_from(tiny_spec, images, tmp_path):
+    learning, held_out = images[:4], images[4:]
+    stopped = train_network(tiny_spec, learning, CONFIG, tmp_path / "run", held_out=held_out, stop=StopAfter(7))
+    with pytest.raises(RunError, match="other training images"):
+        resume_training(tmp_path / "run", images)
+    resumed = resume_training(tmp_path / "run", learning, held_out=held_out)
+    straight = train_network(tiny_spec, learning, CONFIG, tmp_path / "straight", held_out=held_out)
+    assert not stopped.finished
+    assert same_weights(resumed.network, straight.network)
+    found = measure_validation_psnr(straight.network, make_pairs(held_out, 2))
+    assert straight.record.validation_psnr == pytest.approx(found, abs=1e-3)
+    assert straight.record.images == len(images)
+    assert straight.record.data_sha256 == fingerprint(learning, held_out) != fingerprint(images)
+
+
+def test_a_start_of_another_scale_begins_with_a_fitted_tail(tiny_spec, images, tmp_path):
+    start = model_of(busy_network(dataclasses.replace(tiny_spec, scale=3)))
+    told = []
+    train_network(tiny_spec, images, CONFIG, tmp_path / "run", start=start, on_progress=told.append, stop=StopAfter(1))
+    learning, held_out = split(images)
+    fitted = rescale(start.network, 2, learning)
+    assert told[0].psnr == pytest.approx(measure_validation_psnr(fitted, make_pairs(held_out, 2)), abs=1e-3)
 
 
 def test_a_start_of_another_architecture_is_refused_and_the_differences_are_named(tiny_spec, images, tmp_path):

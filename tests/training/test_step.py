@@ -11,18 +11,18 @@ from trinas.training.muon import Muon
 from trinas.training.step import TrainStep, compute_learning_rate
 
 
-@pytest.mark.parametrize("squared", [False, True])
-def test_a_step_follows_the_gradient_of_the_loss(tiny_spec, squared):
+@pytest.mark.parametrize(("squared", "luma_share"), [(False, 0.85), (True, 0.85), (True, 0.5)])
+def test_a_step_follows_the_gradient_of_the_loss(tiny_spec, squared, luma_share):
     """The gradient written by hand is autograd's."""
     network = busy_network(tiny_spec)
     low, high = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 16, 16)
     error = network(low) - high
     luma = (error * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(dim=1)
-    mean_square = 0.85 * luma.square().mean() + 0.15 * error.square().mean()
+    mean_square = luma_share * luma.square().mean() + (1 - luma_share) * error.square().mean()
     loss = mean_square.sqrt() if squared else error.abs().mean()
     expected = torch.autograd.grad(loss, list(network.parameters()))
     averaged, optimizer = copy.deepcopy(network), Muon(network.parameters())
-    config = TrainConfig(steps=1, clip_norm=1e9)
+    config = TrainConfig(steps=1, clip_norm=1e9, luma_share=luma_share)
     returned = TrainStep(network, averaged, optimizer, config, "fp32")(low, high, 0.0, 0, squared)
     torch.testing.assert_close(returned, loss.detach())
     for parameter, gradient in zip(network.parameters(), expected, strict=True):

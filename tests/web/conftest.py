@@ -21,10 +21,12 @@ LOWERED = "import PIL.Image; PIL.Image.MAX_IMAGE_PIXELS = 10_000; from trinas_ap
 
 
 @pytest.fixture
-def backend(tmp_path: Path) -> Backend:
+def backend(tmp_path: Path) -> Iterator[Backend]:
     """What the tabs share, with low limits."""
     (tmp_path / "visitors").mkdir()
-    return Backend.create(tmp_path / "visitors", Limits(input_px=100_000, output_px=400_000), "cpu")
+    made = Backend.create(tmp_path / "visitors", Limits(input_px=100_000, output_px=400_000), "cpu")
+    yield made
+    made.decoders.close()
 
 
 @pytest.fixture

@@ -31,8 +31,8 @@ def test_a_model_of_somebody_else_says_where_it_came_from(offers):
     assert label_offer(Offer(config, "Hub"), "ann/small", None).endswith("parameters · MIT")
 
 
-def read(backend, size, amount=None, file_format="", quality=DEFAULT_QUALITY, keep_metadata=True):
-    return read_controls(backend.runner, size, amount, "", file_format, quality, 1.0, False, keep_metadata)
+def read(backend, size, amount=None, file_format="", quality=DEFAULT_QUALITY, keep_metadata=True, preset="best"):
+    return read_controls(backend.runner, size, amount, preset, "", file_format, quality, 1.0, False, keep_metadata)
 
 
 def test_controls_ask_for_a_size_and_how_it_is_written(backend):
@@ -40,6 +40,7 @@ def test_controls_ask_for_a_size_and_how_it_is_written(backend):
     assert read(backend, OTHER_SCALE, 2.5).size.scale == 2.5
     assert read(backend, LONG_SIDE, 1920).size.long_side == 1920
     assert read(backend, WIDTH, 640.2).size.width == 640
+    assert read(backend, 4, preset="fast").preset == "fast"
     request = read(backend, 2, file_format=".jpg", quality=80, keep_metadata=False)
     assert (request.save.suffix, request.save.quality, request.save.background) == (".jpg", 80, "white")
     assert request.save.strip_metadata

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from support.images import generated_photograph
 from support.processes import PATIENCE_S
 from support.web_server import PATIENCE_MS, Server, download, fill, open_tab, upload
-from trinas.zoo.bundled import list_models_of_scale
+from trinas.zoo.bundled import PRESET_MODELS, list_models_of_scale
 
 pytestmark = pytest.mark.slow
 
@@ -41,12 +41,14 @@ def command_line_result(path: Path, folder: Path, *options: str) -> bytes:
 def test_an_image_becomes_the_file_that_the_command_line_writes(page, rgba_image, tmp_path):
     upload(page, "#image-file", rgba_image)
     expect(page.locator("#plan")).to_contain_text("320 × 240 pixels")
-    expect(page.locator("#plan")).to_contain_text("trinas-xs-x4")
+    expect(page.locator("#plan")).to_contain_text(PRESET_MODELS["best"][4])
+    page.get_by_label("Fast", exact=True).first.check()
+    expect(page.locator("#plan")).to_contain_text(PRESET_MODELS["fast"][4])
     page.locator("#start").click()
     expect(page.locator("#said")).to_contain_text("done in")
     expect(page.locator("#slider")).to_be_visible()
     file = download(page, "#download", tmp_path)
-    assert file.read_bytes() == command_line_result(rgba_image, tmp_path / "cli", "-s", "4")
+    assert file.read_bytes() == command_line_result(rgba_image, tmp_path / "cli", "-s", "4", "--preset", "fast")
     assert page.locator("b", has_text="dog").count() == 0, "a file's name is text"
 
 
@@ -71,7 +73,7 @@ def test_a_compressed_jpeg_gets_another_model_and_the_page_says_why(page, tmp_pa
     expect(plan).to_contain_text("JPEG of quality 62: trinas-s-photo-x4, which smooths compression away")
     page.get_by_label("Other…").first.check()
     fill(page, "Times, 1 to 16", "8")
-    expect(plan).to_contain_text("trinas-s-photo-x2, which smooths compression away, then trinas-xs-x4")
+    expect(plan).to_contain_text("trinas-s-photo-x2, which smooths compression away, then trinas-m-x4")
     page.locator("#start").click()
     expect(page.locator("#said")).to_contain_text("boat_x8.jpg")
     file = download(page, "#download", tmp_path)

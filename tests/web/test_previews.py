@@ -32,7 +32,7 @@ def levels(path: Path) -> np.ndarray:
 
 
 def test_transparency_is_shown_as_light_squares(logo, tmp_path):
-    copy = levels(write_preview(logo, tmp_path, 10_000))
+    copy = levels(write_preview(read_image(logo), tmp_path))
     assert (copy[:, :32] == 0).all()
     assert set(np.unique(copy[:, 32:])) == {217, 255}
 
@@ -44,7 +44,7 @@ def test_a_large_image_is_reduced_to_means_of_its_areas(tmp_path, monkeypatch, m
     pixels = PillowImage.fromarray(generated_photograph(60, 100)).convert(mode)
     pixels.save(path)
     means = np.asarray(pixels.convert("RGB"), np.float64).reshape(30, 2, 50, 2, 3).mean(axis=(1, 3))
-    copy = levels(write_preview(path, tmp_path, 10_000))
+    copy = levels(write_preview(read_image(path), tmp_path))
     assert np.abs(copy - means).max() <= 0.51
 
 
@@ -55,7 +55,7 @@ def test_large_results_have_a_smaller_copy_and_a_piece_in_full_size(tmp_path, mo
     pixels = PillowImage.fromarray(generated_photograph(120, 200))
     pixels.save(high)
     pixels.resize((50, 30)).save(low)
-    pairs = write_pairs(low, high, tmp_path, 10_000, 100_000)
+    pairs = write_pairs(read_image(low), read_image(high), tmp_path)
     assert {name: levels(pair.after).shape for name, pair in pairs.items()} == {
         "whole": (38, FEW_PX, 3), "detail": (32, 32, 3)
     }  # fmt: skip

@@ -1,5 +1,6 @@
 """Upscaling for visitors, without the page."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ from trinas_app.web.messages import hide_paths
 from trinas_app.web.runner import Request, plan_batch
 from trinas_app.web.uploads import unpack
 
-from support.images import generated_photograph
+from support.images import generated_photograph, slow_jpeg
+from support.processes import PATIENCE_S, list_decoders
 from trinas.config import SaveConfig, UpscaleOptions
 from trinas.errors import ImageError, ModelError, Stopped
 from trinas.inference.plan import plan_jobs
+from trinas.zoo.bundled import PRESET_MODELS
 
 JOB = "image"
 
@@ -87,6 +90,28 @@ def test_a_batch_of_images_that_are_only_reduced_is_stopped_between_two(backend,
         next(outcomes)
 
 
+@pytest.mark.parametrize("end", ["stop", "limit"])
+def test_an_image_that_takes_long_to_decode_can_be_stopped(tmp_path, end):
+    """Nobody waits for its decoder, and the files of others can be read at once."""
+    slow, cat = tmp_path / "slow.jpg", tmp_path / "cat.png"
+    slow.write_bytes(slow_jpeg(1000, 20_000))
+    PillowImage.fromarray(generated_photograph(8, 8)).save(cat)
+    before = list_decoders()
+    backend = Backend.create(tmp_path / "visitors", Limits(seconds_per_file=3 if end == "limit" else PATIENCE_S), "cpu")
+    stop = backend.sessions.get("a").stop_request(JOB)
+    timer = threading.Timer(1, stop.set if end == "stop" else lambda: None)
+    timer.start()
+    with pytest.raises(Stopped if end == "stop" else ImageError) as ended:
+        upscale(backend, slow, scale=2)
+    timer.join()
+    stop.clear()
+    assert str(ended.value) == ("Stopped." if end == "stop" else "slow.jpg: decoding took longer than 3 s")
+    assert upscale(backend, cat, scale=2).state == "done"
+    assert len(list_decoders()) == len(before) + 1, "the last one is kept for later files"
+    backend.decoders.close()
+    assert list_decoders() == before
+
+
 @pytest.mark.parametrize(("side", "scale"), [(400, 2), (200, 4)])
 def test_limits_hold_before_and_while_upscaling(backend, tmp_path, side, scale):
     path = tmp_path / "large.png"
@@ -108,7 +133,8 @@ def test_the_result_is_what_the_preview_says(backend, cat):
     found = preview(backend, cat, scale=2.5)
     outcome = upscale(backend, cat, scale=2.5)
     assert found.result_size == size_of(outcome.job.result) == (150, 120)
-    assert found.models == ["trinas-xs-x3"]
+    assert found.models == [PRESET_MODELS["best"][3]]
+    assert list(found.seconds_of_other_presets) == ["fast", "balanced"]
     assert found.seconds > 0
 
 
@@ -123,7 +149,7 @@ def test_a_preview_says_why_a_compressed_jpeg_gets_another_model(backend, tmp_pa
     automatic = preview(backend, path, scale=4)
     assert (automatic.models, automatic.reason) == (["trinas-s-photo-x4"], "JPEG of quality 62")
     named = preview(backend, path, "trinas-xs-x4", scale=4)
-    assert (named.models, named.reason) == (["trinas-xs-x4"], "")
+    assert (named.models, named.reason, named.seconds_of_other_presets) == (["trinas-xs-x4"], "", {})
 
 
 def test_strength_and_self_ensemble_change_the_result(backend, cat):

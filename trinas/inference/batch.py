@@ -15,6 +15,7 @@ from math import prod
 from trinas.config import SaveConfig, SizeConfig, UpscaleOptions
 from trinas.errors import Stopped
 from trinas.images.image import Image
+from trinas.images.read import OpenImage, open_image
 from trinas.images.write import write_image
 from trinas.inference.cascade import CascadeUpscaler
 from trinas.inference.job import OpenJob, Work, explain_failure
@@ -67,11 +68,13 @@ def run_jobs(
     *,
     overwrite: bool = False,
     on_tile: Callable[[int, float], None] = lambda number, share: None,
+    opener: OpenImage = open_image,
 ) -> Iterator[Outcome]:
     """Upscale image after image. If one fails, the others continue.
 
     To end the work, close the iterator, or raise an exception in the caller's thread (Ctrl-C, or `Stopped` in
-    `on_tile`). Then no new work begins, but results that are being encoded may still be written.
+    `on_tile`) or in `opener` (`Stopped`). Then no new work begins, but results that are being encoded may still be
+    written.
 
     Args:
         jobs: from `plan_jobs`.
@@ -81,10 +84,11 @@ def run_jobs(
         options: how images are upscaled.
         overwrite: replace results that exist instead of skipping their images.
         on_tile: called after each tile with (the job's number from 0, its finished share in 0..1).
+        opener: opens the files, in another thread. That of a `DecoderPool` protects from damaged and hostile files.
     Yields:
         One outcome per job, in order, as soon as it is known.
     """
-    read = partial(_read, upscaler=upscaler, size=size, save=save, overwrite=overwrite)
+    read = partial(_read, upscaler=upscaler, size=size, save=save, overwrite=overwrite, opener=opener)
     reader, writers = ThreadPoolExecutor(1), ThreadPoolExecutor(WRITERS)
     writing: deque[Future[Outcome]] = deque()
     upcoming = reader.submit(read, jobs[0]) if jobs else None
@@ -110,14 +114,20 @@ def run_jobs(
 
 
 def _read(
-    job: Job, *, upscaler: CascadeUpscaler, size: SizeConfig, save: SaveConfig, overwrite: bool
+    job: Job,
+    *,
+    upscaler: CascadeUpscaler,
+    size: SizeConfig,
+    save: SaveConfig,
+    overwrite: bool,
+    opener: OpenImage,
 ) -> _Stage | Outcome:
     """Decode a job's image, or return the outcome if there is nothing to do for it."""
     try:
         if not job.problem and job.result.exists() and not overwrite:
             return Outcome(job, "skipped", f"{job.source}: {job.result} exists; --overwrite replaces it")
         with Timer() as timer:
-            opened = OpenJob(job, upscaler, size, save)
+            opened = OpenJob(job, upscaler, size, save, opener)
             image = opened.read()
         return _Stage(job, opened.work, image, timer.seconds)
     except Exception as error:  # an unexpected error of one image must not stop the others

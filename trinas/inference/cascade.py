@@ -9,7 +9,7 @@ from operator import mul
 import torch
 from torch import Tensor
 
-from trinas.config import DEFAULT_DEVICE, DEFAULT_PRECISION, UpscaleOptions, check_precision
+from trinas.config import DEFAULT_DEVICE, DEFAULT_PRECISION, DEFAULT_PRESET, UpscaleOptions, check_precision
 from trinas.device import pick_device, translate_memory_errors
 from trinas.errors import InconsistentResultError
 from trinas.images.image import Image
@@ -17,7 +17,7 @@ from trinas.inference.sizes import choose_scales
 from trinas.inference.tensors import resize
 from trinas.inference.tiled import DEFAULT_OPTIONS, TiledUpscaler
 from trinas.inference.tiles import count_tiles
-from trinas.zoo.bundled import DEFAULT_MODELS, RESTORATION_MAX_JPEG_QUALITY, RESTORATION_MODELS
+from trinas.zoo.bundled import PRESET_MODELS, RESTORATION_MAX_JPEG_QUALITY, RESTORATION_MODELS
 from trinas.zoo.folder import load_config, load_model
 
 RESTORATION_FAILED = "compression artefacts kept: the restoration model failed on this image"
@@ -43,7 +43,11 @@ class CascadeUpscaler:
     """
 
     def __init__(
-        self, model: str | None = None, device: str = DEFAULT_DEVICE, precision: str = DEFAULT_PRECISION
+        self,
+        model: str | None = None,
+        device: str = DEFAULT_DEVICE,
+        precision: str = DEFAULT_PRECISION,
+        preset: str = DEFAULT_PRESET,
     ) -> None:
         """Choose where to run, and check that the model exists.
 
@@ -52,16 +56,19 @@ class CascadeUpscaler:
                 the size, with a restoration model for a compressed JPEG.
             device: auto, cpu, cuda (or cuda:1) or mps.
             precision: auto, fp32 or bf16.
+            preset: fast, balanced or best. It says which bundled models are chosen if no model is named.
         Raises:
             ModelError: there is no such model.
             TrinasError: this machine has no such device.
-            ValueError: there is no such precision.
+            ValueError: there is no such precision or preset.
         """
         check_precision(precision)
+        if preset not in PRESET_MODELS:
+            raise ValueError(f"preset must be one of {', '.join(PRESET_MODELS)}, got {preset!r}")
         self.device = pick_device(device)
         self._precision = precision
         self._chooses = not model
-        self._models = {load_config(model).spec.scale: model} if model else DEFAULT_MODELS
+        self._models = {load_config(model).spec.scale: model} if model else PRESET_MODELS[preset]
         self._upscalers: dict[str, TiledUpscaler] = {}
 
     def choose_passes(

@@ -2,8 +2,8 @@
 
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from trinas.config import SaveConfig, SizeConfig, UpscaleOptions
 from trinas.errors import TrinasError
 from trinas.images.image import Image
+from trinas.images.read import OpenImage, open_image
 from trinas.images.write import write_image
 from trinas.inference.batch import LARGE_PX, WRITERS
 from trinas.inference.cascade import CascadeUpscaler, Pass, compute_growth
@@ -24,6 +25,9 @@ SAMPLE_PX = 256
 
 TRIALS = 4
 """How many times the piece is upscaled. The fastest time counts."""
+
+NO_ALTERNATIVES: Mapping[str, CascadeUpscaler] = {}
+"""No other upscalers."""
 
 try:
     import resource
@@ -44,6 +48,8 @@ class Estimate:
     """Of reading, upscaling and writing, one after the other."""
     memory_bytes: int = 0
     """Peak memory of the process, with no other image in memory."""
+    alternatives: dict[str, float] = field(default_factory=dict)
+    """Seconds with each of the other upscalers, by their names."""
 
 
 def estimate_jobs(
@@ -54,6 +60,8 @@ def estimate_jobs(
     options: UpscaleOptions = DEFAULT_OPTIONS,
     *,
     overwrite: bool = False,
+    alternatives: Mapping[str, CascadeUpscaler] = NO_ALTERNATIVES,
+    opener: OpenImage = open_image,
 ) -> Iterator[Estimate]:
     """Estimate the time and memory of each job on this machine, or say why it will fail. No result is written.
 
@@ -67,24 +75,25 @@ def estimate_jobs(
         save: as for `run_jobs`.
         options: as for `run_jobs`.
         overwrite: also estimate jobs whose results exist already.
+        alternatives: other upscalers to estimate the time of, by name.
+        opener: as for `run_jobs`.
     Yields:
         One estimate per job that would be run, in order.
     """
-    seconds_per_px: dict[tuple[tuple[Pass, ...], str], float] = {}
+    speeds = _Speeds(save, options)
     for job in jobs:
         try:
             if not job.problem and job.result.exists() and not overwrite:
                 continue
-            opened = OpenJob(job, upscaler, size, save)
+            opened = OpenJob(job, upscaler, size, save, opener)
             work = opened.work
-            kind = (work.passes, job.result.suffix.lower())
-            if kind not in seconds_per_px:
-                seconds_per_px[kind] = _measure_seconds_per_px(opened, upscaler, save, options)
+            seconds = speeds.estimate_seconds(opened, upscaler)
+            others = {name: speeds.estimate_seconds(opened, other) for name, other in alternatives.items()}
             del opened  # its file, and the image if it was decoded, must not be in memory together with the next one
         except (TrinasError, OSError, MemoryError) as error:
             yield Estimate(job, None, explain_failure(job, error))
             continue
-        yield Estimate(job, work, "", seconds_per_px[kind] * prod(work.size), _estimate_memory_bytes(work))
+        yield Estimate(job, work, "", seconds, _estimate_memory_bytes(work), others)
 
 
 def estimate_batch_memory_bytes(estimates: Iterable[Estimate]) -> int:
@@ -104,6 +113,23 @@ def measure_peak_memory_bytes() -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+class _Speeds:
+    """Seconds per pixel of the result for each kind of images. A kind is measured when its first image comes."""
+
+    def __init__(self, save: SaveConfig, options: UpscaleOptions) -> None:
+        self._save, self._options = save, options
+        self._seconds_per_px: dict[tuple[tuple[Pass, ...], str], float] = {}
+
+    def estimate_seconds(self, opened: OpenJob, upscaler: CascadeUpscaler) -> float:
+        """Return the seconds that an upscaler takes for an image. Raise as `OpenJob.read` does."""
+        header, size = opened.work.header, opened.work.size
+        passes = upscaler.choose_passes(header.width, header.height, size, header.jpeg_quality)
+        kind = (passes, opened.job.result.suffix.lower())
+        if kind not in self._seconds_per_px:
+            self._seconds_per_px[kind] = _measure_seconds_per_px(opened, upscaler, self._save, self._options)
+        return self._seconds_per_px[kind] * prod(size)
 
 
 def _measure_seconds_per_px(

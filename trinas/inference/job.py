@@ -6,9 +6,10 @@ from math import prod
 
 from trinas.config import SaveConfig, SizeConfig
 from trinas.errors import ImageError, TrinasError
+from trinas.images.decode import Header
 from trinas.images.formats import find_format
 from trinas.images.image import Image, flatten
-from trinas.images.read import Header, ImageFile, open_image
+from trinas.images.read import ImageFile, OpenImage, open_image
 from trinas.images.write import check_fits
 from trinas.inference.cascade import CascadeUpscaler, Pass, compute_growth
 from trinas.inference.plan import Job
@@ -45,7 +46,14 @@ class OpenJob:
         work: the size of the result, and the networks.
     """
 
-    def __init__(self, job: Job, upscaler: CascadeUpscaler, size: SizeConfig, save: SaveConfig) -> None:
+    def __init__(
+        self,
+        job: Job,
+        upscaler: CascadeUpscaler,
+        size: SizeConfig,
+        save: SaveConfig,
+        opener: OpenImage = open_image,
+    ) -> None:
         """Open the file. Every error that can be known before upscaling is raised here.
 
         Args:
@@ -53,6 +61,7 @@ class OpenJob:
             upscaler: chooses the networks.
             size: how large the result is.
             save: how the result is written.
+            opener: opens the file.
         Raises:
             TrinasError: the image cannot be read or is too large, or the result cannot be written.
         """
@@ -60,7 +69,7 @@ class OpenJob:
             raise ImageError(job.problem)
         self.job = job
         self._upscaler, self._size, self._save = upscaler, size, save
-        self._file: ImageFile = open_image(job.source, size.max_input_px)
+        self._file: ImageFile = opener(job.source, size.max_input_px)
         self._image: Image | None = None
         _check_folder(job)
         self._format = find_format(job.result)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import ceil
 
-from trinas.networks.primitives import ConvShape, find_primitive
+from trinas.networks.primitives import ConvShape
 from trinas.networks.space import ArchSpec
 
 QUOTED_OUTPUT_PX = 1280 * 720
@@ -24,30 +24,11 @@ class Cost:
 
 def compute_cost(spec: ArchSpec) -> Cost:
     """Return the exact cost of the network that `spec` describes."""
-    convs = _list_convs(spec)
+    convs = spec.convs()
     params = sum(conv.params for conv, _ in convs)
     # After upsampling by `factor`, a convolution runs at `factor` squared positions per input pixel.
     macs_per_low_px = sum(conv.macs * factor**2 for conv, factor in convs)
     return Cost(params, macs_per_low_px * QUOTED_OUTPUT_PX / spec.scale**2, _compute_radius_px(convs))
-
-
-def _list_convs(spec: ArchSpec) -> list[tuple[ConvShape, int]]:
-    """Return all convolutions in order, each with the upsampling factor at its place."""
-    bias, width, factor = spec.family == "edge", spec.trunk_width, 1
-    convs = [(ConvShape(3, width, 3, bias=bias), factor)]
-    for stage in spec.path():
-        if isinstance(stage, int):
-            factor *= stage
-            convs.append((ConvShape(width, width, 3), factor))
-            continue
-        c_in = width
-        for slot in stage.slots:
-            primitive = find_primitive(spec.family, slot.primitive)
-            convs += [(conv, factor) for conv in primitive.convs(c_in, slot.width)]
-            c_in = slot.width
-    convs += [(ConvShape(width, width, 3), factor)] * spec.plain_convs
-    c_out = 3 if spec.upsample_after else 3 * spec.scale**2
-    return [*convs, (ConvShape(width, c_out, 3, bias=bias), factor)]
 
 
 def _compute_radius_px(convs: list[tuple[ConvShape, int]]) -> int:

@@ -117,8 +117,15 @@ class Frame(nn.Module):
             (N, 3 * scale**2, H, W), or (N, 3, scale * H, scale * W) if upsampling steps replace the shuffle. The
             precision is that of `low`.
         """
-        features = self._run_trunk(self.head(self._centre(low)), *choices)
-        return self._finish(self.tail(features).to(low.dtype), low)
+        return self._finish(self.tail(self.extract_features(low, *choices)).to(low.dtype), low)
+
+    def extract_features(self, low: Tensor, *choices: object) -> Tensor:
+        """Return what the tail reads, (N, trunk_width, H, W), or of the full size behind upsampling steps.
+
+        Args:
+            low, choices: as for `forward_unshuffled`.
+        """
+        return self._run_trunk(self.head(self._centre(low)), *choices)
 
     def _run_trunk(self, features: Tensor, *choices: object) -> Tensor:
         trunk = self.trunk(features, *choices)

@@ -11,13 +11,23 @@ An `ArchSpec` holds everything that is needed to rebuild a network, except its w
 import json
 from dataclasses import dataclass, fields
 from functools import cached_property
+from math import inf
 from typing import Any
 
 from trinas.errors import SpecError
-from trinas.networks.primitives import PRIMITIVES
+from trinas.files import parse_json
+from trinas.networks.primitives import PRIMITIVES, ConvShape, find_primitive
+from trinas.text import shorten_text
 
 ARCH_SCHEMA = 2
 """Version of the JSON form of an architecture. A newer one is refused. Version 1 had no `long_skip`."""
+
+MAX_WIDTH, MAX_CELLS, MAX_SLOTS, MAX_PLAIN_CONVS = 1024, 64, 32, 64
+"""The most channels, cells, slots of a cell, and plain convolutions. All are far above any network that was trained."""
+
+MAX_CONVS, MAX_PARAMS = 2000, 50_000_000
+"""The most convolutions and parameters of a network. A spec can come from a stranger; so many take 200 MB, and building
+them takes about a second."""
 
 SCALES = (2, 3, 4)
 """Output pixels per input pixel along each side."""
@@ -60,7 +70,7 @@ class ArchSpec:
     def __post_init__(self) -> None:
         complaints = _find_faults(self)
         if complaints:
-            raise SpecError(f"not a valid architecture: {'; '.join(complaints)}")
+            raise SpecError(f"not a valid architecture: {shorten_text('; '.join(complaints))}")
 
     def path(self) -> "list[CellSpec | int]":
         """Return what lies between head and plain convolutions, in order: cells, and factors of upsampling steps."""
@@ -70,6 +80,24 @@ class ArchSpec:
             path += [factor for after, factor in steps if after == position]
             path += self.cells[position : position + 1]
         return path
+
+    def convs(self) -> list[tuple[ConvShape, int]]:
+        """Return all convolutions in order, each with the factor of all upsampling steps before it."""
+        bias, width, factor = self.family == "edge", self.trunk_width, 1
+        convs = [(ConvShape(3, width, 3, bias=bias), factor)]
+        for stage in self.path():
+            if isinstance(stage, int):
+                factor *= stage
+                convs.append((ConvShape(width, width, 3), factor))
+                continue
+            c_in = width
+            for slot in stage.slots:
+                primitive = find_primitive(self.family, slot.primitive)
+                convs += [(conv, factor) for conv in primitive.convs(c_in, slot.width)]
+                c_in = slot.width
+        convs += [(ConvShape(width, width, 3), factor)] * self.plain_convs
+        c_out = 3 if self.upsample_after else 3 * self.scale**2
+        return [*convs, (ConvShape(width, c_out, 3, bias=bias), factor)]
 
     def to_json(self) -> str:
         """Return the spec as JSON, which `from_json` reads."""
@@ -96,9 +124,9 @@ class ArchSpec:
             SpecError: `text` is not an architecture, has unknown keys or a newer schema.
         """
         try:
-            return ArchSpec.from_dict(json.loads(text))
-        except json.JSONDecodeError as error:
-            raise SpecError(f"not a valid architecture: not JSON ({error})") from None
+            return ArchSpec.from_dict(parse_json(text.encode()))
+        except ValueError as error:
+            raise SpecError(f"not a valid architecture: {error}") from None
 
     @staticmethod
     def from_dict(data: object) -> "ArchSpec":
@@ -112,15 +140,14 @@ class ArchSpec:
         if data.get("schema") == 1:
             data = {"long_skip": False} | data | {"schema": ARCH_SCHEMA}
         if data.get("schema") != ARCH_SCHEMA:
-            found = data.get("schema")
             raise SpecError(
-                f"not a valid architecture: schema {found!r}, this version reads {ARCH_SCHEMA}; "
+                f"not a valid architecture: schema {_show(data.get('schema'))}, this version reads {ARCH_SCHEMA}; "
                 "a newer trinas-upscale may be needed"
             )
         expected = {"schema", *(field.name for field in fields(ArchSpec))}
         if set(data) != expected:
-            unknown, missing = sorted(set(data) - expected), sorted(expected - set(data))
-            raise SpecError(f"not a valid architecture: unknown keys {unknown}, missing keys {missing}")
+            unknown, missing = sorted(map(str, set(data) - expected)), sorted(expected - set(data))
+            raise SpecError(f"not a valid architecture: unknown keys {_show(unknown)}, missing keys {missing}")
         if not (isinstance(data["cells"], list) and isinstance(data["upsample_after"], list)):
             raise SpecError("not a valid architecture: cells and upsample_after must be lists")
         try:
@@ -137,28 +164,47 @@ class ArchSpec:
 def _find_faults(spec: ArchSpec) -> list[str]:
     """Return everything that is wrong with a spec; an empty list if it can be built."""
     if not isinstance(spec.family, str) or spec.family not in PRIMITIVES:
-        return [f"family {spec.family!r} is none of {', '.join(PRIMITIVES)}"]
-    names = tuple(PRIMITIVES[spec.family])  # a dict cannot look up a list, which a file may have in place of a name
+        return [f"family {_show(spec.family)} is none of {', '.join(PRIMITIVES)}"]
     complaints = []
     if not _is_count(spec.scale) or spec.scale not in SCALES:
-        complaints.append(f"scale {spec.scale!r} is none of {SCALES}")
-    if not _is_count(spec.trunk_width, at_least=1):
-        complaints.append(f"trunk_width {spec.trunk_width!r} is not a positive whole number")
-    if not _is_count(spec.plain_convs):
-        complaints.append(f"plain_convs {spec.plain_convs!r} is not a whole number from 0 on")
+        complaints.append(f"scale {_show(spec.scale)} is none of {SCALES}")
+    if not _is_count(spec.trunk_width, 1, MAX_WIDTH):
+        complaints.append(f"trunk_width {_show(spec.trunk_width)} is not a whole number from 1 to {MAX_WIDTH}")
+    if not _is_count(spec.plain_convs, 0, MAX_PLAIN_CONVS):
+        complaints.append(f"plain_convs {_show(spec.plain_convs)} is not a whole number from 0 to {MAX_PLAIN_CONVS}")
     if not isinstance(spec.long_skip, bool):
-        complaints.append(f"long_skip {spec.long_skip!r} is neither true nor false")
-    for number, cell in enumerate(spec.cells, start=1):
-        if not cell.slots:
-            complaints.append(f"cell {number} has no slots")
-        elif cell.slots[-1].width != spec.trunk_width:
-            complaints.append(f"cell {number} must end at the trunk width, {spec.trunk_width}")
-        for slot in cell.slots:
-            if slot.primitive not in names:
-                complaints.append(f"cell {number}: {slot.primitive!r} is no primitive of {spec.family}")
-            if not _is_count(slot.width, at_least=1):
-                complaints.append(f"cell {number}: width {slot.width!r} is not a positive whole number")
-    return complaints or _find_path_faults(spec)
+        complaints.append(f"long_skip {_show(spec.long_skip)} is neither true nor false")
+    if len(spec.cells) > MAX_CELLS:
+        complaints.append(f"{len(spec.cells):,} cells are more than {MAX_CELLS}")
+    complaints = complaints or [fault for number in range(len(spec.cells)) for fault in _find_cell_faults(spec, number)]
+    complaints = complaints or _find_path_faults(spec)
+    return complaints or _find_size_faults(spec.convs())
+
+
+def _find_size_faults(convs: list[tuple[ConvShape, int]]) -> list[str]:
+    """Return what is wrong with a network as a whole. Multiply-adds are bounded by the parameters."""
+    params = sum(conv.params for conv, _ in convs)
+    sizes = {"convolutions": (len(convs), MAX_CONVS), "parameters": (params, MAX_PARAMS)}
+    return [f"{size:,} {name} are more than {most:,}" for name, (size, most) in sizes.items() if size > most]
+
+
+def _find_cell_faults(spec: ArchSpec, number: int) -> list[str]:
+    """Return what is wrong with a cell, counted from 0."""
+    slots, cell = spec.cells[number].slots, f"cell {number + 1}"
+    names = tuple(PRIMITIVES[spec.family])  # a dict cannot look up a list, which a file may have in place of a name
+    if not slots:
+        return [f"{cell} has no slots"]
+    if len(slots) > MAX_SLOTS:
+        return [f"{cell}: {len(slots):,} slots are more than {MAX_SLOTS}"]
+    complaints = []
+    for slot in slots:
+        if slot.primitive not in names:
+            complaints.append(f"{cell}: {_show(slot.primitive)} is no primitive of {spec.family}")
+        if not _is_count(slot.width, 1, MAX_WIDTH):
+            complaints.append(f"{cell}: width {_show(slot.width)} is not a whole number from 1 to {MAX_WIDTH}")
+    if not complaints and slots[-1].width != spec.trunk_width:
+        complaints.append(f"{cell} must end at the trunk width, {spec.trunk_width}")
+    return complaints
 
 
 def _find_path_faults(spec: ArchSpec) -> list[str]:
@@ -171,15 +217,20 @@ def _find_path_faults(spec: ArchSpec) -> list[str]:
         complaints.append("paper networks have no long skip")
     if steps and len(steps) != len(UPSAMPLING_STEPS[spec.scale]):
         complaints.append(f"scale {spec.scale} takes {len(UPSAMPLING_STEPS[spec.scale])} upsampling steps")
-    if not all(_is_count(count) and count <= len(spec.cells) for count in steps):
-        complaints.append(f"upsample_after {list(steps)} must count cells, from 0 to {len(spec.cells)}")
+    if not all(_is_count(count, 0, len(spec.cells)) for count in steps):
+        complaints.append(f"upsample_after {_show(list(steps))} must count cells, from 0 to {len(spec.cells)}")
     elif list(steps) != sorted(steps):
-        complaints.append(f"upsample_after {list(steps)} must not decrease")
+        complaints.append(f"upsample_after {_show(list(steps))} must not decrease")
     return complaints
 
 
-def _is_count(value: object, at_least: int = 0) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
+def _is_count(value: object, at_least: int = 0, at_most: float = inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and at_least <= value <= at_most
+
+
+def _show(value: object) -> str:
+    """Return a value of a file for a message."""
+    return shorten_text(repr(value), 60)
 
 
 @dataclass(frozen=True)
@@ -215,15 +266,16 @@ class SearchSpace:
     searched_cells: int  # cells at the end of the chain that a path may leave out; slots are searched in all cells
 
     def __post_init__(self) -> None:
-        if self.name not in SPACES:
-            raise SpecError(f"no search space {self.name!r}; there are {', '.join(SPACES)}")
-        if self.scale not in SCALES:
-            raise SpecError(f"the space {self.name} has no scale {self.scale}; it has {', '.join(map(str, SCALES))}")
-        for name in ("trunk_width", "cells", "slots"):
-            if not _is_count(getattr(self, name), at_least=1):
-                raise SpecError(f"{name} of a search space must be at least 1, got {getattr(self, name)}")
-        if not (_is_count(self.searched_cells) and self.searched_cells < self.cells):
-            raise SpecError(f"searched_cells must be between 0 and {self.cells - 1}, got {self.searched_cells}")
+        if not isinstance(self.name, str) or self.name not in SPACES:
+            raise SpecError(f"no search space {_show(self.name)}; there are {', '.join(SPACES)}")
+        if not _is_count(self.scale) or self.scale not in SCALES:
+            known = ", ".join(map(str, SCALES))
+            raise SpecError(f"the space {self.name} has no scale {_show(self.scale)}; it has {known}")
+        for name, most in (("trunk_width", MAX_WIDTH), ("cells", MAX_CELLS), ("slots", MAX_SLOTS)):
+            if not _is_count(value := getattr(self, name), 1, most):
+                raise SpecError(f"{name} of a search space must be from 1 to {most}, got {_show(value)}")
+        if not _is_count(self.searched_cells, 0, self.cells - 1):
+            raise SpecError(f"searched_cells must be from 0 to {self.cells - 1}, got {_show(self.searched_cells)}")
 
     @property
     def family(self) -> str:

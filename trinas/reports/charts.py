@@ -59,7 +59,9 @@ def pad_range(values: Sequence[float], share: float, margin: float) -> tuple[flo
         margin: added instead where all values are equal.
     """
     low, high = min(values), max(values)
-    added = share * (high - low) or margin
+    added = share * (high - low)
+    if low - added == high + added:
+        added = max(margin, 1e-6 * abs(low))
     return low - added, high + added
 
 
@@ -149,19 +151,21 @@ class Chart:
     marks: list[Mark]
 
 
+_BEYOND_MEASURE = 1e12
+
 _CHART_WIDTH, _CHART_HEIGHT = 440, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 42
 _LETTER = 8  # about as wide as a letter
 
 
 def draw_chart(title: str, words: str, lines: Sequence[Line], marks: Sequence[tuple[str, int]], end: int) -> Chart:
-    """Lay out lines over steps, from 0 to `end`; points that are not numbers are left out.
+    """Lay out lines over steps, from 0 to `end`; points that are not numbers, or are beyond all measure, are left out.
 
     Args:
         words: how to read it.
         marks: names and steps, in ascending order.
     """
-    finite = [Line(line.name, [point for point in line.points if math.isfinite(point[1])]) for line in lines]
+    finite = [Line(line.name, [point for point in line.points if abs(point[1]) < _BEYOND_MEASURE]) for line in lines]
     shown = [line for line in finite if line.points]
     low, high = pad_range([y for line in shown for _, y in line.points] or [0.0], 0.06, 0.5)
     x_axis = Axis(0, max(1, end), _LEFT, _CHART_WIDTH - _RIGHT)

@@ -24,9 +24,10 @@ from trinas.search.record import (
     SearchRecord,
     SearchStarted,
     count_stage_steps,
-    read_events,
     read_search_record,
+    read_story,
 )
+from trinas.text import escape_text
 from trinas.training.data import GENERATED_FOLDER
 
 PAGE_FILE = "report.html"
@@ -82,8 +83,10 @@ def write_search_report(run_dir: Path) -> None:
     Raises:
         RunError: the record, the events or a sample cannot be read, or the page cannot be written.
     """
-    record, events = read_search_record(run_dir / SEARCH_RECORD_FILE), read_events(run_dir)
-    page = render_page(run_dir.name, record, events, _read_samples(run_dir))
+    record, events = read_search_record(run_dir / SEARCH_RECORD_FILE), read_story(run_dir)
+    if any(isinstance(event, SearchStarted) and event.space != record.space for event in events):
+        raise RunError(f"{run_dir}: events.jsonl and report.json are of different searches")
+    page = render_page(escape_text(run_dir.name), record, events, _read_samples(run_dir))
     with translate_os_errors(RunError, run_dir / PAGE_FILE, "written"):
         write_atomically(run_dir / PAGE_FILE, page.encode())
 

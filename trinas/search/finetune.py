@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import platform
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import fmean
@@ -30,6 +31,7 @@ from trinas.search.record import (
 )
 from trinas.search.run import FINE_TUNE, SearchSession
 from trinas.search.sample import write_samples
+from trinas.text import escape_text
 from trinas.training.data import Pair, make_pairs, split
 from trinas.training.loop import begin_training, continue_training
 from trinas.training.metrics import EXACT_PSNR, psnr_y, upscale_bicubic
@@ -160,7 +162,7 @@ def record_search(session: SearchSession, network: Network, costs: dict[str, flo
     record = SearchRecord(
         space=run.space,
         primitives=run.space.primitives,
-        settings=run.config,
+        settings=replace(run.config, teacher=run.config.teacher and escape_text(run.config.teacher)),  # may be a path
         started_from=run.started_from,
         taught_by=_read_teacher(run_dir),
         rates={
@@ -202,7 +204,7 @@ def _read_teacher(run_dir: Path) -> ModelOrigin | None:
 
 def _describe_images(session: SearchSession) -> LearntImages:
     return LearntImages(
-        folders=sorted({Path(folder).name for folder in session.run.folders}),
+        folders=sorted({escape_text(Path(folder).name) for folder in session.run.folders}),
         images=len(session.images),
         sha256=session.data_sha256,
     )

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -18,16 +18,21 @@ from pydantic import (
     PlainValidator,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 
 from trinas.config import Budgets, SearchConfig
 from trinas.errors import RunError, SpecError
-from trinas.files import translate_os_errors, write_atomically
+from trinas.files import parse_json, read_json, translate_os_errors, write_atomically
 from trinas.networks.space import ArchSpec, SearchSpace
+from trinas.text import shorten_text
 
 STAGES = ("warm-up", "search", "fine-tune")
 
 EVENTS_FILE, SEARCH_RECORD_FILE = "events.jsonl", "report.json"
+
+MAX_RECORD_BYTES = 50_000_000
+"""A larger report.json is refused. With times of all slots, it has some hundred kilobytes."""
 
 SAMPLE_FILES = {
     "bicubic": "sample-bicubic.png",
@@ -44,7 +49,7 @@ def read_settings(stored: Mapping[str, Any]) -> SearchConfig:
 
     Raises:
         TypeError: a name is unknown, or the budgets are missing.
-        ValueError: a value is not allowed.
+        ValueError: a value is not allowed, or has another type.
     """
     settings = dict(stored)
     settings.pop("order_weight", None)  # a setting of earlier versions, for ablations
@@ -56,7 +61,13 @@ def read_settings(stored: Mapping[str, Any]) -> SearchConfig:
         "steps": tuple(steps) if isinstance(steps, list) else steps,
         "shortened": tuple((after, count) for after, count in settings.get("shortened", ())),
     }
-    return SearchConfig(**settings)
+    config = SearchConfig(**settings)
+    # This only checks the types: it turns whole numbers into floats, and these into other records.
+    _SETTINGS_CHECKER.validate_json(json.dumps(asdict(config)), strict=True)
+    return config
+
+
+_SETTINGS_CHECKER = TypeAdapter(SearchConfig)
 
 
 T = TypeVar("T")
@@ -71,7 +82,7 @@ def _reader(kind: type[T], build: Callable[[Any], T]) -> PlainValidator:
         try:
             return build(value)
         except (TypeError, AttributeError, SpecError) as error:
-            raise ValueError(str(error)) from None
+            raise ValueError(shorten_text(str(error))) from None
 
     return PlainValidator(read)
 
@@ -97,10 +108,35 @@ AnnealField = Annotated[float, Field(validation_alias=AliasChoices("anneal", "t"
 """Files of earlier versions call it t."""
 
 
+def _check_stage(stage: str) -> str:
+    if stage not in STAGES:
+        raise ValueError(f"a stage is one of {', '.join(STAGES)}")
+    return stage
+
+
+def _check_limits(budgets: dict[str, float]) -> dict[str, float]:
+    names = {field.name for field in fields(Budgets)}
+    if not budgets or not budgets.keys() <= names or min(budgets.values()) <= 0:
+        raise ValueError(f"budgets are positive, and of {', '.join(sorted(names))}")
+    return budgets
+
+
+Stage = Annotated[str, AfterValidator(_check_stage)]
+"""One of STAGES."""
+Count = Annotated[int, Field(ge=0)]
+Limits = Annotated[dict[str, float], AfterValidator(_check_limits)]
+"""Budgets by name. There is at least one."""
+
+
 class _Typed(BaseModel):
     """An immutable value that is read from a file and written to one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _check_known(budgets: Mapping[str, float], costs: Mapping[str, float]) -> None:
+    if not budgets.keys() <= costs.keys():
+        raise ValueError("a budget has no cost")
 
 
 class MixtureShares(_Typed):
@@ -113,6 +149,15 @@ class MixtureShares(_Typed):
     widths: list[list[list[float]]]
     """Cells, slots except the last, widths."""
 
+    def fits(self, space: SearchSpace) -> bool:
+        """Return whether these are mixtures of a space. An earlier version of it may have had fewer primitives."""
+        cells, slots, widths = len(space.cell_nodes), space.slots, len(space.widths)
+        return (
+            len(self.path) == len(space.candidates)
+            and [len(cell) for cell in self.primitives] == [slots] * cells
+            and [[len(slot) for slot in cell] for cell in self.widths] == [[widths] * (slots - 1)] * cells
+        )
+
 
 class SearchStarted(_Typed):
     """A search begins."""
@@ -120,7 +165,7 @@ class SearchStarted(_Typed):
     event: Literal["SearchStarted"] = "SearchStarted"
     space: SpaceField
     """The networks to choose among."""
-    budgets: dict[str, float]
+    budgets: Limits
     started_from: str
     """Name of the pretrained supernet, or "noise"."""
 
@@ -129,19 +174,17 @@ class StageStarted(_Typed):
     """A stage begins. Its number of steps is now fixed."""
 
     event: Literal["StageStarted"] = "StageStarted"
-    stage: str
-    """One of STAGES."""
-    steps: int
+    stage: Stage
+    steps: Count
 
 
 class SearchProgress(_Typed):
     """How far a search has come."""
 
     event: Literal["Progress"] = "Progress"
-    stage: str
-    """One of STAGES."""
-    step: int
-    steps: int
+    stage: Stage
+    step: Count
+    steps: Count
     """All steps of this stage."""
     anneal: AnnealField
     """From 0, where mixtures are free, to 1, where every decision is taken."""
@@ -152,13 +195,18 @@ class SearchProgress(_Typed):
     validated: bool
     """Whether this step was validated."""
     costs: dict[str, float]
-    """Expected costs by name."""
-    budgets: dict[str, float]
+    """Expected costs by name, of all budgets at least."""
+    budgets: Limits
     steps_per_second: MaybeNumber
     seconds_left: MaybeNumber
     """Of the run if its time is given, otherwise of this stage; NaN while unknown."""
     mixtures: MixtureShares | None = None
     """Only given for validated steps of the supernet."""
+
+    @model_validator(mode="after")
+    def _check_costs(self) -> "SearchProgress":
+        _check_known(self.budgets, self.costs)
+        return self
 
 
 class ArchitectureChosen(_Typed):
@@ -194,9 +242,39 @@ def read_events(run_dir: Path) -> list[Event]:
     with translate_os_errors(RunError, path, "read"):
         lines = path.read_bytes().splitlines(keepends=True)
     try:
-        return [_EVENT_READER.validate_json(line) for line in lines if line.endswith(b"\n")]
-    except ValidationError:
+        return [_EVENT_READER.validate_python(parse_json(line)) for line in lines if line.endswith(b"\n")]
+    except ValueError:
         raise RunError(f"{path}: does not hold the events of a search, {OTHER_VERSION}") from None
+
+
+def read_story(run_dir: Path) -> list[Event]:
+    """Return the events so far as `read_events`, and refuse those that do not go together and cannot be drawn.
+
+    Raises:
+        RunError: as for `read_events`, or the events do not go together.
+    """
+    events = read_events(run_dir)
+    if not _go_together(events):
+        raise RunError(f"{run_dir / EVENTS_FILE}: its events do not go together; it was changed or mixed up")
+    return events
+
+
+def _go_together(events: Sequence[Event]) -> bool:
+    """Return whether the first event, and it alone, is the start, stages begin in order, and mixtures fit the space."""
+    if not events:
+        return True
+    start, *others = events
+    if not isinstance(start, SearchStarted) or any(isinstance(event, SearchStarted) for event in others):
+        return False
+    begun: list[str] = []
+    for event in others:
+        if isinstance(event, StageStarted):
+            begun.append(event.stage)
+        elif isinstance(event, SearchProgress):
+            is_fit = event.mixtures is None or event.mixtures.fits(start.space)
+            if event.stage not in begun or not is_fit:
+                return False
+    return tuple(dict.fromkeys(begun)) == STAGES[: len(set(begun))]
 
 
 def count_stage_steps(events: Iterable[Event]) -> dict[str, int]:
@@ -342,7 +420,7 @@ class SearchRecord(_Typed):
     """Steps by stage."""
     shortened: tuple[tuple[int, int], ...]
     """As `TrainConfig.shortened`, for the fine-tuning."""
-    budgets: dict[str, float]
+    budgets: Limits
     results: dict[str, float]
     """Costs of the network, by name."""
     spec: SpecField
@@ -361,6 +439,11 @@ class SearchRecord(_Typed):
     versions: dict[str, str]
     primitives: tuple[str, ...] | None = None
     """The space's candidates of a slot; None in records of earlier versions."""
+
+    @model_validator(mode="after")
+    def _check_results(self) -> "SearchRecord":
+        _check_known(self.budgets, self.results)
+        return self
 
 
 def write_search_record(run_dir: Path, record: SearchRecord) -> None:
@@ -381,13 +464,14 @@ def read_search_record(path: Path) -> SearchRecord:
         RunError: there is no such file, or it is not the record of a search.
     """
     with translate_os_errors(RunError, path, "read"):
-        content = path.read_bytes()
-    try:
-        return SearchRecord.model_validate_json(content)
-    except ValidationError as error:
-        problems = error.errors()
+        try:
+            return SearchRecord.model_validate(read_json(path, MAX_RECORD_BYTES))
+        except ValidationError as error:
+            problems = error.errors(include_url=False, include_input=False, include_context=False)
+        except ValueError as error:
+            raise RunError(f"{path}: is not the report of a search ({error})") from None
     if all(problem["type"] == "missing" for problem in problems):
-        raise RunError(f"{path}: the report lacks {', '.join(_list_places(problems))}")
+        raise RunError(f"{path}: the report lacks {shorten_text(', '.join(_list_places(problems)))}")
     raise RunError(f"{path}: is not the report of a search, {OTHER_VERSION}")
 
 

@@ -17,12 +17,21 @@ from trinas.files import translate_os_errors
 from trinas.networks.latency import measure_slot_times, measure_spec_ms_per_mp
 from trinas.networks.space import SearchSpace
 from trinas.search.budgets import CostModel, find_largest_choice
-from trinas.search.record import EventLog, MeasuredTimes, ModelOrigin, StepTime, read_settings
+from trinas.search.record import EventLog, MeasuredTimes, ModelOrigin, StepTime, read_events, read_settings
 from trinas.search.step import Learner
 from trinas.training.data import GENERATED_FOLDER, TrainingImage, fingerprint
-from trinas.training.state import load_state, save_state
+from trinas.training.run import MAX_THREADS
+from trinas.training.state import check_state, load_state, refuse_damage, save_state
 
 SEARCH_STATE_FILE = "search.pt"
+
+_STATE_TYPES: dict[str, type | tuple[type, ...]] = {
+    "space": dict, "config": dict, "precision": str, "threads": int, "data": str, "folders": list, "times": dict,
+    "learner": dict, "started_from": dict, "step_times": list, "stage": int, "counts": list, "step": int,
+    "seconds": (int, float), "psnr": (int, float), "event_count": int, "repeats": bool, "finished": bool,
+    "shortened": list,
+}  # fmt: skip
+"""What a state holds."""
 
 WARM_UP, SEARCH, FINE_TUNE = range(3)
 """Indices of record.STAGES."""
@@ -140,6 +149,7 @@ def check_search_resumable(run_dir: Path, *, generated: bool | None = None) -> N
         RunError: there is no search, or it was started with other images.
     """
     folders = load_search_state(run_dir)["folders"]
+    read_events(run_dir)  # the report at the end needs them
     if generated and folders != [GENERATED_FOLDER]:
         raise RunError(f"{run_dir}: was started with images of {', '.join(folders)}; name their folders with --data")
     if generated is False and folders == [GENERATED_FOLDER]:
@@ -152,16 +162,42 @@ def load_search_state(run_dir: Path) -> dict[str, Any]:
     Raises:
         RunError: there is no state, or it is damaged.
     """
-    if not (run_dir / SEARCH_STATE_FILE).is_file():
+    path = run_dir / SEARCH_STATE_FILE
+    if not path.is_file():
         raise RunError(f"{run_dir}: no search was stopped here; nothing to resume")
-    state = _rename_old_keys(load_state(run_dir / SEARCH_STATE_FILE))
-    space, stored = SearchSpace(**state["space"]), state["learner"]["supernet"]["arch_primitives"].shape[-1]
+    with refuse_damage(path):
+        state = _rename_old_keys(load_state(path))
+    check_state(path, state, _STATE_TYPES)
+    with refuse_damage(path):
+        space, learnt = SearchSpace(**state["space"]), state["learner"]["supernet"]["arch_primitives"]
+        _check_counts(state)
+    stored = learnt.shape[-1]
     if stored != len(space.primitives):
         raise RunError(
             f"{run_dir}: was started by a version of trinas-upscale whose space {space.name} had {stored} primitives, "
             f"not {len(space.primitives)}; start anew"
         )
+    if learnt.shape[:2] != (len(space.cell_nodes), space.slots):
+        raise RunError(f"{path}: damaged state, cannot resume (its supernet is of another space)")
     return state
+
+
+def _check_counts(state: dict[str, Any]) -> None:
+    """Refuse numbers that a search cannot have.
+
+    Raises:
+        ValueError: as said above.
+    """
+    counts, stage = state["counts"], state["stage"]
+    if not (WARM_UP <= stage <= FINE_TUNE and stage <= len(counts) <= stage + 1):
+        raise ValueError("the numbers of steps do not fit the stage")
+    if not all(isinstance(count, int) and count >= 1 for count in counts):
+        raise ValueError("a number of steps is out of range")
+    are_counts = min(state["step"], state["event_count"]) >= 0 and 1 <= state["threads"] <= MAX_THREADS
+    if not (are_counts and 0 <= state["seconds"] < math.inf):
+        raise ValueError("a number is out of range")
+    if not all(isinstance(folder, str) for folder in state["folders"]):
+        raise ValueError("a folder has no name")
 
 
 def restore_run(run_dir: Path, state: dict[str, Any], images: Sequence[TrainingImage]) -> SearchRun:
@@ -172,10 +208,15 @@ def restore_run(run_dir: Path, state: dict[str, Any], images: Sequence[TrainingI
         state: from `load_search_state`.
         images: those that the search was started with.
     Raises:
-        RunError: the search was started with other images.
+        RunError: the search was started with other images, or the state is damaged.
     """
     if state["data"] != fingerprint(images):
         raise RunError(f"{run_dir}: was started with other training images; name the same folders to resume")
+    with refuse_damage(run_dir / SEARCH_STATE_FILE):
+        return _restore_run(state)
+
+
+def _restore_run(state: dict[str, Any]) -> SearchRun:
     config, space = read_settings(state["config"]), SearchSpace(**state["space"])
     times = MeasuredTimes(**state["times"])
     learner = build_learner(Learner, space, config, times, state["precision"], pick_device(config.device))

@@ -14,7 +14,7 @@ from trinas.networks.space import Choice, SearchSpace
 from trinas.search.budgets import BudgetController, CostModel, measure_tightest_excess
 from trinas.search.sparse import find_largest_radius
 from trinas.search.supernet import Mixtures, Supernet
-from trinas.training.muon import Muon
+from trinas.training.muon import Muon, check_moments
 
 SMALLEST_LOSS = 1e-6
 """Smaller losses count as this one, because the logarithm of a loss near 0 has no bound. Even patches have such
@@ -163,11 +163,16 @@ class Learner:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Continue from a state that `to_state` returned."""
+        """Continue from a state that `to_state` returned.
+
+        Raises:
+            LookupError, RuntimeError, TypeError, ValueError: it is of another supernet, or damaged.
+        """
         self.supernet.load_state_dict(state["supernet"])
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.arch_optimizer.load_state_dict(state["arch_optimizer"])
-        self.controller.start, self.controller.multiplier = state["cost_start"], state["multiplier"]
+        check_moments(self.arch_optimizer, lambda _: ("exp_avg", "exp_avg_sq"))
+        self.controller.start, self.controller.multiplier = float(state["cost_start"]), float(state["multiplier"])
 
 
 @torch.no_grad()

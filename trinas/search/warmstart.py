@@ -17,11 +17,13 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from trinas.errors import ModelError, SpecError
-from trinas.files import write_atomically
+from trinas.files import read_json, write_atomically
 from trinas.networks.space import SearchSpace
 from trinas.search.record import ModelOrigin
 from trinas.search.supernet import Supernet, take_first_channels
+from trinas.text import shorten_text
 from trinas.zoo.bundled import find_bundle_dir
+from trinas.zoo.record import MAX_CONFIG_BYTES
 
 SCHEMA = 1
 """Version of supernet.json. Other versions are refused."""
@@ -111,18 +113,19 @@ def load_supernet(folder: Path) -> Pretrained:
     """
     path = folder / CONFIG_FILE
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path, MAX_CONFIG_BYTES)
         content = (folder / WEIGHTS_FILE).read_bytes()
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read ({error})") from None
     try:
         if config["schema"] != SCHEMA:
-            raise ModelError(f"{path}: schema {config['schema']!r}, this version reads {SCHEMA}")
+            raise ModelError(f"{path}: schema {shorten_text(repr(config['schema']))}, this version reads {SCHEMA}")
         space = SearchSpace(**config["space"])
         name, training = config["name"], config["training"]
+        ModelOrigin(name=name, sha256="", data=training.get("data", []))
         halves = load_tensors(content)
-    except (KeyError, TypeError, SpecError, SafetensorError) as error:
-        raise ModelError(f"{path}: damaged, or not a supernet ({error})") from None
+    except (KeyError, TypeError, AttributeError, ValueError, SpecError, SafetensorError) as error:
+        raise ModelError(f"{path}: damaged, or not a supernet ({shorten_text(str(error))})") from None
     with torch.device("meta"):
         wanted = {name: tensor.shape for name, tensor in list_supernet_weights(Supernet(space)).items()}
     if {name: tensor.shape for name, tensor in halves.items()} != wanted:

@@ -69,7 +69,12 @@ def load_photographs(folders: Sequence[Path]) -> list[TrainingImage]:
 
 
 def _identify(path: Path, pixels: NDArray[np.uint8]) -> TrainingImage:
-    return TrainingImage(path, pixels, hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest())
+    return TrainingImage(path, pixels, compute_digest(pixels))
+
+
+def compute_digest(pixels: NDArray[np.uint8]) -> str:
+    """Return the SHA-256 of size and pixels of an image, (H, W, 3)."""
+    return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
 def _sort_by_digest(images: Iterable[TrainingImage]) -> list[TrainingImage]:
@@ -95,10 +100,15 @@ def generate_images(count: int, side_px: int, seed: int) -> list[TrainingImage]:
     )
 
 
-def fingerprint(images: Sequence[TrainingImage]) -> str:
-    """Return one SHA-256 for a whole set of training images. Their order does not matter."""
-    digests = "".join(image.digest for image in _sort_by_digest(images))
-    return hashlib.sha256(digests.encode()).hexdigest()
+def fingerprint(images: Sequence[TrainingImage], held_out: Sequence[TrainingImage] = ()) -> str:
+    """Return one SHA-256 for a whole set of training images. Their order does not matter.
+
+    Args:
+        images: the set.
+        held_out: images for validation that are not among `images`.
+    """
+    parts = ["".join(image.digest for image in _sort_by_digest(part)) for part in (images, held_out) if part]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def split(images: Sequence[TrainingImage]) -> tuple[list[TrainingImage], list[TrainingImage]]:

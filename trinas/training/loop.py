@@ -14,30 +14,31 @@ from trinas.device import pick_device, resolve_training_precision, synchronize, 
 from trinas.errors import ModelError, RunError
 from trinas.files import translate_os_errors
 from trinas.networks.space import ArchSpec
+from trinas.text import escape_text, shorten_text
 from trinas.timer import Timer
 from trinas.training.data import Pair, Patches, Teacher, TrainingImage, check_sizes, fingerprint, make_pairs, split
 from trinas.training.metrics import measure_validation_psnr
+from trinas.training.rescale import rescale
 from trinas.training.run import (
     TrainingProgress,
     TrainingResult,
     TrainingRun,
     ValidationRecord,
     build_networks,
+    load_training_state,
     restore_run,
     write_validations,
 )
 from trinas.training.state import (
     STATE_FILE,
     check_new_run,
-    check_training_resumable,
-    load_state,
     run_lock,
     save_state,
 )
 from trinas.training.step import TrainStep, compute_learning_rate
 from trinas.training.teacher import describe_teacher, load_teacher, make_teacher
 from trinas.zoo.folder import Model, save_model
-from trinas.zoo.record import UNSPECIFIED, ModelConfig, TrainingRecord
+from trinas.zoo.record import MAX_NAME, MAX_STAGES, UNSPECIFIED, ModelConfig, TrainingRecord
 
 REPORT_EVERY = 20
 """Steps between progress reports. Reading the loss waits for the device, so not every step reports."""
@@ -66,6 +67,7 @@ def train_network(
     config: TrainConfig,
     run_dir: Path,
     *,
+    held_out: Sequence[TrainingImage] = (),
     start: Model | None = None,
     on_progress: OnProgress = lambda progress: None,
     stop: threading.Event | None = None,
@@ -74,11 +76,12 @@ def train_network(
 
     Args:
         spec: the architecture.
-        images: what to learn from; about 24 are held out for validation (`data.split`).
+        images: what to learn from.
         config: every setting.
         run_dir: new folder; holds the state, metrics.jsonl and, as a model folder, the best weights.
+        held_out: what to validate on. If there are none, about 24 of `images` are held out (`data.split`).
         start: start from this model's weights instead of fresh ones. With another scale, start from its head and
-            trunk, with a fresh tail.
+            trunk, with a tail that is fitted to some of the images (`rescale.rescale`).
         on_progress: called before the first step, every 20 steps and after each validation.
         stop: set it to end after the current step, with the state saved.
     Returns:
@@ -91,7 +94,7 @@ def train_network(
     """
     check_new_run(run_dir)
     with _translate_memory_errors():
-        return begin_training(spec, images, config, run_dir, start, on_progress, stop)
+        return begin_training(spec, images, config, run_dir, start, on_progress, stop, held_out)
 
 
 def begin_training(
@@ -102,6 +105,7 @@ def begin_training(
     start: Model | None,
     on_progress: OnProgress,
     stop: threading.Event | None,
+    held_out: Sequence[TrainingImage] = (),
 ) -> TrainingResult:
     """Do as `train_network`, in a folder that may already hold other files of the same run.
 
@@ -110,7 +114,10 @@ def begin_training(
     """
     check_sizes(images, config.patch_px * spec.scale)
     device = pick_device(config.device)
-    network, averaged, optimizer = build_networks(spec, config, device, start.network if start else None)
+    weights = start.network if start else None
+    if weights is not None and weights.scale != spec.scale:
+        weights = rescale(weights, spec.scale, _divide(images, held_out)[0], config.variants)
+    network, averaged, optimizer = build_networks(spec, config, device, weights)
     teacher = load_teacher(config.teacher, spec.scale, config.variants)
     run = TrainingRun(
         config=config,
@@ -127,13 +134,14 @@ def begin_training(
     with translate_os_errors(RunError, run_dir, "made"):
         run_dir.mkdir(parents=True, exist_ok=True)
     with run_lock(run_dir / STATE_FILE):
-        return _Training(run, images, run_dir, on_progress, stop or threading.Event()).train()
+        return _Training(run, images, held_out, run_dir, on_progress, stop or threading.Event()).train()
 
 
 def resume_training(
     run_dir: Path,
     images: Sequence[TrainingImage],
     *,
+    held_out: Sequence[TrainingImage] = (),
     on_progress: OnProgress = lambda progress: None,
     stop: threading.Event | None = None,
 ) -> TrainingResult:
@@ -143,7 +151,7 @@ def resume_training(
 
     Args:
         run_dir: folder of the run.
-        images: those that the run was started with.
+        images, held_out: those that the run was started with.
         on_progress, stop: as for `train_network`.
     Returns:
         As `train_network`.
@@ -152,26 +160,43 @@ def resume_training(
             process is at work on it, or the memory is too small.
     """
     with _translate_memory_errors():
-        return continue_training(run_dir, images, on_progress, stop)
+        return continue_training(run_dir, images, on_progress, stop, held_out)
 
 
 def continue_training(
-    run_dir: Path, images: Sequence[TrainingImage], on_progress: OnProgress, stop: threading.Event | None
+    run_dir: Path,
+    images: Sequence[TrainingImage],
+    on_progress: OnProgress,
+    stop: threading.Event | None,
+    held_out: Sequence[TrainingImage] = (),
 ) -> TrainingResult:
     """Do as `resume_training`, but leave errors about too little memory to the caller.
 
     Args, returns and raises: as for `resume_training`.
     """
-    check_training_resumable(run_dir)
+    load_training_state(run_dir)  # refuses a folder without a run, which has no lock either
     with run_lock(run_dir / STATE_FILE):
-        state = load_state(run_dir / STATE_FILE)
+        state = load_training_state(run_dir)
         with torch_threads(state["threads"]):
-            run = restore_run(state, run_dir, fingerprint(images))
-            return _Training(run, images, run_dir, on_progress, stop or threading.Event()).train()
+            run = restore_run(state, run_dir, fingerprint(images, held_out))
+            return _Training(run, images, held_out, run_dir, on_progress, stop or threading.Event()).train()
+
+
+def _divide(
+    images: Sequence[TrainingImage], held_out: Sequence[TrainingImage]
+) -> tuple[Sequence[TrainingImage], Sequence[TrainingImage]]:
+    """Return what to learn from and what to validate on."""
+    return (images, held_out) if held_out else split(images)
 
 
 def _describe_start(start: Model) -> TrainingRecord:
-    """Return the training record of `start`, with its name."""
+    """Return the training record of `start`, with its name.
+
+    Raises:
+        ModelError: the record has no room for another stage.
+    """
+    if len(list(start.config.training.stages())) >= MAX_STAGES:
+        raise ModelError(f"{start.config.name}: its record is full, with {MAX_STAGES} stages; start from another model")
     return TrainingRecord.model_validate(start.config.training.to_dict() | {"name": start.config.name})
 
 
@@ -182,22 +207,23 @@ class _Training:
         self,
         run: TrainingRun,
         images: Sequence[TrainingImage],
+        held_out: Sequence[TrainingImage],
         run_dir: Path,
         on_progress: OnProgress,
         stop: threading.Event,
     ) -> None:
-        self.run, self.images, self.run_dir = run, images, run_dir
+        self.run, self.images, self.run_dir = run, [*images, *held_out], run_dir
         self.on_progress, self.stop = on_progress, stop
-        self.data = fingerprint(images)
+        self.learning, self.held_out = _divide(images, held_out)
+        self.data = fingerprint(images, held_out)
         self.record: TrainingRecord | None = None
 
     def train(self) -> TrainingResult:
         """Train from where the run stands until its end, or until `stop` is set."""
         run, config = self.run, self.run.config
         teacher = None if run.minimises_squares else self._load_teacher()
-        learning, held_out = split(self.images)
-        patches = Patches(learning, run.spec.scale, config.patch_px, run.device, config.variants)
-        validation = make_pairs(held_out, run.spec.scale, min(config.variants, 1))
+        patches = Patches(self.learning, run.spec.scale, config.patch_px, run.device, config.variants)
+        validation = make_pairs(self.held_out, run.spec.scale, min(config.variants, 1))
         run.steps = run.steps or count_affordable_steps(run, patches, validation)
         self._start(validation)
         # This takes minutes, so it comes after the first state: a run that is stopped meanwhile can be resumed.
@@ -259,6 +285,8 @@ class _Training:
             self._save()  # a resumed run keeps this number of steps
         elif run.validations:
             self.record = self._describe()
+            with translate_os_errors(RunError, self.run_dir, "written", "resume once it can"):
+                write_validations(self.run_dir, run.validations)  # as the state has them, if the file is damaged
         # A resumed run reports its last validation again, because it may have been killed before it could report it.
         repeats = run.step > 0 and bool(run.validations) and run.validations[-1].step == run.step
         self._report(math.nan, validated=repeats)
@@ -308,21 +336,23 @@ class _Training:
     def _save_model(self, record: TrainingRecord) -> None:
         run = self.run
         try:
-            save_model(self.run_dir, run.best_network(), ModelConfig(self.run_dir.name, run.spec, UNSPECIFIED, record))
+            name = shorten_text(self.run_dir.name, MAX_NAME)
+            save_model(self.run_dir, run.best_network(), ModelConfig(name, run.spec, UNSPECIFIED, record))
         except ModelError as error:
             raise RunError(f"{error}; resume once it can") from None
 
     def _describe(self) -> TrainingRecord:
         """Return how the best network so far was trained, for config.json."""
         run = self.run
+        config = dataclasses.asdict(run.config)
         known = {
-            "data": sorted({image.path.parent.name for image in self.images}),
+            "data": sorted({escape_text(image.path.parent.name) for image in self.images}),
             "images": len(self.images),
             "data_sha256": self.data,
             "steps": run.step,
             "seconds": round(run.seconds),
             "validation_psnr": round(run.best_psnr, 4),
-            "config": dataclasses.asdict(run.config),
+            "config": config | {"teacher": config["teacher"] and escape_text(config["teacher"])},  # may be a path
             "started_from": run.started_from,
             "taught_by": run.taught_by,
         }

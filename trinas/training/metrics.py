@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from trinas.config import MAX_INPUT_PX
 from trinas.errors import DataError
 from trinas.images.formats import list_image_files
-from trinas.images.read import read_rgb8
+from trinas.images.read import OpenImage, open_image
 from trinas.networks.network import Frame
 from trinas.training.degrade import crop_to_multiple, downscale, imresize
 
@@ -55,13 +56,16 @@ class FolderMetrics:
         return fmean(image.ssim for image in self.images)
 
 
-def evaluate_model(upscale: Callable[[Pixels], Pixels], source: Path, scale: int) -> FolderMetrics:
+def evaluate_model(
+    upscale: Callable[[Pixels], Pixels], source: Path, scale: int, opener: OpenImage = open_image
+) -> FolderMetrics:
     """Reduce each image of a folder, or one image, upscale it again, and measure the result against the image.
 
     Args:
         upscale: maps uint8 (H, W, 3) to uint8 (scale * H, scale * W, 3).
         source: folder of high-resolution images, or one image. Sub-folders are not read.
         scale: output pixels per input pixel, along each side.
+        opener: opens the images.
     Raises:
         DataError: the folder holds no image, or an image is too small to be measured.
         ImageError: an image cannot be read.
@@ -71,7 +75,7 @@ def evaluate_model(upscale: Callable[[Pixels], Pixels], source: Path, scale: int
         raise DataError(f"{source}: no images here to measure on")
     images = []
     for path in paths:
-        high = crop_to_multiple(read_rgb8(path), scale)
+        high = crop_to_multiple(opener(path, MAX_INPUT_PX).read_rgb8(), scale)
         if min(high.shape[:2]) < SSIM_WINDOW_PX + 2 * scale:
             smallest = SSIM_WINDOW_PX + 2 * scale
             raise DataError(f"{path}: too small to measure; at least {smallest} pixels a side are needed")

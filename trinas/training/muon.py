@@ -1,7 +1,7 @@
 """The optimiser: orthogonalised momentum for kernels, Adam for everything else."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -51,8 +51,13 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": rate, "weight_decay": weight_decay})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state that `state_dict` returned, from any device."""
+        """Load a state that `state_dict` returned, from any device.
+
+        Raises:
+            ValueError: it is of other parameters.
+        """
         super().load_state_dict(state_dict)  # moves all tensors except the rate
+        check_moments(self, lambda parameter: ("momentum",) if is_matrix(parameter) else ("mean", "square"))
         (group,) = self.param_groups
         group["lr"] = group["lr"].to(group["params"][0].device)
 
@@ -93,6 +98,20 @@ class Muon(torch.optim.Optimizer):
         mean = state["mean"] / (1 - ADAM_BETAS[0] ** state["steps"])
         square = state["square"] / (1 - ADAM_BETAS[1] ** state["steps"])
         parameter.sub_(rate * mean / (square.sqrt() + ADAM_EPS))
+
+
+def check_moments(optimizer: torch.optim.Optimizer, names: Callable[[Tensor], Sequence[str]]) -> None:
+    """Refuse a loaded state whose moments have other shapes than their parameters. torch does not look at them.
+
+    Args:
+        optimizer: has loaded a state.
+        names: returns the names of a parameter's moments.
+    Raises:
+        ValueError: as said above.
+    """
+    for parameter, state in optimizer.state.items():
+        if state and any(state[name].shape != parameter.shape for name in names(parameter)):
+            raise ValueError("the optimiser's state is of other parameters")
 
 
 def is_matrix(parameter: Tensor) -> bool:

@@ -10,21 +10,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, TypeAdapter, field_validator
 from torch import Tensor
 
 from trinas.config import TrainConfig
 from trinas.device import pick_device
 from trinas.errors import ModelError, RunError
-from trinas.files import translate_os_errors, write_atomically
+from trinas.files import parse_json, translate_os_errors, write_atomically
 from trinas.networks.network import Network
 from trinas.networks.space import ArchSpec
 from trinas.training.degrade import DEGRADATION_VERSION
 from trinas.training.muon import Muon
+from trinas.training.state import STATE_FILE, check_state, load_state, refuse_damage
 from trinas.zoo.record import TeacherRecord, TrainingRecord
+
+_STATE_TYPES: dict[str, type | tuple[type, ...]] = {
+    "config": dict, "spec": str, "steps": int, "precision": str, "started_from": dict, "taught_by": dict,
+    "threads": int, "data": str, "network": dict, "averaged": dict, "optimizer": dict, "step": int,
+    "seconds": (int, float), "loss": Tensor, "best_psnr": (int, float), "best_weights": dict, "metrics": list,
+    "shortened": list,
+}  # fmt: skip
+"""What a state holds. States of earlier versions lack `degradation`."""
 
 METRICS_FILE = "metrics.jsonl"
 """One `ValidationRecord` a line."""
+
+MAX_THREADS = 4096
+"""Of torch. A state that has more is damaged."""
 
 
 class ValidationRecord(BaseModel):
@@ -65,9 +77,9 @@ def read_validations(run_dir: Path) -> list[ValidationRecord]:
     path = run_dir / METRICS_FILE
     try:
         with translate_os_errors(RunError, path, "read"):
-            lines = path.read_text(encoding="utf-8").splitlines()
-        return [ValidationRecord.model_validate_json(line) for line in lines]
-    except (ValidationError, UnicodeDecodeError):
+            lines = path.read_bytes().splitlines()
+        return [ValidationRecord.model_validate(parse_json(line)) for line in lines]
+    except ValueError:
         raise RunError(f"{path}: is not what a training writes") from None
 
 
@@ -174,26 +186,59 @@ class TrainingRun:
         return network.cpu().eval()
 
 
+def load_training_state(run_dir: Path) -> dict[str, Any]:
+    """Read the state of a training. It needs no images, so call it before they are loaded.
+
+    Raises:
+        RunError: `run_dir` holds no stopped training, or its state is damaged.
+    """
+    path = run_dir / STATE_FILE
+    if not path.is_file():
+        raise RunError(f"{run_dir}: no training was stopped here; nothing to resume")
+    state = load_state(path)
+    check_state(path, state, _STATE_TYPES)
+    with refuse_damage(path):
+        is_counted = 0 <= state["step"] <= state["steps"] >= 1 and 0 <= state["seconds"] < math.inf
+        if not (is_counted and 1 <= state["threads"] <= MAX_THREADS):
+            raise ValueError("a number is out of range")
+        _read_config(state["config"])
+    return state
+
+
+def _read_config(stored: dict[str, Any]) -> TrainConfig:
+    # This only checks the types: it turns whole numbers into floats, and these into other records.
+    TypeAdapter(TrainConfig).validate_json(json.dumps(stored), strict=True)
+    return TrainConfig(**stored)
+
+
 def restore_run(state: dict[str, Any], run_dir: Path, data: str) -> TrainingRun:
     """Return the run that a state describes.
 
     Args:
-        state: from `TrainingRun.to_state`.
+        state: from `load_training_state`.
         run_dir: named in errors.
         data: fingerprint of the training images.
     Raises:
-        RunError: the run was started with other images, or with degradations of another version.
+        RunError: the run was started with other images, or with degradations of another version, or the state is
+            damaged.
     """
     if state["data"] != data:
         raise RunError(f"{run_dir}: was started with other training images; name the same folders to resume")
-    config, spec = TrainConfig(**state["config"]), ArchSpec.from_json(state["spec"])
-    if config.variants and state.get("degradation") != DEGRADATION_VERSION:
+    if state["config"].get("variants") and state.get("degradation") != DEGRADATION_VERSION:
         raise RunError(
             f"{run_dir}: was started by a version of trinas-upscale that degraded its images in another way; "
             "start again"
         )
+    with refuse_damage(run_dir / STATE_FILE):
+        return _restore_run(state)
+
+
+def _restore_run(state: dict[str, Any]) -> TrainingRun:
+    config, spec = _read_config(state["config"]), ArchSpec.from_json(state["spec"])
     device = pick_device(config.device)
     network, averaged, optimizer = build_networks(spec, config, device)
+    if state["best_weights"]:  # only tried here; they are taken at the end
+        averaged.load_state_dict(state["best_weights"])
     network.load_state_dict(state["network"])
     averaged.load_state_dict(state["averaged"])
     optimizer.load_state_dict(state["optimizer"])
@@ -210,11 +255,11 @@ def restore_run(state: dict[str, Any], run_dir: Path, data: str) -> TrainingRun:
         optimizer=optimizer,
         step=state["step"],
         seconds=state["seconds"],
-        loss=state["loss"].to(device),
+        loss=state["loss"].reshape(()).to(device),
         best_psnr=state["best_psnr"],
         best_weights=state["best_weights"],
         validations=[ValidationRecord.model_validate(line) for line in state["metrics"]],
-        shortened=state["shortened"],
+        shortened=[(after, steps) for after, steps in state["shortened"]],
     )
 
 
@@ -227,8 +272,7 @@ def build_networks(
         spec: the architecture.
         config: seed, branches and weight decay are used here.
         device: where all of them are.
-        start: give the network the weights of this one; with another scale, only those of its head and trunk. None:
-            fresh weights.
+        start: give the network the weights of this one. None: fresh weights.
     Raises:
         ModelError: the weights of `start` do not fit `spec`.
     """
@@ -244,10 +288,8 @@ def build_networks(
 
 
 def _copy_weights(start: Network, network: Network) -> None:
-    """Copy the weights of `start` into `network`, which may have another scale."""
+    """Copy the weights of `start` into `network`."""
     weights, own = start.state_dict(), network.state_dict()
-    if start.spec.scale != network.spec.scale:  # only the tail's shape depends on the scale
-        weights |= {name: tensor for name, tensor in own.items() if name.startswith("tail.")}
     if {name: tensor.shape for name, tensor in weights.items()} != {name: tensor.shape for name, tensor in own.items()}:
         raise ModelError(
             f"the weights to start from are of another architecture ({_list_differences(start.spec, network.spec)}); "

@@ -1,7 +1,7 @@
 """The folder of a run: its state, its lock, and checks before it is used."""
 
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from trinas.errors import RunError
+from trinas.device import is_memory_error
+from trinas.errors import RunError, SpecError
 from trinas.files import HIDDEN, translate_os_errors, write_atomically
+from trinas.text import shorten_text
 
 STATE_FILE = "state.pt"
 """Name of the state of a training in its run folder."""
@@ -45,11 +47,51 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise anything in torch's reader
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(f"{path}: damaged state, cannot resume ({reason})") from None
+        raise RunError(_describe_damage(path, error)) from None
     if not isinstance(state, dict) or state.pop("schema", None) != STATE_SCHEMA:
         raise RunError(f"{path}: not the state of a run, or of another version of trinas-upscale")
     return state
+
+
+def check_state(path: Path, state: Mapping[str, Any], kinds: Mapping[str, type | tuple[type, ...]]) -> None:
+    """Refuse a state that lacks a value, or has one of another type.
+
+    Args:
+        path: of the state, named in errors.
+        state: from `load_state`.
+        kinds: key -> type of its value.
+    Raises:
+        RunError: as said above; the message names the keys.
+    """
+
+    def is_of(value: object, kind: type | tuple[type, ...]) -> bool:
+        return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+    wrong = [key for key, kind in kinds.items() if not is_of(state.get(key), kind)]
+    if wrong:
+        raise RunError(f"{path}: damaged state, cannot resume (without a usable {', '.join(wrong)})")
+
+
+@contextmanager
+def refuse_damage(path: Path) -> Iterator[None]:
+    """Turn whatever the values of a damaged state lead to into one line.
+
+    Args:
+        path: of the state.
+    Raises:
+        RunError: the block raised an error that is neither a `TrinasError` nor about too little memory, or a SpecError.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, SpecError, TypeError, ValueError) as error:
+        if is_memory_error(error):
+            raise
+        raise RunError(_describe_damage(path, error)) from None
+
+
+def _describe_damage(path: Path, error: Exception) -> str:
+    reason = shorten_text(str(error).strip().partition("\n")[0]) or type(error).__name__
+    return f"{path}: damaged state, cannot resume ({reason})"
 
 
 @contextmanager
@@ -88,14 +130,3 @@ def check_new_run(run_dir: Path, allowed_files: Collection[str] = ()) -> None:
         not path.name.startswith(HIDDEN) and path.name not in allowed_files for path in run_dir.iterdir()
     ):
         raise RunError(f"{run_dir}: exists already; resume it, or choose another folder")
-
-
-def check_training_resumable(run_dir: Path) -> None:
-    """Refuse a folder without a training to resume. It needs no images, so call it before they are loaded.
-
-    Raises:
-        RunError: `run_dir` holds no stopped training, or its state is damaged.
-    """
-    if not (run_dir / STATE_FILE).is_file():
-        raise RunError(f"{run_dir}: no training was stopped here; nothing to resume")
-    load_state(run_dir / STATE_FILE)

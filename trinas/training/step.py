@@ -17,9 +17,6 @@ from trinas.training.muon import Muon
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in luma."""
 
-LUMA_SHARE = 0.85
-"""Share of luma in the squared error. The rest of the error is that of all three colours, so that they do not drift."""
-
 UNRECORDED_STEPS = 3
 """Steps that run before a CUDA graph is recorded, as PyTorch asks for."""
 
@@ -41,7 +38,7 @@ class TrainStep:
             network: the network that learns.
             averaged: gets the running mean of the network's weights.
             optimizer: of the network's parameters.
-            config: `clip_norm` and `ema_decay` are used here.
+            config: `luma_share`, `clip_norm` and `ema_decay` are used here.
             precision: fp32 or bf16, for the trunk.
         """
         self.network, self.averaged, self.optimizer = network, averaged, optimizer
@@ -82,7 +79,7 @@ class TrainStep:
         # The gradient of the loss is computed by hand. By autograd it takes as long as the trunk of a small network.
         error = output.detach() - high.contiguous(memory_format=torch.channels_last)
         if squared:
-            loss, gradient = _compute_squared_loss(error, self._luma_weights)
+            loss, gradient = _compute_squared_loss(error, self._luma_weights, self.config.luma_share)
         else:
             loss, gradient = error.abs().mean(), error.sign_().div_(error.numel())
         self.optimizer.zero_grad(set_to_none=True)
@@ -140,18 +137,19 @@ class _RecordedStep:
         return self.loss.clone()
 
 
-def _compute_squared_loss(error: Tensor, luma_weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the root of the mean squared error, and its gradient. Luma weighs most, as in PSNR on Y.
+def _compute_squared_loss(error: Tensor, luma_weights: Tensor, luma_share: float) -> tuple[Tensor, Tensor]:
+    """Return the root of the mean squared error, and its gradient.
 
     Args:
         error: (N, 3 * k, H, W). The k values of a colour follow each other.
         luma_weights: (3, 1, 1, 1), summing to 1.
+        luma_share: share of the error of luma, which PSNR on Y measures; the rest is that of all colours.
     """
     by_colour = error.unflatten(1, (3, -1))
     luma = (by_colour * luma_weights).sum(dim=1, keepdim=True)
-    loss = (LUMA_SHARE * luma.square().mean() + (1 - LUMA_SHARE) * error.square().mean()).sqrt()
+    loss = (luma_share * luma.square().mean() + (1 - luma_share) * error.square().mean()).sqrt()
     # Luma has a third of the values, so each value weighs three times as much in the mean.
-    weighted = 3 * LUMA_SHARE * luma * luma_weights + (1 - LUMA_SHARE) * by_colour
+    weighted = 3 * luma_share * luma * luma_weights + (1 - luma_share) * by_colour
     return loss, weighted.flatten(1, 2) / (loss.clamp(min=1e-6) * error.numel())
 
 

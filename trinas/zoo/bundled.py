@@ -3,16 +3,22 @@
 import importlib.resources
 from pathlib import Path
 
+from trinas.config import DEFAULT_PRESET, PRESETS
 from trinas.errors import ModelError
 from trinas.files import translate_os_errors
 from trinas.zoo.hub import download_model, is_hub_id
 from trinas.zoo.record import CONFIG_FILE, WEIGHTS_FILE, read_config
 
-DEFAULT_MODELS = {2: "trinas-xs-x2", 3: "trinas-xs-x3", 4: "trinas-xs-x4"}
-"""Scale -> the bundled model that is used if no model is named."""
+PRESET_MODELS = {
+    "fast": {2: "trinas-xs-x2", 3: "trinas-xs-x3", 4: "trinas-xs-x4"},
+    "balanced": {2: "trinas-s-x2", 3: "trinas-s-x3", 4: "trinas-s-x4"},
+    "best": {2: "trinas-m-x2", 3: "trinas-s-x3", 4: "trinas-m-x4"},
+}
+"""Preset -> scale -> the bundled model that is used if no model is named."""
 
 RESTORATION_MODELS = {2: "trinas-s-photo-x2", 4: "trinas-s-photo-x4"}
-"""Scale -> the bundled model that comes first if no model is named and the image is a compressed JPEG."""
+"""Scale -> the bundled model that comes first, in every preset, if no model is named and the image is a compressed
+JPEG."""
 
 RESTORATION_MAX_JPEG_QUALITY = 80
 """JPEGs up to this quality count as compressed. At qualities from 30 to 80, `RESTORATION_MODELS` reach a higher SSIM
@@ -39,10 +45,16 @@ def find_default_model(scale: int) -> str:
     Raises:
         ModelError: no model of this scale is bundled.
     """
-    if scale not in DEFAULT_MODELS:
-        known = ", ".join(map(str, sorted(DEFAULT_MODELS)))
+    models = PRESET_MODELS[DEFAULT_PRESET]
+    if scale not in models:
+        known = ", ".join(map(str, sorted(models)))
         raise ModelError(f"no bundled model upscales {scale} times; there are models for {known}")
-    return DEFAULT_MODELS[scale]
+    return models[scale]
+
+
+def list_presets(name: str) -> list[str]:
+    """Return the presets that use a model, the fastest first."""
+    return [preset for preset in PRESETS if name in PRESET_MODELS[preset].values()]
 
 
 def list_models_of_scale(scale: int) -> list[str]:

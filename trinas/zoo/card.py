@@ -1,11 +1,19 @@
 """The card of a model, which is the README.md in its folder. It is made from config.json alone."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trinas.networks.cost import compute_cost
 from trinas.networks.space import ArchSpec
+from trinas.text import shorten_text
 from trinas.zoo.record import UNSPECIFIED, Metrics, ModelConfig, TrainingRecord
+
+_MARKUP = re.compile(r"[\\`*<>\[\]|]")
+"""Characters by which a text of a stranger would become markup: HTML, links, images, code, columns."""
+
+_LONGEST_CELL = 200
+"""Characters of a value in the recipe."""
 
 
 def render_card(config: ModelConfig, called: str | None = None, example: str | None = None) -> str:
@@ -25,7 +33,7 @@ def render_card(config: ModelConfig, called: str | None = None, example: str | N
         _render_front_matter(config),
         "---",
         "",
-        f"# {name}",
+        f"# {_quote(name)}",
         "",
         f"Upscales photographs {spec.scale} times. {cost.params:,} parameters, "
         f"{cost.macs / 1e9:.2f} G multiply-adds for a 1280x720 output, receptive radius {cost.radius_px} pixels.",
@@ -59,7 +67,7 @@ def render_card(config: ModelConfig, called: str | None = None, example: str | N
         "",
         "## Licence and limits",
         "",
-        f"Weights: {config.licence}.",
+        f"Weights: {_quote(config.licence)}.",
         "",
         f"{_describe_purpose(config)} It restores detail and does not invent any. The only scale is {spec.scale}.",
         "",
@@ -122,7 +130,7 @@ def _render_metrics(scale: int, metrics: Mapping[str, Metrics]) -> list[str]:
         "",
         "| set | PSNR, dB | SSIM |",
         "| --- | --- | --- |",
-        *(f"| {name} | {values.psnr:.2f} | {values.ssim:.4f} |" for name, values in metrics.items()),
+        *(f"| {_quote(name)} | {values.psnr:.2f} | {values.ssim:.4f} |" for name, values in metrics.items()),
     ]
 
 
@@ -142,19 +150,19 @@ def _describe_purpose(config: ModelConfig) -> str:
 def _describe_data(training: TrainingRecord) -> list[str]:
     """Return lines about the training images of all stages, with known licences, and about added notes."""
     latest, *earlier = _list_data(training) or [[]]
-    lines = [f"- {entry}" for entry in latest]
-    lines += [f"- before that: {'; '.join(data)}" for data in earlier]
+    lines = [f"- {_quote(entry)}" for entry in latest]
+    lines += [f"- before that: {_quote('; '.join(data))}" for data in earlier]
     for teacher, data in _list_teacher_data(training).items():
         others = [entry for entry in data if not any(entry in shown for shown in (latest, *earlier))]
-        lines += [f"- its teacher {teacher} also from: {'; '.join(others)}"] if others else []
-    lines += [f"- {key.replace('_', ' ')}: {value}" for key, value in training.notes.items()]
+        lines += [_quote(f"- its teacher {teacher} also from: {'; '.join(others)}")] if others else []
+    lines += [_quote(f"- {key.replace('_', ' ')}: {value}") for key, value in training.notes.items()]
     lines = lines or ["Unknown."]
     if training.is_known("images"):
         lines += ["", f"{training.images:,} images; a tenth of them, 24 at most, only chose which weights were kept."]
     if training.data_sha256:
-        lines.append(f"SHA-256 of the set: `{training.data_sha256}`.")
+        lines.append(f"SHA-256 of the set: `{training.data_sha256.replace('`', '')}`.")
     if training.restores:
-        lines.append(f"Each was blurred, made noisy and compressed in {training.config['variants']} ways.")
+        lines.append(f"Each was blurred, made noisy and compressed in {_format(training.config['variants'])} ways.")
     return lines
 
 
@@ -200,7 +208,7 @@ def _describe_recipe(name: str, training: TrainingRecord) -> list[str]:
         known = {**stage.config, **stage.to_dict()}
         known["minutes"] = round(stage.seconds / 60) if stage.is_known("seconds") else None
         cells = ("-" if known.get(key) is None else _format(known[key]) for key in STAGE_COLUMNS)
-        lines.append(f"| {name if stage is training else stage.name or '?'} | {' | '.join(cells)} |")
+        lines.append(f"| {_quote(name if stage is training else stage.name or '?')} | {' | '.join(cells)} |")
     several = len(stages) > 1
     if several:
         lines += [
@@ -209,7 +217,7 @@ def _describe_recipe(name: str, training: TrainingRecord) -> list[str]:
         ]
     settings = {key: value for key, value in training.config.items() if value not in (None, [])}
     if settings:
-        shown = ", ".join(f"{key} {_format(value)}" for key, value in settings.items())
+        shown = ", ".join(f"{_quote(key)} {_format(value)}" for key, value in settings.items())
         sentence = (
             f"Settings of the last stage: {shown}. config.json has those of all." if several else f"Settings: {shown}."
         )
@@ -230,13 +238,20 @@ def _describe_origin(training: TrainingRecord) -> str:
             found = [f"{key} {getattr(stage, key)}" for key in keys]
             if stage.is_known("validation_psnr"):
                 found.append(f"at its end {stage.validation_psnr} dB on validation")
-            return f"Found by a {stage.method}: {'; '.join(found)}."
+            return _quote(f"Found by a {stage.method}: {'; '.join(found)}.")
         if stage.architecture:
-            return f"Where it comes from: {stage.architecture}."
+            return _quote(f"Where it comes from: {stage.architecture}.")
     return "No search is part of the record: the training was given this architecture."
 
 
 def _format(value: Any) -> str:
+    """Return a value of a record as Markdown."""
     if isinstance(value, float):
         return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    is_count = isinstance(value, int) and not isinstance(value, bool)
+    return f"{value:,}" if is_count else _quote(shorten_text(str(value), _LONGEST_CELL))
+
+
+def _quote(text: str) -> str:
+    """Return a text as Markdown that shows it as it is."""
+    return _MARKUP.sub(r"\\\g<0>", text)

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from trinas.errors import ModelError
 from trinas.files import translate_os_errors, write_atomically
+from trinas.networks.cost import compute_cost
 from trinas.networks.network import Network
 from trinas.networks.space import ArchSpec
+from trinas.text import shorten_text
 from trinas.zoo.bundled import find_hub_model, find_model
 from trinas.zoo.card import render_card
 from trinas.zoo.hub import upload_files
@@ -25,6 +27,10 @@ from trinas.zoo.record import (
     ModelConfig,
     read_config,
 )
+
+BYTES_PER_PARAM, HEADER_BYTES = 8, 10_000_000
+"""A file of weights is not read if it is larger than this together. Weights have 4 bytes. Files of other types of
+number are read, so that an error can name them."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,14 @@ def load_model(name: str) -> Model:
     """
     folder = find_model(name)
     config, path = read_config(folder), folder / WEIGHTS_FILE
+    params = compute_cost(config.spec).params
     try:
         with translate_os_errors(ModelError, path, "read"):
+            if path.stat().st_size > BYTES_PER_PARAM * params + HEADER_BYTES:
+                raise ModelError(f"{path}: weights do not fit config.json: too large for {params:,} parameters")
             weights = load_tensors(path.read_bytes())
-    except SafetensorError as error:
-        raise ModelError(f"{path}: damaged, or not a safetensors file ({error})") from None
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ModelError(f"{path}: damaged, or not a safetensors file ({shorten_text(str(error))})") from None
     return Model(config, _build_network(config.spec, weights, path))
 
 
@@ -80,7 +89,8 @@ def _build_network(spec: ArchSpec, weights: dict[str, Tensor], path: Path) -> Ne
     wanted = network.state_dict()
     missing, unknown = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
     if missing or unknown:
-        raise ModelError(f"{path}: weights do not fit config.json: missing {missing}, unknown {unknown}")
+        listed = shorten_text(f"missing {missing}, unknown {unknown}")
+        raise ModelError(f"{path}: weights do not fit config.json: {listed}")
     for key, tensor in weights.items():
         if tensor.shape != wanted[key].shape or tensor.dtype != wanted[key].dtype:
             raise ModelError(

@@ -4,15 +4,29 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from trinas.errors import ModelError, SpecError
+from trinas.files import read_json
 from trinas.networks.space import ArchSpec
+from trinas.text import shorten_text
 
 CONFIG_SCHEMA = 1
 """Version of config.json. Other versions are refused."""
+
+MAX_CONFIG_BYTES = 1_000_000
+"""A larger config.json is refused. Those of the bundled models have less than 10 KB."""
+
+MAX_STAGES = 50
+"""The most stages of a training record."""
+
+MAX_NAME = 255
+"""Characters of a model's name, which may be that of a folder, and of a licence."""
+
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+Amount = Annotated[int | float, Field(ge=0)]
 
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
 EXAMPLE_FILE = "example.webp"
@@ -69,12 +83,12 @@ class TrainingRecord(BaseModel):
     """The supernet that the search started from."""
     data: list[str] = []
     """Names of the sets of training images, with their licences if these are known."""
-    images: int | float = 0
+    images: Amount = 0
     data_sha256: str = ""
     """Digest of all training images."""
     steps: int | float | str = 0
     """Optimiser steps; for a search the steps of its stages, such as "900 + 5000"."""
-    seconds: int | float = 0
+    seconds: Amount = 0
     validation_psnr: int | float = 0
     """In dB."""
     config: dict[str, JsonValue] = {}
@@ -100,6 +114,12 @@ class TrainingRecord(BaseModel):
     def _as_json(cls, value: Any) -> Any:
         """Turn the tuples of a `TrainConfig` into lists, as JSON has them."""
         return json.loads(json.dumps(value)) if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _count_stages(self) -> "TrainingRecord":
+        if len(list(self.stages())) > MAX_STAGES:
+            raise ValueError(f"a record of more than {MAX_STAGES} stages is too long")
+        return self
 
     @property
     def restores(self) -> bool:
@@ -165,11 +185,11 @@ class _ConfigFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     schema_: Literal[1] = Field(alias="schema")
-    name: str
+    name: Name
     spec: ArchSpec
-    licence: str
+    licence: Name
     training: TrainingRecord
-    figures: dict[str, Metrics]
+    figures: Annotated[dict[Name, Metrics], Field(max_length=100)]
 
     @field_validator("spec", mode="plain")
     @classmethod
@@ -188,18 +208,19 @@ def read_config(folder: Path) -> ModelConfig:
     """
     path = folder / CONFIG_FILE
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        data = read_json(path, MAX_CONFIG_BYTES)
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read ({error})") from None
     found = data.get("schema") if isinstance(data, dict) else None
     if found != CONFIG_SCHEMA:
         raise ModelError(
-            f"{path}: schema {found!r}, this version reads {CONFIG_SCHEMA}; a newer trinas-upscale may be needed"
+            f"{path}: schema {shorten_text(repr(found), 60)}, this version reads {CONFIG_SCHEMA}; a newer "
+            "trinas-upscale may be needed"
         )
     try:
         known = _ConfigFile.model_validate(data)
     except ValidationError as error:
-        raise ModelError(f"{path}: {_describe(error)}") from None
+        raise ModelError(f"{path}: {shorten_text(_describe(error))}") from None
     return ModelConfig(known.name, known.spec, known.licence, known.training, known.figures)
 
 
