@@ -3,6 +3,7 @@ import io
 import struct
 import tracemalloc
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import imagecodecs
@@ -344,8 +345,9 @@ def test_a_header_needs_no_more_than_the_beginning(tmp_path):
         path = tmp_path / name
         PillowImage.fromarray(generated_photograph(300, 200)).save(path)
         whole = read_header(path)
+        removed_bytes = path.stat().st_size - 1000
         path.write_bytes(path.read_bytes()[:1000])
-        assert read_header(path) == whole
+        assert read_header(path) == replace(whole, reading_bytes=whole.reading_bytes - removed_bytes)
 
 
 def test_of_many_packets_and_profiles_in_a_png_only_the_last_is_decompressed(tmp_path, monkeypatch):

@@ -417,8 +417,17 @@ XMP that is no well-formed XML or is larger than 4 MB.
 An image without a profile is taken for sRGB. Where AVIF (nclx) or PNG (cICP) say by codes that it is something else,
 Display P3 or HDR for example, a note says so, and the colours are not converted.
 
+A TIFF may be uncompressed, or compressed with PackBits, LZW, Deflate, LZMA, Zstandard, CCITT (G3, G4), JPEG or WebP.
+If it has one channel more than its colours, and does not say what it is, this channel is taken for alpha, with a note.
+
 Refused, with the reason: animations, TIFF files of several images, 32-bit and floating-point values, CIELAB, raw files
-that are built like TIFF (DNG, NEF). GIF, HEIC, JPEG XL and other raw files are not read.
+that are built like TIFF (DNG, NEF), and files that are cut short. GIF, HEIC, JPEG XL and other raw files are not read.
+
+No file takes long or much memory because of how it is built. These are refused: profiles of more than 16 MB; PNG files
+of more than 10,000 chunks (or one per KB, if that is more); JPEG files of more than 4,096 segments before the pixels,
+64 segments of EXIF or 100 scans; TIFF files of more than 256 directories, 4,096 tags in one of them or 100,000 strips
+or tiles. Channels of a TIFF beyond the fifth count against the limit of pixels. With a note, these are left out: EXIF
+beyond 4,096 tags or 16 MB, and values that do not have the type and count that EXIF gives their tags.
 """
 
 

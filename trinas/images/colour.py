@@ -7,6 +7,11 @@ from functools import cache
 from PIL import Image as PillowImage
 from PIL import ImageCms
 
+from trinas.images.stored import DecodeError
+
+MAX_PROFILE_BYTES = 16 << 20
+"""Larger profiles are refused. The profile of a printer has some megabytes."""
+
 _PRINT_TO_SCREEN = ImageCms.Intent.RELATIVE_COLORIMETRIC
 _DATE = range(24, 36)
 """Bytes of a profile's header that hold the time when it was made. They would differ from run to run."""
@@ -23,6 +28,16 @@ def make_srgb_profile() -> bytes:
 def read_profile_space(profile: bytes | None) -> str | None:
     """Return the colour space in a profile's header, such as RGB, GRAY, CMYK or Lab; None without a profile."""
     return profile[16:20].decode("ascii", "replace").strip() if profile else None
+
+
+def check_profile_size(profile: bytes | None) -> None:
+    """Refuse a profile of more than `MAX_PROFILE_BYTES`.
+
+    Raises:
+        DecodeError: the profile is too large.
+    """
+    if profile is not None and len(profile) > MAX_PROFILE_BYTES:
+        raise DecodeError(f"its colour profile is larger than {MAX_PROFILE_BYTES >> 20} MB")
 
 
 def convert_to_srgb(image: PillowImage.Image, profile: bytes) -> PillowImage.Image | None:

@@ -2,7 +2,6 @@
 
 import io
 import os
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,6 +31,10 @@ _TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 }
 """EXIF orientation -> the turn of (H, W, C) that makes the image upright."""
 
+_MOST_SAMPLES_PER_PX = 5  # CMYK and alpha; further channels count against the limit of pixels
+_FLOAT_BYTES = 4
+_CMYK_BYTES_PER_PX = 24  # of 8 bits, for LittleCMS, from it, without alpha, with it
+_FIXED_BYTES = 64 << 20  # profile and metadata, decompressed; bands of rows; buffers of decoders
 _LARGE_FILE_BYTES = 16 << 20  # of larger files the header is checked before the rest is read
 
 
@@ -47,6 +50,9 @@ class Header:
     """Channels of the decoded image, 1 to 4."""
     jpeg_quality: int | None
     """As `Image.jpeg_quality`."""
+    reading_bytes: int
+    """The most memory that opening and reading the file take at once, in bytes, beside what the process has already:
+    the bytes of the file, the copies of the decoder, and `Image.pixels`."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +75,8 @@ class EncodedImage:
         header: of the upright image.
     """
 
-    def __init__(self, decoder: PillowFile | TiffFile, max_px: int) -> None:
-        self.header = _check_header(decoder.header, max_px)
+    def __init__(self, decoder: PillowFile | TiffFile, max_px: int, file_bytes: int) -> None:
+        self.header = _check_header(decoder.header, max_px, file_bytes)
         self._decoder = decoder
 
     def decode(self) -> DecodedImage:
@@ -112,15 +118,12 @@ def open_encoded(path: Path, max_px: int) -> EncodedImage:
         # Without a buffer: a read behind buffered bytes takes twice the memory of the file for a moment.
         with path.open("rb", buffering=0) as file:
             known = _sniff(file)
-            if os.fstat(file.fileno()).st_size > _LARGE_FILE_BYTES:
-                _check_header(_parse_beginning(file, known).header, max_px)
+            file_bytes = os.fstat(file.fileno()).st_size
+            if file_bytes > _LARGE_FILE_BYTES:
+                _check_header(_parse_beginning(file, known).header, max_px, file_bytes)
                 file.seek(0)
             content = file.read()
-        buffer = io.BytesIO(content)
-        decoder = _parse(buffer, known)
-        if isinstance(decoder, TiffFile):  # tifffile's objects refer to each other, and would keep the bytes for long
-            weakref.finalize(decoder, buffer.close)
-        return EncodedImage(decoder, max_px)
+        return EncodedImage(_parse(io.BytesIO(content), known), max_px, len(content))
 
 
 def read_header(path: Path, max_px: int) -> Header:
@@ -134,7 +137,8 @@ def read_header(path: Path, max_px: int) -> Header:
         DecodeError: as for `open_encoded`.
     """
     with _name_damage(), path.open("rb") as file:
-        return _check_header(_parse_beginning(file, _sniff(file)).header, max_px)
+        decoder = _parse_beginning(file, _sniff(file))
+        return _check_header(decoder.header, max_px, os.fstat(file.fileno()).st_size)
 
 
 def _sniff(file: IO[bytes]) -> Format:
@@ -175,17 +179,20 @@ def _describe_damage(error: Exception) -> str:
     return f"damaged or cut short ({str(error) or type(error).__name__})"
 
 
-def _check_header(stored: StoredHeader, max_px: int) -> Header:
+def _check_header(stored: StoredHeader, max_px: int, file_bytes: int) -> Header:
     """Return the header of the upright image. Raise DecodeError if the image is too large."""
-    width, height = stored.width, stored.height
+    width, height, samples = stored.width, stored.height, stored.samples_per_px
     if min(width, height) < 1:
         raise DecodeError(f"damaged (its header says {width}x{height} pixels)")
-    if width * height > max_px:
-        raise DecodeError(f"{width}x{height} is too large; the limit is {max_px:,} pixels (--max-input-mp)")
+    if width * height * max(1, samples / _MOST_SAMPLES_PER_PX) > max_px:
+        many = f" with {samples} channels" if samples > _MOST_SAMPLES_PER_PX else ""
+        raise DecodeError(f"{width}x{height}{many} is too large; the limit is {max_px:,} pixels (--max-input-mp)")
+    channels = (1 if stored.is_gray else 3) + stored.has_alpha
+    converting_bytes = width * height * max(_FLOAT_BYTES * channels, _CMYK_BYTES_PER_PX * stored.is_cmyk)
+    reading_bytes = file_bytes + max(stored.decoding_bytes, stored.level_bytes + converting_bytes) + _FIXED_BYTES
     if stored.orientation >= 5:
         width, height = height, width
-    channels = (1 if stored.is_gray else 3) + stored.has_alpha
-    return Header(width, height, stored.has_alpha, channels, stored.jpeg_quality)
+    return Header(width, height, stored.has_alpha, channels, stored.jpeg_quality, reading_bytes)
 
 
 def _convert_cmyk(stored: StoredImage) -> StoredImage:

@@ -4,16 +4,22 @@ Pillow's own reader and writer lose letters outside ASCII and the types of value
 """
 
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, TypeAlias, Union
 
 from PIL.ExifTags import IFD
 
-BYTE, SHORT, LONG, RATIONAL, UNDEFINED = 1, 3, 4, 5, 7
-"""Types of values, numbered as in TIFF."""
+from trinas.images.exif_tags import LONG, RATIONAL, SHORT, is_as_specified
 
-_UNIT_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+MAX_EXIF_BYTES = 16 << 20
+"""Values beyond this are left out. Makers' own data have up to some megabytes."""
+
+MAX_TAGS = 4096
+"""In all directories together. Tags beyond this are left out; cameras write below 200."""
+
+UNIT_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Type of a value -> bytes of one number."""
 
 _LONG8 = 16  # this type and higher ones exist in BigTIFF, but not in EXIF
@@ -85,11 +91,12 @@ class Exif:
         return EXIF_INTRODUCTION + self.make_tiff_header() + serialise(self.tags, self.order, 8)
 
 
-def parse_exif(content: bytes | None) -> Exif | None:
+def parse_exif(content: bytes | None, wanted: Collection[int] | None = None) -> Exif | None:
     """Parse the EXIF of an image, or the first directory of a TIFF or BigTIFF file.
 
     Args:
         content: a TIFF structure, with or without "Exif" and two zeros before it.
+        wanted: the tags of the first directory to read. None: all.
     Returns:
         The EXIF without damaged parts; None if no part is undamaged.
     """
@@ -97,7 +104,7 @@ def parse_exif(content: bytes | None) -> Exif | None:
         content = content[len(EXIF_INTRODUCTION) :]
     if not content or content[:4] not in _BEGINNINGS:
         return None
-    reader = _Reader(content)
+    reader = _Reader(content, wanted)
     try:
         tags = reader.read_first_directory()
     except struct.error:
@@ -126,19 +133,22 @@ def serialise(tags: Directory, order: str, start: int) -> bytes:
             behind.append(field + b"\0" * (len(field) % 2))
             position += len(behind[-1])
             field = struct.pack(order + "I", field_position)
-        entries += [struct.pack(order + "HHI", tag, value.kind, len(value.content) // _UNIT_BYTES[value.kind]), field]
+        entries += [struct.pack(order + "HHI", tag, value.kind, len(value.content) // UNIT_BYTES[value.kind]), field]
     return b"".join([*entries, bytes(4), *behind])
 
 
 class _Reader:
     """Read directories from the bytes of a TIFF structure."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, wanted: Collection[int] | None) -> None:
         self.content = content
+        self.wanted = wanted
         self.order: Literal["<", ">"] = "<" if content[:2] == b"II" else ">"
         self.is_big = b"+" in content[2:4]
         self.is_whole = True
-        self.left_bytes = 2 * len(content)  # still to read: a hostile file may refer to the same bytes many times
+        # Still to read. A hostile file may have very many tags, and refer to the same bytes many times.
+        self.left_bytes = min(2 * len(content), MAX_EXIF_BYTES)
+        self.left_tags = MAX_TAGS
 
     def read_first_directory(self) -> Directory:
         """Return the first directory, with those inside it. Raise struct.error if it is beyond the end."""
@@ -152,9 +162,12 @@ class _Reader:
         for number in range(self._read_integer(start, counter)):
             position = start + counter + number * entry_bytes
             self.left_bytes -= entry_bytes
-            if position + entry_bytes > len(self.content) or self.left_bytes < 0:
+            self.left_tags -= 1
+            if position + entry_bytes > len(self.content) or min(self.left_bytes, self.left_tags) < 0:
                 self.is_whole = False
                 break
+            if name is None and self.wanted is not None and self._read_integer(position, 2) not in self.wanted:
+                continue
             try:
                 tag, value = self._read_entry(position, room, name)
             except struct.error:
@@ -165,25 +178,24 @@ class _Reader:
         return tags
 
     def _read_entry(self, position: int, room: int, name: int | None) -> tuple[int, "Value | Directory"]:
-        """Return a tag and its value. Raise struct.error if the value is damaged or of an unknown type."""
+        """Return a tag and its value. Raise struct.error if the value is damaged or not as it must be."""
         tag, kind, count = (
             self._read_integer(position, 2),
             self._read_integer(position + 2, 2),
             self._read_integer(position + 4, room),
         )
-        size = count * _UNIT_BYTES.get(kind, 0)
+        size = count * UNIT_BYTES.get(kind, 0)
         start = position + 4 + room
         if size > room:
             start = self._read_integer(start, room)
             self.left_bytes -= size
-        content = self.content[start : start + size]
-        if len(content) < size or self.left_bytes < 0 or kind not in _UNIT_BYTES:
+        if start + size > len(self.content) or self.left_bytes < 0 or kind not in UNIT_BYTES:
             raise struct.error
         if tag in _INNER.get(name, ()):
             return tag, self._read_directory(self._read_integer(start, min(size, 8)), tag)
-        if kind >= _LONG8:
+        if kind >= _LONG8 or not is_as_specified(name, tag, kind, count):
             raise struct.error
-        return tag, Value(kind, content)
+        return tag, Value(kind, self.content[start : start + size])
 
     def _read_integer(self, position: int, size: int) -> int:
         """Return an unsigned integer. Raise struct.error if it is beyond the end."""

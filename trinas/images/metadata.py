@@ -5,7 +5,8 @@ from typing import Any
 
 from PIL.ExifTags import IFD, Base
 
-from trinas.images.exif import LONG, SHORT, Directory, Exif, parse_exif
+from trinas.images.exif import Directory, Exif, parse_exif
+from trinas.images.exif_tags import LONG, SHORT
 from trinas.images.xmp import XmpError, rewrite_xmp
 
 _SIZE_TAGS = (Base.ImageWidth, Base.ImageLength)
@@ -127,7 +128,7 @@ def make_resolution_tags(exif: Exif, dpi: tuple[float, float]) -> Directory:
 
 def keep_descriptive_exif(tiff: bytes) -> bytes | None:
     """Return the EXIF of a TIFF file without the tags that say how its pixels are stored."""
-    exif = parse_exif(tiff)
+    exif = parse_exif(tiff, _DESCRIPTIVE_TAGS)
     kept = keep_descriptive_tags(exif) if exif else None
     return Exif(exif.order, kept).to_bytes() if exif and kept else None
 

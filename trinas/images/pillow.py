@@ -23,18 +23,30 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from trinas.images.formats import FORMAT_NAMES
+from trinas.images.jpeg import check_header, check_scans
 from trinas.images.jpeg_quality import estimate_quality
 from trinas.images.metadata import Metadata, parse_dpi, read_exif_dpi, read_exif_orientation
-from trinas.images.png import decode_png16, has_16_bits, is_gray_png, split_png
+from trinas.images.png import PNG16_COPIES, decode_png16, has_16_bits, is_gray_png, split_png
 from trinas.images.stored import DecodeError, StoredHeader, StoredImage
+from trinas.images.webp import is_lossless
+
+
+class _JpegFile(JpegImageFile):
+    def _read_dpi_from_exif(self) -> None:
+        """Do not parse EXIF. Pillow would copy all values, also those that lie over each other."""
+
 
 _PLUGINS = {
     "PNG": PngImageFile,
-    "JPEG": JpegImageFile,  # also for MPO, which is a JPEG of a phone with previews or depth maps behind it
+    "JPEG": _JpegFile,  # also for MPO, which is a JPEG of a phone with previews or depth maps behind it
     "WEBP": WebPImageFile,
     "AVIF": AvifImageFile,
     "BMP": BmpImageFile,
 }
+_DECODER_BYTES_PER_PX = {"PNG": 0, "JPEG": 8, "WEBP": 12, "AVIF": 16, "BMP": 0}
+"""For the decoder itself: coefficients of a progressive JPEG, frames of WebP, planes of AVIF of up to 12 bits."""
+_PILLOW_BYTES_PER_PX = 4 + 4  # an image, and another one with its palette applied
+
 _NOT_THIS_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)
 """What Pillow's plugins raise for a file that is not of their format."""
 
@@ -86,18 +98,15 @@ class PillowFile:
         Raises:
             DecodeError: the file is animated, or not of this format. Decoders raise other errors for damaged files.
         """
+        if name == "JPEG":
+            check_header(file)
+            file.seek(0)
         self._png = split_png(file.read()) if name == "PNG" else None
         self._file = io.BytesIO(self._png.bare) if self._png else file
         self._name = name
         opened = self._open()
         self._opened: PillowImage.Image | None = opened
-        is_gray = opened.mode in ("1", "L", "LA") or opened.mode.startswith("I")
-        if self._png and has_16_bits(self._png.bare):  # Pillow opens gray with alpha as RGBA
-            is_gray = is_gray_png(self._png.bare)
-        orientation = read_exif_orientation(self._read_exif(opened))
-        self.header = StoredHeader(
-            *opened.size, _is_transparent(opened), is_gray, orientation, _estimate_jpeg_quality(opened)
-        )
+        self.header = self._describe(opened)
 
     def decode(self) -> StoredImage:
         """Decode the pixels.
@@ -105,6 +114,8 @@ class PillowFile:
         Raises:
             DecodeError: this kind of image is not supported. Decoders raise other errors for damaged files.
         """
+        if self._name == "JPEG":
+            check_scans(self._read_content())
         opened, self._opened = self._opened or self._open(), None  # so that Pillow's copy of the pixels is not kept
         with mute_pillow():
             return StoredImage(
@@ -112,9 +123,29 @@ class PillowFile:
                 opened.mode == "CMYK",
                 self._png.icc_profile if self._png else opened.info.get("icc_profile"),
                 self._read_metadata(opened),
-                self._name == "WEBP" and b"VP8L" in _list_webp_chunks(self._read_content()),
+                self._name == "WEBP" and is_lossless(self._read_content()),
                 tuple(self._find_notes(opened)),
             )
+
+    def _describe(self, opened: PillowImage.Image) -> StoredHeader:
+        is_gray = is_gray_png(self._png.bare) if self._png else opened.mode in ("1", "L", "LA")
+        has_alpha, is_cmyk = _is_transparent(opened), opened.mode == "CMYK"
+        pixels = opened.width * opened.height
+        level_bytes = pixels * ((1 if is_gray else 4 if is_cmyk else 3) + has_alpha)
+        decoding_bytes = 2 * level_bytes + pixels * (_PILLOW_BYTES_PER_PX + _DECODER_BYTES_PER_PX[self._name])
+        if self._png and has_16_bits(self._png.bare):
+            level_bytes *= 2
+            decoding_bytes = PNG16_COPIES * level_bytes
+        return StoredHeader(
+            *opened.size,
+            has_alpha=has_alpha,
+            is_gray=is_gray,
+            is_cmyk=is_cmyk,
+            level_bytes=level_bytes,
+            decoding_bytes=decoding_bytes,
+            orientation=read_exif_orientation(self._read_exif(opened)),
+            jpeg_quality=_estimate_jpeg_quality(opened),
+        )
 
     def _open(self) -> PillowImage.Image:
         self._file.seek(0)
@@ -134,7 +165,7 @@ class PillowFile:
     def _decode_levels(self, opened: PillowImage.Image) -> NDArray[Any]:
         """Return (H, W, C), uint16 if the file has 16 bits, otherwise uint8."""
         if self._png and has_16_bits(self._png.bare):
-            return decode_png16(self._png.bare, opened.info.get("transparency"))
+            return decode_png16(self._png.bare)
         _stretch_transparency(opened)
         mode = _choose_mode(opened)
         pixels = np.asarray(opened if opened.mode == mode else opened.convert(mode))
@@ -203,12 +234,3 @@ def _has_extended_xmp(opened: PillowImage.Image) -> bool:
     """Return whether a JPEG has XMP beyond its first segment of 64 KB. Further segments are not read."""
     segments = getattr(opened, "applist", [])
     return any(content.startswith(b"http://ns.adobe.com/xmp/extension/\0") for _, content in segments)
-
-
-def _list_webp_chunks(content: bytes) -> Iterator[bytes]:
-    """Yield the names of the chunks. Lossless pixels are in a VP8L chunk, lossy pixels in a VP8 chunk."""
-    position = 12
-    while position + 8 <= len(content):
-        yield content[position : position + 4]
-        size = int.from_bytes(content[position + 4 : position + 8], "little")
-        position += 8 + size + size % 2

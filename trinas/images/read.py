@@ -17,6 +17,8 @@ from trinas.images.decode import DecodedImage, Header
 from trinas.images.image import Image, to_levels, to_rgb
 from trinas.images.stored import DecodeError
 
+_BAND_ROWS = 64
+
 
 class Encoded(Protocol):
     """An open image file: `decode.EncodedImage`, or one that another process has opened."""
@@ -44,7 +46,10 @@ class ImageFile:
         with name_file(self.path):
             decoded = self._encoded.decode()
             depth = decoded.levels.itemsize * 8
-            values = np.ascontiguousarray(np.moveaxis(decoded.levels, 2, 0), dtype=np.float32)
+            height, width, channels = decoded.levels.shape
+            values = np.empty((channels, height, width), np.float32)
+            for top in range(0, height, _BAND_ROWS):  # in bands that fit into the cache, which is much faster
+                values[:, top : top + _BAND_ROWS] = np.moveaxis(decoded.levels[top : top + _BAND_ROWS], 2, 0)
             return Image(
                 torch.from_numpy(values).div_(2**depth - 1),
                 depth,

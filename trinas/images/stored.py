@@ -21,6 +21,13 @@ class StoredHeader:
     """In pixels, before any turn."""
     has_alpha: bool
     is_gray: bool
+    level_bytes: int
+    """Of `StoredImage.levels`."""
+    decoding_bytes: int
+    """The most memory that `decode` takes at once with its result, in bytes, without the bytes of the file."""
+    is_cmyk: bool = False
+    samples_per_px: int = 4
+    """Numbers that the file stores for a pixel at most, with those that are left out."""
     orientation: int = 1
     """As in EXIF: 1 (upright) to 8."""
     jpeg_quality: int | None = None

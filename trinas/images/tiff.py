@@ -4,19 +4,25 @@ tifffile reads them. They are written here, because tifffile cannot write EXIF, 
 bits, or EXIF in compressed files. The byte order is that of the EXIF.
 """
 
+import io
 import logging
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from math import prod
 from typing import IO, Any, Literal
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL.ExifTags import Base
-from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG, PREDICTOR
 
-from trinas.images.exif import BYTE, LONG, SHORT, UNDEFINED, Directory, Exif, Value, parse_exif, serialise
+from trinas.images.colour import MAX_PROFILE_BYTES, check_profile_size
+from trinas.images.exif import Directory, Exif, Value, parse_exif, serialise
+from trinas.images.exif_tags import ASCII, BYTE, LONG, SHORT, UNDEFINED
+from trinas.images.jpeg import check_scans, read_frame
 from trinas.images.metadata import (
     Metadata,
     keep_descriptive_exif,
@@ -25,6 +31,9 @@ from trinas.images.metadata import (
     parse_dpi,
 )
 from trinas.images.stored import DecodeError, StoredHeader, StoredImage
+from trinas.images.tiff_directory import TiffDirectory
+from trinas.images.webp import read_size
+from trinas.images.xmp import MAX_XMP_BYTES
 
 Levels = NDArray[Any]
 """uint8 or uint16, (H, W, C)."""
@@ -38,8 +47,24 @@ _MAX_FILE_BYTES = 2**32 - 1  # offsets have 32 bits
 _PREDICT_DIFFERENCES = 2
 _UNASSOCIATED_ALPHA = 2
 _ADOBE_DEFLATE = 8
-_DNG_VERSION = 50706
-_COLOUR_CHANNELS = {
+_MAX_SEGMENTS = 100_000  # strips or tiles
+_LARGE_TILE_PX = 1 << 24  # a tile may be larger than its image
+_LARGEST_BLOCK_PX = 32  # a JPEG may fill the last blocks of a strip or tile, on both sides
+_BAND_PX = 1 << 18
+_SEGMENT_COPIES = 4  # decompressed, unpacked, in the byte order of the machine; coefficients of a progressive JPEG
+_SHORT_VALUE_BYTES = 16
+_JFIF_BYTES = 16  # how much tifffile reads of a JPEG to know its kind
+_WEBP_HEADER_BYTES = 30
+
+_BILEVEL = (COMPRESSION.CCITTRLE, COMPRESSION.CCITTFAX3, COMPRESSION.CCITTFAX4)
+_JPEG = (COMPRESSION.OJPEG, COMPRESSION.JPEG)
+_COMPRESSIONS = (
+    *(COMPRESSION.NONE, COMPRESSION.PACKBITS, COMPRESSION.LZW, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE),
+    *(COMPRESSION.LZMA, COMPRESSION.ZSTD, COMPRESSION.WEBP, *_BILEVEL, *_JPEG),
+)
+"""Those that people have. tifffile knows more, but the decoders of some crash on damaged files."""
+
+_COLOUR_CHANNELS: dict[int, int] = {
     PHOTOMETRIC.MINISBLACK: 1,
     PHOTOMETRIC.MINISWHITE: 1,
     PHOTOMETRIC.PALETTE: 1,
@@ -47,6 +72,8 @@ _COLOUR_CHANNELS = {
     PHOTOMETRIC.YCBCR: 3,
     PHOTOMETRIC.SEPARATED: 4,
 }
+_MAY_OMIT_EXTRA = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.RGB)
+"""Colours whose alpha is not announced by some programs."""
 _ALPHA_KINDS = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
 
 
@@ -70,36 +97,78 @@ class TiffFile:
         Args:
             file: at its beginning. It must stay open until `decode` ends.
         Raises:
-            DecodeError: the header shows that `decode` would fail.
+            DecodeError: the file is damaged, or this kind of image is not supported; the text says which.
         """
         self._file = file
         with _name_damage():
-            self._page = page = _find_image_page(tifffile.TiffFile(file))
-            has_alpha = any(kind in _ALPHA_KINDS for kind in page.extrasamples)
-            is_gray = page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE)
-            width, height = int(page.imagewidth), int(page.imagelength)
-            self.header = StoredHeader(width, height, has_alpha, is_gray, _read_orientation(page))
+            self._directory = TiffDirectory(file)
+            self._page = page = _describe_image(self._directory)
+            self._channels = _choose_channels(page)
+            self._positions, self._byte_counts = _find_segments(self._directory, page)
+            self.header = StoredHeader(
+                int(page.imagewidth),
+                int(page.imagelength),
+                has_alpha=len(self._channels) > _COLOUR_CHANNELS[page.photometric],
+                is_gray=page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE),
+                level_bytes=_count_level_bytes(page, len(self._channels)),
+                is_cmyk=page.photometric == PHOTOMETRIC.SEPARATED,
+                decoding_bytes=_estimate_decoding_bytes(page, len(self._channels)),
+                samples_per_px=int(page.samplesperpixel),
+                orientation=_read_orientation(page),
+            )
 
     def decode(self) -> StoredImage:
         """Decode the pixels.
 
         Raises:
-            DecodeError: the file is damaged, or this kind of image is not supported; the text says which.
+            DecodeError: the file is damaged.
         """
         page = self._page
         with _name_damage():
             has_resolution = Base.XResolution in page.tags and page.resolutionunit != tifffile.RESUNIT.NONE
             dpi = parse_dpi(page.get_resolution(tifffile.RESUNIT.INCH)) if has_resolution else None
-            note = "its extra channels are no transparency and are left out"
+            profile = _read_bytes(self._directory, Base.InterColorProfile, MAX_PROFILE_BYTES + 1)
+            check_profile_size(profile)
             self._file.seek(0)
-            exif = keep_descriptive_exif(self._file.read())
+            content = self._file.read()
             return StoredImage(
-                _read_levels(page),
+                _convert(self._read_samples(memoryview(content)), page),
                 page.photometric == PHOTOMETRIC.SEPARATED,
-                _to_bytes(page.tags.valueof(Base.InterColorProfile)),
-                Metadata(exif, _to_bytes(page.tags.valueof(Base.XMLPacket)), dpi),
-                notes=(note,) if _has_strange_channels(page) else (),
+                profile,
+                Metadata(
+                    keep_descriptive_exif(content), _read_bytes(self._directory, Base.XMLPacket, MAX_XMP_BYTES + 1), dpi
+                ),
+                notes=tuple(self._find_notes()),
             )
+
+    def _read_samples(self, content: memoryview) -> Levels:
+        """Return colours and alpha as the file stores them. Strips or tiles are decoded one after the other."""
+        page = self._page
+        samples = np.empty((page.imagelength, page.imagewidth, len(self._channels)), _choose_type(page))
+        by_channel = page.planarconfig == PLANARCONFIG.SEPARATE
+        segments_per_plane = len(self._positions) // (page.samplesperpixel if by_channel else 1)
+        for number, (position, size) in enumerate(zip(self._positions, self._byte_counts, strict=True)):
+            plane = number // segments_per_plane
+            if by_channel and plane not in self._channels:
+                continue
+            segment = content[position : position + size]
+            _check_segment(segment, page)
+            decoded, (_, _, top, left, _), _ = page.decode(segment, number, jpegtables=page.jpegtables)
+            assert decoded is not None
+            target = samples[top : top + decoded.shape[1], left : left + decoded.shape[2]]
+            fitting = decoded[0, : target.shape[0], : target.shape[1]]
+            if by_channel:
+                target[..., self._channels.index(plane)] = fitting[..., 0]
+            else:
+                target[:] = fitting if fitting.shape == target.shape else fitting[..., self._channels]
+        return samples
+
+    def _find_notes(self) -> Iterator[str]:
+        page = self._page
+        if len(self._channels) < page.samplesperpixel:
+            yield "its extra channels are no transparency and are left out"
+        if self.header.has_alpha and not page.extrasamples:
+            yield "its last channel is taken for transparency, though the file does not say what it is"
 
 
 def encode_tiff(levels: Levels, icc_profile: bytes | None, metadata: Metadata) -> bytes:
@@ -139,28 +208,129 @@ def encode_tiff(levels: Levels, icc_profile: bytes | None, metadata: Metadata) -
     return b"".join([exif.make_tiff_header(), serialise(exif.tags, exif.order, _HEADER_BYTES), *strips])
 
 
-def _find_image_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
-    """Return the page of the image. Smaller versions of it do not count."""
-    if any(_is_raw(page.aspage()) for page in tiff.pages):
-        raise DecodeError("raw files are not supported; export it as TIFF first")
-    pages = [page for page in tiff.pages if not page.aspage().is_reduced]
-    if not pages:
-        raise DecodeError("damaged (there is no image in it)")
-    if len(pages) > 1:
-        raise DecodeError(f"holds {len(pages)} images; split it into files of one image each")
-    page = pages[0].aspage()
-    if page.imagedepth != 1:
-        raise DecodeError("holds a volume, not an image")
+def _describe_image(directory: TiffDirectory) -> tifffile.TiffPage:
+    """Return tifffile's description of an image that is supported.
+
+    tifffile gets a file of one directory, with the tags that say how pixels are stored and nothing else. So it does not
+    follow what other tags refer to.
+    """
+    exif = Exif(directory.order, dict(directory.read_storage()))
+    for tag in (Base.Orientation, Base.XResolution, Base.YResolution, Base.ResolutionUnit):
+        value = directory.read_value(tag, _SHORT_VALUE_BYTES)
+        exif.tags |= {tag: value} if value else {}
+    exif.tags[Base.StripByteCounts] = exif.make_integers(LONG, _JFIF_BYTES)
+    exif.tags[Base.StripOffsets] = exif.make_integers(LONG, 0)  # a placeholder until the length of all tags is known
+    end = _HEADER_BYTES + len(serialise(exif.tags, exif.order, _HEADER_BYTES))
+    exif.tags[Base.StripOffsets] = exif.make_integers(LONG, end)
+    small = [
+        exif.make_tiff_header(),
+        serialise(exif.tags, exif.order, _HEADER_BYTES),
+        directory.read_first_bytes(_JFIF_BYTES),
+    ]
+    page = tifffile.TiffFile(io.BytesIO(b"".join(small))).pages[0].aspage()
+    _check_supported(page)
     return page
 
 
-def _is_raw(page: tifffile.TiffPage) -> bool:
-    """Return whether the file is a camera's raw file. Its page is only a preview."""
-    try:
-        behind = [inner.aspage() for inner in page.pages or ()]
-    except Exception:  # the pages behind an undamaged image may be damaged
-        behind = []
-    return _DNG_VERSION in page.tags or any(inner.photometric == PHOTOMETRIC.CFA for inner in (page, *behind))
+def _check_supported(page: tifffile.TiffPage) -> None:
+    """Refuse an image of a kind that cannot be decoded."""
+    if not min(page.imagewidth, page.imagelength, page.samplesperpixel):
+        raise DecodeError(f"damaged ({page.imagewidth}x{page.imagelength} pixels of {page.samplesperpixel} channels)")
+    if page.imagedepth != 1:
+        raise DecodeError("holds a volume, not an image")
+    if page.compression not in _COMPRESSIONS:
+        name = getattr(page.compression, "name", page.compression)
+        raise DecodeError(f"compression by {name} is not supported; save it with LZW or Deflate first")
+    if page.photometric not in _COLOUR_CHANNELS or (
+        page.photometric == PHOTOMETRIC.YCBCR and page.compression not in _JPEG
+    ):
+        name = getattr(page.photometric, "name", page.photometric)
+        raise DecodeError(f"{name} images are not supported; convert it to RGB first")
+    if page.predictor not in (PREDICTOR.NONE, PREDICTOR.HORIZONTAL):
+        raise DecodeError(f"the predictor {page.predictor} is not supported; save it with LZW or Deflate first")
+    if page.dtype not in (np.bool_, np.uint8, np.uint16) or not isinstance(page.bitspersample, int):
+        kind = page.dtype or f"{page.bitspersample}-bit"
+        raise DecodeError(f"{kind} values are not supported; convert it to 8 or 16 bits first")
+    if page.compression in _BILEVEL and (page.bitspersample, page.samplesperpixel) != (1, 1):
+        raise DecodeError("damaged (a compression for black and white, but other pixels)")
+    if page.samplesperpixel < _COLOUR_CHANNELS[page.photometric]:
+        needed = _COLOUR_CHANNELS[page.photometric]
+        raise DecodeError(
+            f"{page.samplesperpixel} channels are not supported where {needed} are needed; convert it to RGB"
+        )
+
+
+def _choose_channels(page: tifffile.TiffPage) -> list[int]:
+    """Return the numbers of the channels of colour and, if there is one, of alpha."""
+    colours = _COLOUR_CHANNELS[page.photometric]
+    extra = page.extrasamples[: page.samplesperpixel - colours]
+    if not page.extrasamples and page.samplesperpixel == colours + 1 and page.photometric in _MAY_OMIT_EXTRA:
+        return [*range(colours + 1)]  # other programs take it for alpha too
+    alpha = [colours + number for number, kind in enumerate(extra) if kind in _ALPHA_KINDS][:1]
+    return [*range(colours), *alpha]
+
+
+def _find_segments(directory: TiffDirectory, page: tifffile.TiffPage) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the positions of all strips or tiles in the file, and how many bytes they have."""
+    positions, byte_counts = directory.read_segments()
+    number = prod(page.chunked)
+    if number > _MAX_SEGMENTS or _count_segment_px(page) > max(page.imagewidth * page.imagelength, _LARGE_TILE_PX):
+        raise DecodeError("damaged (strips or tiles of an impossible size)")
+    if byte_counts is None and (number, page.compression) == (1, COMPRESSION.NONE):  # as some old programs write it
+        byte_counts = directory.file_bytes - positions
+    if byte_counts is None or min(len(positions), len(byte_counts)) < number:
+        raise DecodeError("damaged (it does not say where all of its pixels are)")
+    positions, byte_counts = positions[:number], byte_counts[:number]
+    if (positions <= 0).any() or (byte_counts <= 0).any() or (positions > directory.file_bytes - byte_counts).any():
+        raise DecodeError("damaged or cut short (not all of its pixels are in the file)")
+    return positions, byte_counts
+
+
+def _count_segment_px(page: tifffile.TiffPage) -> int:
+    """Return the pixels of a strip or tile."""
+    width, rows = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
+    return int(width * rows)
+
+
+def _check_segment(segment: memoryview, page: tifffile.TiffPage) -> None:
+    """Refuse a strip or tile that is an image file itself, if it has another size or is cut short.
+
+    Raises:
+        DecodeError: decoding it would take much memory or time, or invent pixels.
+    """
+    if page.compression in _JPEG:
+        stream = bytes(segment)
+        frame = read_frame(stream)
+        check_scans(stream)
+        if stream.rfind(b"\xff\xd9") < stream.rfind(b"\xff\xda"):
+            raise DecodeError("damaged or cut short (JPEG without its end)")
+        size, is_fitting = (frame.width, frame.height), frame.bits == page.bitspersample
+    elif page.compression == COMPRESSION.WEBP:
+        size, is_fitting = read_size(bytes(segment[:_WEBP_HEADER_BYTES])), page.bitspersample == 8
+    else:
+        return
+    if not is_fitting or prod(size) > _count_segment_px(page) + _LARGEST_BLOCK_PX * sum(size):
+        raise DecodeError(f"damaged (an image of {size[0]}x{size[1]} pixels as strip or tile)")
+
+
+def _estimate_decoding_bytes(page: tifffile.TiffPage, channels: int) -> int:
+    """Return the most memory that decoding takes: the image, and a strip or tile with its copies."""
+    bytes_per_sample = _choose_type(page).itemsize
+    sample_bytes = int(page.imagewidth * page.imagelength) * channels * bytes_per_sample
+    samples = int(page.samplesperpixel) if page.planarconfig == PLANARCONFIG.CONTIG else 1
+    segment_bytes = _SEGMENT_COPIES * _count_segment_px(page) * samples * bytes_per_sample
+    palette_bytes = _count_level_bytes(page, channels) if page.photometric == PHOTOMETRIC.PALETTE else 0
+    return sample_bytes + max(segment_bytes, palette_bytes)
+
+
+def _count_level_bytes(page: tifffile.TiffPage, channels: int) -> int:
+    """Return the size of the decoded image. Palettes become three channels of 8 bits."""
+    bytes_per_px = channels + 2 if page.photometric == PHOTOMETRIC.PALETTE else channels * _choose_type(page).itemsize
+    return int(page.imagewidth * page.imagelength) * bytes_per_px
+
+
+def _choose_type(page: tifffile.TiffPage) -> np.dtype[Any]:
+    return np.dtype(np.uint8 if page.bitspersample <= 8 else np.uint16)
 
 
 def _read_orientation(page: tifffile.TiffPage) -> int:
@@ -168,47 +338,63 @@ def _read_orientation(page: tifffile.TiffPage) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-def _to_bytes(value: object) -> bytes | None:
-    """Return the value of a tag as bytes, because its type differs between files; None if it is not text or bytes."""
-    if isinstance(value, str):
-        return value.encode()
-    return value if isinstance(value, bytes) and value else None
+def _read_bytes(directory: TiffDirectory, tag: int, limit: int) -> bytes | None:
+    """Return up to `limit` bytes of a value, whose type differs between files; None if it is not text or bytes."""
+    value = directory.read_value(tag, limit)
+    if value is None or value.kind not in (BYTE, ASCII, UNDEFINED):
+        return None
+    return (value.content.rstrip(b"\0") if value.kind == ASCII else value.content) or None
 
 
-def _has_strange_channels(page: tifffile.TiffPage) -> bool:
-    return any(kind not in _ALPHA_KINDS for kind in page.extrasamples)
+def _convert(samples: Levels, page: tifffile.TiffPage) -> Levels:
+    """Return samples as levels: palettes applied, stretched to 8 or 16 bits, black as 0, alpha not premultiplied.
+
+    It is done in bands, because it needs eight times as much memory.
+    """
+    steps = list(_list_conversions(page, samples.shape[2]))
+    if not steps:
+        return samples
+    is_palette = page.photometric == PHOTOMETRIC.PALETTE
+    levels = np.empty((*samples.shape[:2], samples.shape[2] + 2), np.uint8) if is_palette else samples
+    pixels, converted = samples.reshape(-1, samples.shape[2]), levels.reshape(-1, levels.shape[2])
+    for start in range(0, len(pixels), _BAND_PX):
+        band = pixels[start : start + _BAND_PX]
+        for step in steps:
+            band = step(band)
+        converted[start : start + _BAND_PX] = band
+    return levels
 
 
-def _read_levels(page: tifffile.TiffPage) -> Levels:
-    colours = _COLOUR_CHANNELS.get(PHOTOMETRIC(page.photometric))
-    if colours is None or (page.photometric == PHOTOMETRIC.YCBCR and page.compression != COMPRESSION.JPEG):
-        name = getattr(page.photometric, "name", page.photometric)
-        raise DecodeError(f"{name} images are not supported; convert it to RGB first")
-    planes = page.asarray(squeeze=False)[:, 0]  # (S, H, W, C), where S or C is 1
-    levels = np.moveaxis(planes[..., 0], 0, 2) if planes.shape[0] > 1 else planes[0]
-    if levels.dtype == bool:
-        levels = levels.astype(np.uint8)
-    if levels.dtype not in (np.uint8, np.uint16):
-        raise DecodeError(f"{levels.dtype} values are not supported; convert it to 8 or 16 bits first")
+def _list_conversions(page: tifffile.TiffPage, channels: int) -> Iterator[Callable[[Levels], Levels]]:
+    """Yield the functions from pixels to pixels, (N, C), that turn samples into levels."""
     if page.photometric == PHOTOMETRIC.PALETTE:
-        return _join_alpha(_apply_palette(levels, page), 3, page.extrasamples)
-    if levels.shape[2] < colours:
-        raise DecodeError(f"{levels.shape[2]} channels are not supported where {colours} are needed; convert it to RGB")
-    levels = _stretch(levels, page.bitspersample)
+        yield partial(_apply_palette, palette=_read_palette(page), bits=page.bitspersample)
+    elif page.bitspersample not in (8, 16):
+        yield partial(_stretch, bits=page.bitspersample)
     if page.photometric == PHOTOMETRIC.MINISWHITE:
-        levels[..., 0] = np.iinfo(levels.dtype).max - levels[..., 0]
-    return _join_alpha(levels, colours, page.extrasamples)
+        yield _invert_gray
+    if channels > _COLOUR_CHANNELS[page.photometric] and _is_premultiplied(page):
+        yield _divide_by_alpha
 
 
-def _apply_palette(levels: Levels, page: tifffile.TiffPage) -> Levels:
-    """Replace the first channel, which refers to the palette, by the RGB of the palette. Return uint8."""
+def _is_premultiplied(page: tifffile.TiffPage) -> bool:
+    return next((kind for kind in page.extrasamples if kind in _ALPHA_KINDS), None) == EXTRASAMPLE.ASSOCALPHA
+
+
+def _read_palette(page: tifffile.TiffPage) -> NDArray[np.uint8]:
+    """Return the palette as (colours, 3)."""
     palette = page.colormap
     if palette is None:
         raise DecodeError("has no palette, though its pixels refer to one")
     surplus_bits = 8 if palette.max() > 255 else 0  # some programs write 8 bits where the format has 16
-    others = _stretch(levels[..., 1:], page.bitspersample)
-    others = others if others.dtype == np.uint8 else others >> 8
-    return np.concatenate([(palette >> surplus_bits).T[levels[..., 0]], others], axis=2).astype(np.uint8)
+    return (palette >> surplus_bits).T.astype(np.uint8)
+
+
+def _apply_palette(samples: Levels, palette: NDArray[np.uint8], bits: int) -> Levels:
+    """Replace the first channel, which refers to the palette, by the RGB of the palette. Return uint8."""
+    others = _stretch(samples[..., 1:], bits)
+    others = others if others.dtype == np.uint8 else (others >> 8).astype(np.uint8)
+    return np.concatenate([palette[samples[..., 0]], others], axis=-1)
 
 
 def _stretch(levels: Levels, bits: int) -> Levels:
@@ -217,18 +403,17 @@ def _stretch(levels: Levels, bits: int) -> Levels:
     return levels if highest == wanted else np.round(levels * (wanted / highest)).astype(levels.dtype)
 
 
-def _join_alpha(levels: Levels, colours: int, extra: tuple[int, ...]) -> Levels:
-    """Return the colours, with alpha if one of the extra channels is alpha. Premultiplied colours are divided by it."""
-    colour = levels[..., :colours]
-    for number, kind in enumerate(extra):
-        if kind in _ALPHA_KINDS:
-            alpha = levels[..., colours + number : colours + number + 1]
-            if kind == EXTRASAMPLE.ASSOCALPHA:
-                highest = np.iinfo(levels.dtype).max
-                divided = colour.astype(np.float64) * highest / np.maximum(alpha, 1)
-                colour = np.minimum(divided.round(), highest).astype(levels.dtype)
-            return np.concatenate([colour, alpha], axis=2)
-    return colour
+def _invert_gray(levels: Levels) -> Levels:
+    inverted = levels.copy()
+    inverted[..., 0] = np.iinfo(levels.dtype).max - levels[..., 0]
+    return inverted
+
+
+def _divide_by_alpha(levels: Levels) -> Levels:
+    """Divide premultiplied colours by alpha, the last channel."""
+    highest, alpha = np.iinfo(levels.dtype).max, levels[..., -1:]
+    divided = levels[..., :-1].astype(np.float64) * highest / np.maximum(alpha, 1)
+    return np.concatenate([np.minimum(divided.round(), highest).astype(levels.dtype), alpha], axis=-1)
 
 
 def _pack(strip: Levels, order: Literal["<", ">"]) -> bytes:
