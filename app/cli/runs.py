@@ -7,11 +7,15 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from .options import start_decoders
 from .terminal import say
+
+if TYPE_CHECKING:
+    from trinas.training.data import TrainingImage
 
 SHOW_CURSOR = b"\x1b[?25h"
 """Shows the cursor, which a progress line hides. A process that a second signal kills cannot do this at its end."""
@@ -46,6 +50,14 @@ def stop_on_signals() -> threading.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)
     return stop
+
+
+def load_images(folders: Sequence[Path]) -> "list[TrainingImage]":
+    """Return the training images of folders. Raise DataError if one of them cannot be read."""
+    from trinas.training.data import load_photographs
+
+    with start_decoders() as decoders:
+        return load_photographs(folders, decoders.open_image)
 
 
 def announce_teacher(teacher: str | None, before: str) -> None:

@@ -32,10 +32,13 @@ from trinas.images.read import ImageFile, name_file, open_image
 from trinas.images.stored import DecodeError
 
 MOST_IDLE = 2
-"""Processes that are kept for later files. An idle one takes 40 MB of memory and no time."""
+"""Processes that are kept for later files."""
+
+IDLE_BYTES = 40 << 20
+"""Memory of a process that decodes nothing."""
 
 BYTES_PER_PIXEL = 40
-"""Memory that decoding may take for each pixel of the image. TIFF with alpha and 16 bits takes most."""
+"""Memory that decoding may take for each pixel of the image. TIFF with alpha and 16 bits takes most, about 23."""
 
 _OPENING_BYTES_PER_PIXEL = 10
 """Memory that opening may take for each pixel that is allowed. The decoder of WebP takes it, the others do not."""
