@@ -15,7 +15,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from types import TracebackType
@@ -331,7 +331,7 @@ class _Process:
         return answer
 
     def _send(self, request: Request) -> None:
-        self._requests.write(json.dumps(asdict(request)).encode() + b"\n")
+        self._requests.write(json.dumps(vars(request)).encode() + b"\n")
 
     def _receive_answer(self, clock: _Clock) -> Answer:
         (size,) = LENGTH.unpack(self._receive_into(bytearray(LENGTH.size), clock))
