@@ -5,12 +5,16 @@ import signal
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from .options import start_decoders
 from .process import end_on_signal, write_from_handler
 from .terminal import say
+
+if TYPE_CHECKING:
+    from trinas.training.data import TrainingImage
 
 
 def check_resume_options(ctx: typer.Context, resume: Path | None) -> None:
@@ -40,6 +44,14 @@ def stop_on_signals() -> threading.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)
     return stop
+
+
+def load_images(folders: Sequence[Path]) -> "list[TrainingImage]":
+    """Return the training images of folders. Raise DataError if one of them cannot be read."""
+    from trinas.training.data import load_photographs
+
+    with start_decoders() as decoders:
+        return load_photographs(folders, decoders.open_image)
 
 
 def announce_teacher(teacher: str | None, before: str) -> None:

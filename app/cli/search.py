@@ -21,7 +21,7 @@ from .options import (
     complete_model,
     refuse_bad_values,
 )
-from .runs import announce_teacher, check_resume_options, end_stopped, stop_on_signals
+from .runs import announce_teacher, check_resume_options, end_stopped, load_images, stop_on_signals
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -276,10 +276,10 @@ def _choose_space(name: str, scale: int, config: SearchConfig, sizes: SpaceSizes
 
 
 def _load_images(folders: list[Path] | None) -> "list[TrainingImage]":
-    from trinas.training.data import generate_default_images, load_photographs
+    from trinas.training.data import generate_default_images
 
     if folders:
-        return load_photographs(folders)
+        return load_images(folders)
     say("Learning from generated images, because no --data is given. Your own images are better.")
     return generate_default_images()
 

@@ -21,7 +21,7 @@ from .options import (
     complete_model,
     refuse_bad_values,
 )
-from .runs import announce_teacher, check_resume_options, end_stopped, stop_on_signals
+from .runs import announce_teacher, check_resume_options, end_stopped, load_images, stop_on_signals
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -173,13 +173,12 @@ def _read_spec(path: Path) -> "ArchSpec":
 
 def _train(spec: "ArchSpec", start: "Model | None", config: TrainConfig, run_dir: Path, data: list[Path]) -> None:
     """Start a new training."""
-    from trinas.training.data import load_photographs
     from trinas.training.loop import train_network
     from trinas.training.state import check_new_run
 
     stop = stop_on_signals()
     check_new_run(run_dir)
-    images = load_photographs(data)
+    images = load_images(data)
     announce_teacher(config.teacher, "the first step")
     reporter = _TrainingReporter(run_dir)
     with reporter.line:
@@ -189,13 +188,12 @@ def _train(spec: "ArchSpec", start: "Model | None", config: TrainConfig, run_dir
 
 def _resume_training(run_dir: Path, data: list[Path]) -> None:
     """Resume a stopped training."""
-    from trinas.training.data import load_photographs
     from trinas.training.loop import resume_training
     from trinas.training.run import load_training_state
 
     stop = stop_on_signals()
     load_training_state(run_dir)  # before the images are loaded, which takes long
-    images = load_photographs(data)
+    images = load_images(data)
     reporter = _TrainingReporter(run_dir)
     with reporter.line:
         result = resume_training(run_dir, images, on_progress=reporter, stop=stop)

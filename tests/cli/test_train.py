@@ -53,7 +53,7 @@ def test_a_stopped_training_resumes_to_the_same_end(number, finished_training, t
 
 
 def test_a_folder_that_cannot_be_resumed_is_refused_before_images_are_loaded(tmp_path, monkeypatch):
-    monkeypatch.setattr("trinas.training.data.load_photographs", lambda folders: pytest.fail("images were loaded"))
+    monkeypatch.setattr("trinas.training.data.load_photographs", lambda *arguments: pytest.fail("images were loaded"))
     result = run("train", "--data", make_training_images(tmp_path / "images", 3, 64), "--resume", tmp_path / "typo")
     assert str(result.exception) == f"{tmp_path / 'typo'}: no training was stopped here; nothing to resume"
 

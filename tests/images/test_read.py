@@ -18,6 +18,7 @@ from support.icc_profiles import rgb_profile
 from support.images import encode_png16, generated_photograph, insert_chunks, levels_of, png_chunk, png_file
 from trinas.config import SaveConfig, SizeConfig
 from trinas.errors import ImageError
+from trinas.images import decode
 from trinas.images.colour import make_srgb_profile
 from trinas.images.image import to_levels, to_rgb
 from trinas.images.read import open_image, read_header, read_image, read_rgb8
@@ -337,6 +338,20 @@ def test_a_file_is_opened_once(tmp_path, monkeypatch):
         assert (first.metadata, first.notes, first.jpeg_quality) == (image.metadata, image.notes, header.jpeg_quality)
         np.testing.assert_array_equal(file.read_rgb8(), rgb)
     assert [path for path in opened if path in files] == files
+
+
+@pytest.mark.parametrize(
+    ("chunk", "options"),
+    [(b"VP8 ", {}), (b"VP8L", {"lossless": True}), (b"VP8X", {"exif": b"Exif\0\0II*\0\10\0\0\0\0\0\0\0\0\0"})],
+)
+def test_the_size_of_webp_is_checked_before_its_decoder_takes_memory(tmp_path, monkeypatch, chunk, options):
+    path = tmp_path / "in.webp"
+    PillowImage.fromarray(generated_photograph(300, 4001)).save(path, **options)
+    assert path.read_bytes()[12:16] == chunk
+    assert open_image(path, 300 * 4001).header.width == 4001
+    monkeypatch.setattr(decode, "PillowFile", lambda *arguments: pytest.fail("it was parsed"))
+    with pytest.raises(ImageError, match=r"in.webp: 4001x300 is too large; the limit is 1,200,299 pixels"):
+        open_image(path, 300 * 4001 - 1)
 
 
 def test_a_header_needs_no_more_than_the_beginning(tmp_path):

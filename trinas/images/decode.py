@@ -117,7 +117,7 @@ def open_encoded(path: Path, max_px: int) -> EncodedImage:
     with _name_damage():
         # Without a buffer: a read behind buffered bytes takes twice the memory of the file for a moment.
         with path.open("rb", buffering=0) as file:
-            known = _sniff(file)
+            known = _sniff(file, max_px)
             file_bytes = os.fstat(file.fileno()).st_size
             if file_bytes > _LARGE_FILE_BYTES:
                 _check_header(_parse_beginning(file, known).header, max_px, file_bytes)
@@ -137,18 +137,36 @@ def read_header(path: Path, max_px: int) -> Header:
         DecodeError: as for `open_encoded`.
     """
     with _name_damage(), path.open("rb") as file:
-        decoder = _parse_beginning(file, _sniff(file))
+        decoder = _parse_beginning(file, _sniff(file, max_px))
         return _check_header(decoder.header, max_px, os.fstat(file.fileno()).st_size)
 
 
-def _sniff(file: IO[bytes]) -> Format:
-    """Return the format of an open file, and go back to its beginning."""
+def _sniff(file: IO[bytes], max_px: int) -> Format:
+    """Return the format of an open file, and go back to its beginning.
+
+    The size of WebP is checked at once, because its decoder takes memory for all pixels when it parses the header.
+    """
     start = file.read(SNIFFED_BYTES)
     file.seek(0)
     known = sniff_bytes(start)
     if known is None:
         raise DecodeError(f"not a {FORMAT_NAMES} image, or damaged at its start" if start else "the file is empty")
+    if known is FORMATS["WEBP"]:
+        _check_size(*_read_webp_size(start), max_px)
     return known
+
+
+def _read_webp_size(start: bytes) -> tuple[int, int]:
+    """Return width and height from the beginning of a WebP file (RFC 9649); 1 and 1 if its first chunk is unknown."""
+    kind, chunk = start[12:16], start[20:30].ljust(10, b"\0")
+    if kind == b"VP8X":
+        return int.from_bytes(chunk[4:7], "little") + 1, int.from_bytes(chunk[7:10], "little") + 1
+    bits = int.from_bytes(chunk, "little")
+    if kind == b"VP8L":
+        return (bits >> 8 & 0x3FFF) + 1, (bits >> 22 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        return bits >> 48 & 0x3FFF, bits >> 64 & 0x3FFF
+    return 1, 1
 
 
 def _parse(file: IO[bytes], known: Format) -> PillowFile | TiffFile:
@@ -181,18 +199,23 @@ def _describe_damage(error: Exception) -> str:
 
 def _check_header(stored: StoredHeader, max_px: int, file_bytes: int) -> Header:
     """Return the header of the upright image. Raise DecodeError if the image is too large."""
-    width, height, samples = stored.width, stored.height, stored.samples_per_px
-    if min(width, height) < 1:
-        raise DecodeError(f"damaged (its header says {width}x{height} pixels)")
-    if width * height * max(1, samples / _MOST_SAMPLES_PER_PX) > max_px:
-        many = f" with {samples} channels" if samples > _MOST_SAMPLES_PER_PX else ""
-        raise DecodeError(f"{width}x{height}{many} is too large; the limit is {max_px:,} pixels (--max-input-mp)")
+    width, height = stored.width, stored.height
+    _check_size(width, height, max_px, stored.samples_per_px)
     channels = (1 if stored.is_gray else 3) + stored.has_alpha
     converting_bytes = width * height * max(_FLOAT_BYTES * channels, _CMYK_BYTES_PER_PX * stored.is_cmyk)
     reading_bytes = file_bytes + max(stored.decoding_bytes, stored.level_bytes + converting_bytes) + _FIXED_BYTES
     if stored.orientation >= 5:
         width, height = height, width
     return Header(width, height, stored.has_alpha, channels, stored.jpeg_quality, reading_bytes)
+
+
+def _check_size(width: int, height: int, max_px: int, samples_per_px: int = 1) -> None:
+    """Refuse images without pixels, and too large ones. Many channels count as more pixels."""
+    if min(width, height) < 1:
+        raise DecodeError(f"damaged (its header says {width}x{height} pixels)")
+    if width * height * max(1, samples_per_px / _MOST_SAMPLES_PER_PX) > max_px:
+        many = f" with {samples_per_px} channels" if samples_per_px > _MOST_SAMPLES_PER_PX else ""
+        raise DecodeError(f"{width}x{height}{many} is too large; the limit is {max_px:,} pixels (--max-input-mp)")
 
 
 def _convert_cmyk(stored: StoredImage) -> StoredImage:

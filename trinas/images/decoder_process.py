@@ -13,7 +13,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -113,7 +113,7 @@ class Decoder:
 
     def send(self, answer: Answer, parts: Sequence[Any] = ()) -> None:
         """Write an answer, and the bytes that it announces."""
-        text = json.dumps(asdict(answer)).encode()
+        text = json.dumps(answer, default=vars).encode()
         self._answers.write(LENGTH.pack(len(text)) + text)
         for part in parts:
             self._answers.write(part)

@@ -15,7 +15,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from types import TracebackType
@@ -32,13 +32,16 @@ from trinas.images.read import ImageFile, name_file, open_image
 from trinas.images.stored import DecodeError
 
 MOST_IDLE = 2
-"""Processes that are kept for later files. An idle one takes 40 MB of memory and no time."""
+"""Processes that are kept for later files."""
 
-BYTES_PER_PIXEL = 40
-"""Memory that decoding may take for each pixel of the image. TIFF with alpha and 16 bits takes most."""
+IDLE_BYTES = 40 << 20
+"""Memory of a process that decodes nothing."""
+
+_OPENING_BYTES_PER_PIXEL = 10
+"""Memory that opening may take for each pixel that is allowed. The decoder of WebP takes it, the others do not."""
 
 _FIXED_BYTES = (256 << 20) + (os.cpu_count() or 1) * (16 << 20)
-"""Memory that decoding may take for any file. Decoders of AVIF and TIFF have a thread for each core."""
+"""Memory that opening and decoding may take for any file. Decoders of AVIF and TIFF have a thread for each core."""
 
 _BYTES_PER_FILE_BYTE = 5
 """Memory that decoding may take for each byte of the file: the file itself, and copies of its parts."""
@@ -241,7 +244,8 @@ class _Process:
         with suppress(OSError):  # the process will say what is wrong
             self._file_bytes = path.stat().st_size
         with self._exchange(clock):
-            header = self._ask(Request("open", str(path.absolute()), max_px), 0, clock).header
+            pixel_bytes = _OPENING_BYTES_PER_PIXEL * max_px
+            header = self._ask(Request("open", str(path.absolute()), max_px), pixel_bytes, clock).header
             _require(header is not None and 0 < header.width * header.height <= max_px and 0 < header.channels <= 4)
             assert header
             return header
@@ -254,7 +258,7 @@ class _Process:
             clock: of the file.
         """
         with self._exchange(clock):
-            told = self._ask(Request("decode"), header.width * header.height, clock).image
+            told = self._ask(Request("decode"), header.reading_bytes, clock).image
             _require(told is not None and told.depth in (8, 16))
             assert told
             _require((told.height, told.width, told.channels) == (header.height, header.width, header.channels))
@@ -306,9 +310,15 @@ class _Process:
             self.end()
             raise
 
-    def _ask(self, request: Request, pixels: int, clock: _Clock) -> Answer:
-        """Return the answer to a request about a file of so many pixels. Raise _FileError if it is an error."""
-        memory_bytes = _FIXED_BYTES + _BYTES_PER_FILE_BYTE * self._file_bytes + BYTES_PER_PIXEL * pixels
+    def _ask(self, request: Request, pixel_bytes: int, clock: _Clock) -> Answer:
+        """Return the answer to a request. Raise _FileError if it is an error.
+
+        Args:
+            request: without its limits.
+            pixel_bytes: memory that the process may take for pixels.
+            clock: of the file.
+        """
+        memory_bytes = _FIXED_BYTES + _BYTES_PER_FILE_BYTE * self._file_bytes + pixel_bytes
         self._send(replace(request, seconds=clock.left_s, memory_bytes=memory_bytes))
         answer = self._receive_answer(clock)
         if answer.is_memory_short:
@@ -318,7 +328,7 @@ class _Process:
         return answer
 
     def _send(self, request: Request) -> None:
-        self._requests.write(json.dumps(asdict(request)).encode() + b"\n")
+        self._requests.write(json.dumps(vars(request)).encode() + b"\n")
 
     def _receive_answer(self, clock: _Clock) -> Answer:
         (size,) = LENGTH.unpack(self._receive_into(bytearray(LENGTH.size), clock))

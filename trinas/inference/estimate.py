@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trinas.config import SaveConfig, SizeConfig, UpscaleOptions
 from trinas.errors import TrinasError
+from trinas.images import guard
 from trinas.images.image import Image
 from trinas.images.read import OpenImage, open_image
 from trinas.images.write import write_image
@@ -47,7 +48,7 @@ class Estimate:
     seconds: float = 0.0
     """Of reading, upscaling and writing, one after the other."""
     memory_bytes: int = 0
-    """Peak memory of the process, with no other image in memory."""
+    """Peak memory of the process and of its decoder, with no other image in memory."""
     alternatives: dict[str, float] = field(default_factory=dict)
     """Seconds with each of the other upscalers, by their names."""
 
@@ -161,11 +162,15 @@ def _crop_middle(image: Image) -> Image:
 
 
 def _estimate_memory_bytes(work: Work) -> int:
-    """Add up the process as it is now, the largest images that exist at the same time in 32 bits, and the result."""
+    """Add up the process as it is now, the largest images that exist at the same time in 32 bits, and the result.
+
+    Where the result is hardly larger than the image, decoding may take more.
+    """
     pixels = work.header.width * work.header.height
     grown = [pixels * factor**2 for factor in compute_growth(work.passes)]
     if grown[-1] != prod(work.size):
         grown.append(prod(work.size))
     floats = max((sum(pair) for pair in pairwise(grown)), default=pixels)
     encoded = 2 * prod(work.size)  # the values as integers, and the file that is made from them
-    return measure_peak_memory_bytes() + work.header.channels * (4 * floats + encoded)
+    upscaling = work.header.channels * (4 * floats + encoded)
+    return measure_peak_memory_bytes() + guard.IDLE_BYTES + max(upscaling, work.header.reading_bytes)

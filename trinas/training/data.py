@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trinas.config import MAX_INPUT_PX
 from trinas.errors import DataError, ImageError
 from trinas.images.formats import IMAGE_SUFFIXES, is_image_file
-from trinas.images.read import read_rgb8
+from trinas.images.read import OpenImage, open_image
 from trinas.training.degrade import crop_to_multiple, degrade_image, downscale
 from trinas.training.state import STATE_FILE
 from trinas.training.synthetic import draw_dead_leaves
@@ -39,9 +40,12 @@ class TrainingImage:
     """SHA-256 of size and pixels."""
 
 
-def load_photographs(folders: Sequence[Path]) -> list[TrainingImage]:
+def load_photographs(folders: Sequence[Path], opener: OpenImage = open_image) -> list[TrainingImage]:
     """Decode every image of `folders` and of their sub-folders, except run folders. Equal images are taken once.
 
+    Args:
+        folders: of the images.
+        opener: opens the images.
     Returns:
         The images in the order of their digests, so that names and folders do not matter.
     Raises:
@@ -61,7 +65,7 @@ def load_photographs(folders: Sequence[Path]) -> list[TrainingImage]:
             raise DataError(f"{folder}: no images here to learn from (looked for {' '.join(IMAGE_SUFFIXES)})")
         for path in paths:
             try:
-                image = _identify(path, read_rgb8(path))
+                image = _identify(path, opener(path, MAX_INPUT_PX).read_rgb8())
             except ImageError as error:
                 raise DataError(f"{error}; remove it from the training images") from None
             by_digest[image.digest] = image
