@@ -424,10 +424,10 @@ Refused, with the reason: animations, TIFF files of several images, 32-bit and f
 that are built like TIFF (DNG, NEF), and files that are cut short. GIF, HEIC, JPEG XL and other raw files are not read.
 
 No file takes long or much memory because of how it is built. These are refused: profiles of more than 16 MB; PNG files
-of more than 10,000 chunks (or one per KB, if that is more); JPEG files of more than 4,096 segments before the pixels,
-64 segments of EXIF or 100 scans; TIFF files of more than 256 directories, 4,096 tags in one of them or 100,000 strips
-or tiles. Channels of a TIFF beyond the fifth count against the limit of pixels. With a note, these are left out: EXIF
-beyond 4,096 tags or 16 MB, and values that do not have the type and count that EXIF gives their tags.
+of more than 10,000 chunks (or one per KB, if that is more); JPEG files of more than 4,096 segments before the pixels or
+64 segments of EXIF; TIFF files of more than 256 directories, 4,096 tags in one of them, 100,000 strips or tiles, or 100
+scans in one of these. Channels of a TIFF beyond the fifth count against the limit of pixels. With a note, these are
+left out: EXIF beyond 4,096 tags or 16 MB, and values that do not have the type and count that EXIF gives their tags.
 """
 
 

@@ -23,7 +23,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from trinas.images.formats import FORMAT_NAMES
-from trinas.images.jpeg import check_header, check_scans
+from trinas.images.jpeg import check_header
 from trinas.images.jpeg_quality import estimate_quality
 from trinas.images.metadata import Metadata, parse_dpi, read_exif_dpi, read_exif_orientation
 from trinas.images.png import PNG16_COPIES, decode_png16, has_16_bits, is_gray_png, split_png
@@ -114,8 +114,6 @@ class PillowFile:
         Raises:
             DecodeError: this kind of image is not supported. Decoders raise other errors for damaged files.
         """
-        if self._name == "JPEG":
-            check_scans(self._read_content())
         opened, self._opened = self._opened or self._open(), None  # so that Pillow's copy of the pixels is not kept
         with mute_pillow():
             return StoredImage(
