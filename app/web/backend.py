@@ -29,4 +29,4 @@ class Backend:
         """
         limits = limits or Limits()
         catalogue = Catalogue(device)
-        return Backend(limits, Sessions(folder, limits.seconds), catalogue, Runner(catalogue, limits, folder))
+        return Backend(limits, Sessions(folder, limits), catalogue, Runner(catalogue, limits, folder))
