@@ -61,7 +61,7 @@ def serve_page(
 ) -> None:
     """Serve a web page that upscales, compares and searches, for this machine or for others.
 
-    The server runs until Ctrl-C. Programs can use the endpoints `/upscale` and `/models`. Other web sites cannot use it.
+    The server runs until Ctrl-C. Programs can use the endpoints `/upscale` and `/models`; other web sites cannot.
     """
     if auth is not None and not all(auth.partition(":")):
         raise typer.BadParameter("--auth is a name and a password, separated by a colon")

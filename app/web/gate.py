@@ -35,7 +35,7 @@ SHELL = re.compile(r"/|/theme\.css|/manifest\.json|/favicon\.ico|/robots\.txt|/(
 
 READ = re.compile(
     rf"{SHELL.pattern}|/config|/gradio_api/(info|app_id|login_check|user|upload_progress|queue/(data|status)"
-    r"|heartbeat/\w{1,64}|call/(upscale|models)/\w{1,64}|file=(?!https?:).+)"
+    r"|heartbeat/[\w-]{1,64}|call/(upscale|models)/\w{1,64}|file=(?!https?:).+)"
 )
 CHANGE = re.compile(r"/login|/gradio_api/(upload|cancel|reset|run/predict|queue/join|call/(upscale|models))")
 """Routes that can be read, and routes that change something. `run` only takes what needs no place in the queue."""
@@ -46,7 +46,7 @@ STREAMS = re.compile(r"/gradio_api/(?:queue/data|call/\w+/(\w+))")
 MAX_BODY = 2 << 20
 """Bytes of a request that is no upload. A batch of 1,000 files has about 0.5 MB."""
 
-SESSION = re.compile(r"\w{1,64}")
+SESSION = re.compile(r"[\w-]{1,64}")
 """The key of a session, which the visitor's browser chooses. Gradio would remember longer ones too."""
 
 LONGEST_TEXT, LARGEST_NUMBER = 10_000, 1e15
@@ -116,7 +116,7 @@ class Gate:
         try:
             self._check(request)
             length = self._check_length(request)
-            if request.method == "POST" and request.url.path not in (LOGIN, UPLOAD):
+            if request.method == "POST" and request.scope["path"] not in (LOGIN, UPLOAD):
                 receive = _replay(check_json(await request.body(), self._rules.folder), receive)
         except ClientDisconnect:
             return
@@ -124,7 +124,7 @@ class Gate:
             headers = {"Retry-After": f"{refused.wait_s:.0f}"} if refused.wait_s else None
             await PlainTextResponse(f"{refused}\n", refused.status, headers)(scope, receive, answer.send)
             return
-        if request.url.path == PAGE:  # the scripts in it can only be read if it is not compressed
+        if request.scope["path"] == PAGE:  # the scripts in it can only be read if it is not compressed
             del MutableHeaders(scope=scope)["accept-encoding"]
         self._arriving += length
         try:
@@ -135,7 +135,7 @@ class Gate:
 
     def _check(self, request: Request) -> None:
         """Refuse a request of a stranger, or for something that the page does not have."""
-        headers, path = request.headers, request.url.path
+        headers, path = request.headers, request.scope["path"]  # a strange Host can make another path of request.url
         host, hosts = headers.get("host", ""), self._rules.hosts
         if not hosts.has(host):
             raise RefusedError(403, f"{host[:100]!r} is not a name of this server; --allow-host adds one")
@@ -163,7 +163,7 @@ class Gate:
         shown = {"document", "iframe"} if self._rules.embedders else {"document"}
         return (
             request.method == "GET"
-            and request.url.path == PAGE
+            and request.scope["path"] == PAGE
             and headers.get("sec-fetch-mode") == "navigate"
             and headers.get("sec-fetch-dest") in shown
         )
@@ -183,7 +183,7 @@ class Gate:
         if "transfer-encoding" in request.headers:
             raise RefusedError(411, "say the length of what you send")
         length = int(request.headers.get("content-length", "0"))  # h11 has checked that it is a number
-        if request.url.path != UPLOAD:
+        if request.scope["path"] != UPLOAD:
             if length > MAX_BODY:
                 raise RefusedError(413, f"more than {MAX_BODY >> 20} MB")
             return 0
@@ -200,9 +200,9 @@ class Gate:
 
     def _look_back(self, request: Request, answer: "Answer") -> None:
         """Take note of a right password, and of clients that have gone."""
-        if request.url.path == LOGIN and answer.status == 200:
+        if request.scope["path"] == LOGIN and answer.status == 200:
             self._passwords.give_back(_find_address(request))
-        if (stream := STREAMS.fullmatch(request.url.path)) and not answer.is_complete:
+        if (stream := STREAMS.fullmatch(request.scope["path"])) and not answer.is_complete:
             self._on_gone(stream[1] or request.query_params.get("session_hash", ""))
 
 
@@ -274,7 +274,7 @@ def check_json(body: bytes, folder: Path) -> bytes:
         raise RefusedError(400, "not a JSON object of finite numbers") from None
     key = found.get("session_hash")
     if key is not None and not (isinstance(key, str) and SESSION.fullmatch(key)):
-        raise RefusedError(400, "session_hash is up to 64 letters and digits")
+        raise RefusedError(400, "session_hash is up to 64 letters, digits and hyphens")
     return body
 
 

@@ -156,6 +156,8 @@ STRANGERS = [
     {"Host": "evil.example"},
     {"Host": "127.0.0.1.evil.example"},
     {"Host": "192.168.1.5:7860"},
+    {"Host": "[::1"},
+    {"Host": "127.0.0.1/theme.css?"},
     {"Origin": "http://evil.example"},
     {"Origin": "null"},
     {"Origin": "http://127.0.0.1:1"},

@@ -22,8 +22,10 @@ usual = runner.run_jobs
 def run_jobs(*arguments, **options):
     print("BEGIN", file=sys.stderr, flush=True)
     time.sleep(0.1)
-    yield from usual(*arguments, **options)
-    print("END", file=sys.stderr, flush=True)
+    try:
+        yield from usual(*arguments, **options)
+    finally:
+        print("END", file=sys.stderr, flush=True)
 runner.run_jobs = run_jobs
 from trinas_app.cli import main
 main()
