@@ -32,8 +32,10 @@ HEADER_S = 30
 """Time for the header of a request, and for a connection without a request."""
 
 STALL_S, LEAST_BYTES_PER_S = 60, 2000
-"""Time of a request's body besides that of its bytes at the lowest speed that is accepted. After the same time without
-taking anything of an answer, a client is dropped."""
+"""Time of a request's body besides that of its bytes at the lowest speed that is accepted."""
+
+TAKE_S = 600
+"""Time in which a client must take some of an answer. The system buffers megabytes, so a slow one seems to stop."""
 
 CHECK_S = 5
 
@@ -90,7 +92,7 @@ class Protocol(H11Protocol):
         if self.cycle.more_body:
             length = int(dict(self.headers).get(b"content-length", 0))
             return now - self._since > HEADER_S + STALL_S + length / LEAST_BYTES_PER_S
-        return self._stuck is not None and now - self._stuck > STALL_S
+        return self._stuck is not None and now - self._stuck > TAKE_S
 
     def _find_dispensable(self, known: "list[Protocol]") -> "Protocol":
         """Return the connection of all known ones that is closed for a new one.
