@@ -11,12 +11,16 @@ from pathlib import Path
 MAX_UPLOAD_MB, MAX_OUTPUT_PX, MAX_SECONDS = 50, 100_000_000, 600
 """Limits for each visitor, for a shared machine with two cores."""
 
+HUB = "https://huggingface.co"
+"""Shows Spaces in a frame."""
+
 
 def main() -> None:
     """Serve the page at the address that Spaces expect, or at that of Gradio's own variables."""
     sys.path[0] = str(Path(__file__).parents[1])  # Python puts the script's folder here; the packages are one higher
     search_minutes = read_search_minutes(os.environ)
     show_zerogpu_a_function()  # before anything imports torch
+    from app.web.hosts import Hosts
     from app.web.limits import Limits
     from app.web.server import WebConfig, serve
 
@@ -25,7 +29,10 @@ def main() -> None:
     )
     host = os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0")
     port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
-    serve(WebConfig(host, port, device="cpu", limits=limits))
+    names = tuple(filter(None, os.environ.get("SPACE_HOST", "").split(",")))
+    if names:
+        os.environ.setdefault("FORWARDED_ALLOW_IPS", "*")  # uvicorn: visitors' addresses are what Spaces say they are
+    serve(WebConfig(Hosts(host, names), port, device="cpu", limits=limits, embedders=(HUB,) if names else ()))
 
 
 def show_zerogpu_a_function() -> None:

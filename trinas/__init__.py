@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from trinas.config import Budgets, SaveConfig, SearchConfig, TrainConfig, UpscaleOptions
     from trinas.config import UpscaleOptions as UpscaleConfig
     from trinas.errors import TrinasError
+    from trinas.images.guard import DecoderPool
     from trinas.images.image import Image
-    from trinas.images.read import read_image
+    from trinas.images.read import read_header, read_image
     from trinas.images.write import write_image
     from trinas.inference.cascade import CascadeUpscaler
     from trinas.inference.cascade import CascadeUpscaler as Enlarger
@@ -34,6 +35,7 @@ __all__ = [
     "ArchSpec",
     "Budgets",
     "CascadeUpscaler",
+    "DecoderPool",
     "Enlarger",
     "Image",
     "Model",
@@ -50,6 +52,7 @@ __all__ = [
     "evaluate_model",
     "load_model",
     "load_photographs",
+    "read_header",
     "read_image",
     "resume_search",
     "resume_training",
@@ -64,6 +67,7 @@ _HOME = {
     "ArchSpec": "networks.space",
     "Budgets": "config",
     "CascadeUpscaler": "inference.cascade",
+    "DecoderPool": "images.guard",
     "Image": "images.image",
     "Model": "zoo.folder",
     "Network": "networks.network",
@@ -77,6 +81,7 @@ _HOME = {
     "evaluate_model": "training.metrics",
     "load_model": "zoo.folder",
     "load_photographs": "training.data",
+    "read_header": "images.read",
     "read_image": "images.read",
     "resume_search": "search.loop",
     "resume_training": "training.loop",

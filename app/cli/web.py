@@ -7,12 +7,21 @@ import typer
 
 from trinas.config import DEFAULT_DEVICE
 
+from ..web.hosts import Hosts, read_name
 from ..web.limits import Limits
 from .options import DeviceOption, refuse_bad_values, to_pixels
+from .terminal import say
 
 LIMITS = "Limits for each visitor"
 
 HostOption = Annotated[str, typer.Option(help="Address to listen on. 0.0.0.0 lets other machines in.")]
+AllowHostOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A further name by which the page may be reached, such as that of a server in front of it. Repeatable.",
+        metavar="NAME",
+    ),
+]
 PortOption = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 AuthOption = Annotated[
     str | None, typer.Option(help="Ask for this name and password.", metavar="USER:PASSWORD", envvar="TRINAS_AUTH")
@@ -41,6 +50,7 @@ MaxSearchOption = Annotated[
 
 def serve_page(
     host: HostOption = "127.0.0.1",
+    allow_host: AllowHostOption = None,
     port: PortOption = 7860,
     auth: AuthOption = None,
     runs: RunsOption = Path("searches"),
@@ -55,7 +65,7 @@ def serve_page(
 ) -> None:
     """Serve a web page that upscales, compares and searches, for this machine or for others.
 
-    The server runs until Ctrl-C. Programs can use the endpoints `/upscale` and `/models`.
+    The server runs until Ctrl-C. Programs can use the endpoints `/upscale` and `/models`; other web sites cannot.
     """
     if auth is not None and not all(auth.partition(":")):
         raise typer.BadParameter("--auth is a name and a password, separated by a colon")
@@ -69,10 +79,16 @@ def serve_page(
             queue=max_queue,
             search_minutes=max_search_minutes,
         )
+    hosts = Hosts(host, tuple(allow_host or ()))
+    for name in hosts.allowed:
+        if read_name(name) != name.lower():
+            raise typer.BadParameter(f"--allow-host is a name without scheme and port, got {name!r}")
+    if not hosts.is_loopback and auth is None:
+        say("note: everybody who can reach this machine can use the page; --auth asks for a password")
     from trinas.device import pick_device
 
     from ..web.server import WebConfig, serve
 
     pick_device(device)
     name, _, password = (auth or "").partition(":")
-    serve(WebConfig(host, port, (name, password) if auth else None, runs, device, limits))
+    serve(WebConfig(hosts, port, (name, password) if auth else None, runs, device, limits))

@@ -34,4 +34,4 @@ class Backend:
         limits = limits or Limits()
         catalogue, decoders = Catalogue(device), DecoderPool(limits.seconds_per_file)
         runner = Runner(catalogue, decoders, limits, folder)
-        return Backend(limits, Sessions(folder, limits.seconds), catalogue, decoders, runner)
+        return Backend(limits, Sessions(folder, limits), catalogue, decoders, runner)

@@ -26,6 +26,9 @@ TIMED_PX, TIMED_RUNS = 256, 9
 SETTLED_RUNS, SETTLED = 3, 1.1
 """Measuring ends when so many runs are within this factor of the fastest one."""
 
+MOST_ADDED = 100
+"""Models that visitors can add until the server is started again."""
+
 MOST_LOADED = 32
 """Upscalers kept in memory. There is room for all bundled models; each has a few megabytes."""
 
@@ -97,8 +100,10 @@ class Catalogue:
             source: as `Offer.source`.
             name: the name that it should have. None: the name in its config.json.
         Raises:
-            ModelError: there is no model, or its files are damaged.
+            ModelError: there is no model, its files are damaged, or there are too many added models.
         """
+        if len(self._added) >= MOST_ADDED and folder not in {other for other, _ in self._added.values()}:
+            raise ModelError(f"{MOST_ADDED} models were added already; start the server again to add others")
         model = load_model(folder)
         taken = {*list_bundled_models(), *self._added}
         known = next((name for name, (other, _) in self._added.items() if other == folder), None)
@@ -157,12 +162,14 @@ class Catalogue:
 
     def measure_all(self, ended: threading.Event) -> None:
         """Measure the speed of all models, the cheapest model first. Stop when `ended` is set."""
-        offers = self.offers()
-        for name in sorted(offers, key=lambda name: offers[name].cost.macs):
-            if not ended.is_set():
-                with suppress(TrinasError):  # a model that cannot upscale says so when it is used
-                    self.seconds_per_mp(name)
-        self.measured.set()
+        try:
+            offers = self.offers()
+            for name in sorted(offers, key=lambda name: offers[name].cost.macs):
+                if not ended.is_set():
+                    with suppress(TrinasError):  # a model that cannot upscale says so when it is used
+                        self.seconds_per_mp(name)
+        finally:
+            self.measured.set()
 
     def seconds_per_mp(self, name: str) -> float:
         """Return the seconds per output megapixel that a model takes on this machine. It is measured only once.

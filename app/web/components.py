@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from trinas.config import DEFAULT_PRESET, DEFAULT_QUALITY, MAX_SCALE, PRESETS, SaveConfig, UpscaleOptions
+from trinas.errors import ImageError
 
 from ..words import format_duration, format_psnr, format_seconds
 from .catalogue import Catalogue, Offer
@@ -19,6 +20,9 @@ NETWORKS: dict[str, Any] = {"concurrency_id": "networks", "concurrency_limit": 1
 
 READING: dict[str, Any] = {"concurrency_id": "reading", "concurrency_limit": 1}
 """Options of other events that decode whole images. One runs at a time, so that memory for one image is enough."""
+
+SETTING_UP: dict[str, Any] = {"concurrency_id": "setting up", "concurrency_limit": 1}
+"""Options of events that load and measure models, start searches or share their networks. One runs at a time."""
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 """Options of all events of the page, because programs have their own endpoints."""
@@ -146,21 +150,24 @@ def read_controls(
     Raises:
         ImageError: a number is out of range.
     """
-    pixels = amount and round(amount)
-    sizes = {
-        OTHER_SCALE: {"scale": amount},
-        LONG_SIDE: {"long_side": pixels},
-        WIDTH: {"width": pixels},
-        HEIGHT: {"height": pixels},
-    }
-    save = SaveConfig(
-        suffix=file_format or None,
-        quality=int(quality) if quality != DEFAULT_QUALITY else None,
-        background="white" if file_format == ".jpg" else None,
-        strip_metadata=not keep_metadata,
-    )
-    asked_size = runner.size(**(sizes[size] if isinstance(size, str) else {"scale": float(size)}))
-    return Request(asked_size, save, model, preset, UpscaleOptions(strength, self_ensemble))
+    try:
+        pixels = amount and round(amount)
+        sizes = {
+            OTHER_SCALE: {"scale": amount},
+            LONG_SIDE: {"long_side": pixels},
+            WIDTH: {"width": pixels},
+            HEIGHT: {"height": pixels},
+        }
+        save = SaveConfig(
+            suffix=file_format or None,
+            quality=int(quality) if quality != DEFAULT_QUALITY else None,
+            background="white" if file_format == ".jpg" else None,
+            strip_metadata=not keep_metadata,
+        )
+        asked_size = runner.size(**(sizes[size] if isinstance(size, str) else {"scale": float(size)}))
+        return Request(asked_size, save, model, preset, UpscaleOptions(strength, self_ensemble))
+    except (TypeError, ValueError):  # what the page would not send
+        raise ImageError("choose a size, and numbers within their limits") from None
 
 
 class JobButtons:

@@ -18,7 +18,11 @@ class Limits:
     files: int = 1000
     """Files in a batch, counted after unpacking."""
     unpacked_mb: float = 4000
-    """Size of all files in a batch, after unpacking."""
+    """Size of all files in a batch, before and after unpacking, and of the results that are kept for a visitor."""
+    hourly_upload_mb: float = 16_000
+    """Size of all uploads of one address within an hour, for as long as they are kept."""
+    free_mb: float = 1000
+    """Space that must stay free on the disk. Uploads and jobs that need it are refused or stopped."""
     seconds_per_file: float = 60
     """Time to decode one file."""
     seconds: float = 3600

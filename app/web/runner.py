@@ -3,7 +3,7 @@
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from trinas.inference.plan import Job, Plan, plan_jobs
 from .catalogue import Catalogue
 from .limits import Limits
 from .messages import hide_paths
-from .uploads import Session
+from .uploads import Session, check_disk
 
 OnTile = Callable[[int, float], None]
 """Called after each tile with the number of the job and its finished share."""
@@ -65,7 +65,7 @@ class Runner:
         catalogue: has the models.
         decoders: open the files.
         limits: of each visitor.
-        folder: where previews assume the results. Nothing is written there.
+        folder: where previews assume the results, and on whose disk visitors' files are. Nothing is written there.
     """
 
     def __init__(self, catalogue: Catalogue, decoders: DecoderPool, limits: Limits, folder: Path) -> None:
@@ -189,6 +189,10 @@ class Runner:
         def check() -> None:
             if stop.is_set():
                 raise Stopped("Stopped.")
+            try:
+                check_disk(self._folder, self._limits)
+            except ImageError as error:
+                raise Stopped(f"Stopped: {error}.") from None
             if time.monotonic() > end:
                 limit = f"{self._limits.seconds:g} seconds, the limit of this server"
                 raise Stopped(f"Stopped: it took longer than {limit}.")
@@ -197,7 +201,9 @@ class Runner:
         return check
 
 
-def plan_batch(folder: Path, results: Path, size: SizeConfig, save: SaveConfig) -> Plan:
+def plan_batch(
+    folder: Path, results: Path, size: SizeConfig, save: SaveConfig, problems: Mapping[Path, str] | None = None
+) -> Plan:
     """Plan the jobs of an unpacked batch. A file whose name is not that of an image becomes a job that fails.
 
     Args:
@@ -205,12 +211,15 @@ def plan_batch(folder: Path, results: Path, size: SizeConfig, save: SaveConfig) 
         results: folder for the results.
         size: how large results are.
         save: how results are written.
+        problems: path in the folder -> why there is no such file. Each becomes a job that fails.
     Raises:
         ImageError: the batch has no files.
     """
+    problems = problems or {}
     plan = plan_jobs([folder], results, size, save, recursive=True)
-    if not any(is_image_file(job.source) for job in plan.jobs) and not plan.left_out:
+    if not any(is_image_file(job.source) for job in plan.jobs) and not plan.left_out and not problems:
         raise ImageError("there are no files in it")
     jobs = [job for job in plan.jobs if job.source != folder]
     jobs += [Job(path, path, f"{path}: its name is not that of an image") for path in plan.left_out]
+    jobs += [Job(path, path, f"{path}: {problem}") for path, problem in problems.items()]
     return replace(plan, jobs=jobs, left_out=[])

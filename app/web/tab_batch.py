@@ -1,7 +1,8 @@
 """The tab for many images or archives. It shows the state of each image in a table, and offers all results."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import gradio as gr
 
 from trinas.errors import Stopped, TrinasError
 from trinas.inference.batch import Outcome
+from trinas.inference.plan import Job
 
 from ..words import format_bytes, format_count, format_duration
+from .archives import unpack, write_zip
 from .backend import Backend
 from .components import (
     PROGRESS,
@@ -24,8 +27,8 @@ from .components import (
     render_table,
 )
 from .messages import escape, hide_paths
-from .runner import plan_batch
-from .uploads import unpack, write_zip
+from .runner import Request, plan_batch
+from .uploads import Session, check_disk, measure_folder
 
 HEADERS = {"File": "long", "State": "whole", "Details": "long"}
 JOB = "batch"
@@ -110,24 +113,28 @@ class BatchTab:
     ) -> Iterator[tuple[Any, ...]]:
         """Upscale the files. Yield the table after each file, and at the end a message and the archive."""
         session = self._backend.sessions.get(request.session_hash)
-        runner = self._backend.runner
         try:
-            wanted = read_controls(runner, *values)
-            folder = unpack(session, [Path(path) for path in paths], self._backend.limits)
-            results = session.new_folder()
-            jobs = plan_batch(folder, results, wanted.size, wanted.save).jobs
-            names = [str(job.source.relative_to(folder)) for job in jobs]
-            rows, show_progress = BatchTable(names, folder, results), TileProgress(progress, names)
-
-            def on_tile(number: int, share: float) -> None:
-                rows.mark_working(number)
-                show_progress(number, share)
-
-            outcomes = runner.run(session, session.stop_request(JOB), jobs, wanted, on_tile)
+            wanted = read_controls(self._backend.runner, *values)
+            with session.borrow_folder() as folder, session.borrow_folder() as results:
+                problems = unpack([Path(path) for path in paths], folder, self._backend.limits)
+                jobs = plan_batch(folder, results, wanted.size, wanted.save, problems).jobs
+                batch = _Batch(session, jobs, wanted, folder, results)
+                yield from self._run_jobs(batch, progress)
         except TrinasError as error:
             yield gr.update(), render_note(escape(error), "bad"), gr.update()
-            return
-        yield rows.html(), render_note(f"{format_count(len(jobs), 'file')}."), gr.update()
+
+    def _run_jobs(self, batch: "_Batch", progress: gr.Progress) -> Iterator[tuple[Any, ...]]:
+        """Upscale files that are unpacked and planned."""
+        names = [str(job.source.relative_to(batch.folder)) for job in batch.jobs]
+        rows, show_progress = BatchTable(names, batch.folder, batch.results), TileProgress(progress, names)
+
+        def on_tile(number: int, share: float) -> None:
+            rows.mark_working(number)
+            show_progress(number, share)
+
+        session = batch.session
+        outcomes = self._backend.runner.run(session, session.stop_request(JOB), batch.jobs, batch.wanted, on_tile)
+        yield rows.html(), render_note(f"{format_count(len(names), 'file')}."), gr.update()
         ended = ""
         try:
             for outcome in outcomes:
@@ -139,9 +146,23 @@ class BatchTab:
         counts = rows.counts()
         archive = gr.update()
         if counts["done"]:
-            archive = gr.update(value=str(write_zip(results, session.new_folder() / ARCHIVE)), visible=True)
+            check_disk(batch.results, self._backend.limits, measure_folder(batch.results))
+            archive = gr.update(value=str(write_zip(batch.results, session.new_folder() / ARCHIVE)), visible=True)
         words = f"{ended} {', '.join(f'{count} {state}' for state, count in counts.items() if count)}.".strip()
         yield rows.html(), render_note(escape(words), "" if counts["failed"] or ended else "good"), archive
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """A batch that is ready to run."""
+
+    session: Session
+    jobs: Sequence[Job]
+    wanted: Request
+    folder: Path
+    """Of the unpacked files."""
+    results: Path
+    """Folder for the results."""
 
 
 def describe_row(outcome: Outcome, folder: Path, results: Path) -> list[str]:

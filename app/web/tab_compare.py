@@ -111,7 +111,7 @@ class CompareTab:
     ) -> tuple[Any, ...]:  # fmt: skip
         """Draw the columns, and the image with the place marked."""
         hidden = gr.update(visible=False), gr.update(visible=False)
-        if not path:
+        if not path or not side:
             return "", *hidden, None, render_note(EMPTY)
         try:
             image = read_displayed(self._backend.decoders.open_image(path, self._backend.limits.input_px))
@@ -125,11 +125,16 @@ class CompareTab:
         words = "" if names else render_note("Choose a model to see it beside bicubic.")
         return render_columns(columns), gr.update(visible=True), overview, place, words
 
-    def _choose_place(self, path: str, side: int, event: gr.SelectData) -> Any:
-        """Return the place around a point of the overview."""
+    def _choose_place(self, path: str | None, side: int | None, event: gr.SelectData) -> Any:
+        """Return the place around a point of the overview; None if there is no such point."""
+        if not path or not side:
+            return None
         header = self._backend.decoders.open_image(path, self._backend.limits.input_px).header
         factor = header.width / fit_size((header.width, header.height), OVERVIEW_PX)[0]
-        x, y = (round(position * factor - side / 2) for position in event.index)
+        try:
+            x, y = (round(position * factor - side / 2) for position in event.index)
+        except (TypeError, ValueError):  # what the page would not send
+            return None
         return y, x
 
     def _measure(

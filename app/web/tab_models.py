@@ -12,7 +12,7 @@ from trinas.zoo.hub import is_hub_id
 
 from .backend import Backend
 from .catalogue import Offer
-from .components import PRIVATE, QUIET, Picker, render_note, render_table
+from .components import PRIVATE, QUIET, SETTING_UP, Picker, render_note, render_table
 from .messages import escape
 from .trade_off import draw_trade_offs
 
@@ -29,6 +29,7 @@ ABOUT = (
     "and best take the models that name them, unless a JPEG is strongly compressed."
 )
 POLL_S = 1
+LONGEST_PLACE = 1000
 
 
 class ModelsTab:
@@ -66,7 +67,7 @@ class ModelsTab:
         measured = page.load(self._wait_for_speeds, None, shown, queue=False, **QUIET)
         self._picker.refresh_on(measured.then)
         added = self._add.click(
-            self._add_model, self._place, [self._said, *shown], show_progress_on=self._said, **PRIVATE
+            self._add_model, self._place, [self._said, *shown], show_progress_on=self._said, **SETTING_UP, **PRIVATE
         )
         self._picker.refresh_on(added.then)
 
@@ -84,7 +85,7 @@ class ModelsTab:
         """Add a model to all lists."""
         name = ""
         try:
-            name = self._find(place.strip())
+            name = self._find(place.strip()[:LONGEST_PLACE])
             self._catalogue.seconds_per_mp(name)
         except TrinasError as error:
             self._catalogue.remove(name)

@@ -2,6 +2,7 @@
 
 import html
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import gradio as gr
 from trinas.config import Budgets
 from trinas.device import pick_device, resolve_precision
 from trinas.errors import ModelError, TrinasError
-from trinas.images.read import read_header
+from trinas.images.guard import DecoderPool
 from trinas.networks.latency import measure_spec_ms_per_mp
 from trinas.networks.space import ArchSpec
 from trinas.reports.pages import BUDGET_WORDS, PAGE_FILE, render_live_drawings
@@ -19,12 +20,13 @@ from trinas.search.budgets import find_possible_costs
 from trinas.zoo.folder import push_model
 from trinas.zoo.hub import is_hub_id
 
+from .archives import write_zip
 from .backend import Backend
-from .components import PRIVATE, QUIET, SCALES, Picker, render_note, update_buttons
+from .components import PRIVATE, QUIET, SCALES, SETTING_UP, Picker, render_note, update_buttons
 from .limits import Limits
 from .messages import escape, hide_paths
 from .searches import Searches, SearchStatus
-from .uploads import write_zip
+from .uploads import check_disk
 
 POLL_S = 2
 ABOUT = (
@@ -60,6 +62,8 @@ class SearchTab:
         self._picker = picker
         self._is_loopback = is_loopback
         self._ms_ranges: dict[int, tuple[float, float]] = {}  # scale -> the range on this machine, for all visitors
+        self._offered: dict[Path, tuple[Path, Path]] = {}  # run folder -> files for all visitors
+        self._offering = threading.Lock()
         self._drawn = gr.State("")  # version of the drawings that the visitor sees
         self._chosen = gr.State("")
         gr.Markdown(ABOUT)
@@ -130,18 +134,18 @@ class SearchTab:
         budgets = [self._params, self._macs, self._ms]
         for event in (page.load, self._scale.change):
             event(self._show_ranges, self._scale, budgets, queue=False, **QUIET)
-        self._ms.focus(
-            self._measure_ms_range, self._scale, self._ms, concurrency_limit=1, show_progress="minimal", **PRIVATE
-        )
+        self._ms.focus(self._measure_ms_range, self._scale, self._ms, show_progress="minimal", **SETTING_UP, **PRIVATE)
         settings = [self._scale, *budgets, self._minutes, self._photographs]
-        self._start.click(self._begin, settings, self._wrong, **QUIET).then(**watching)
+        self._start.click(self._begin, settings, self._wrong, **SETTING_UP, **QUIET).then(**watching)
         self._stop.click(self._searches.stop, None, None, queue=False, **QUIET).then(**watching)
-        self._resume.click(self._resume_search, None, self._wrong, **QUIET).then(**watching)
-        used = self._use.click(self._use_network, None, [self._chosen, tabs], **QUIET)
+        self._resume.click(self._resume_search, None, self._wrong, **SETTING_UP, **QUIET).then(**watching)
+        used = self._use.click(self._use_network, None, [self._chosen, tabs], **SETTING_UP, **QUIET)
         self._picker.refresh_on(used.then).then(
             lambda name: name, self._chosen, self._picker.first, queue=False, **QUIET
         )
-        self._push.click(self._push_network, [self._repo, self._token], [self._pushed, self._token], **PRIVATE)
+        self._push.click(
+            self._push_network, [self._repo, self._token], [self._pushed, self._token], **SETTING_UP, **PRIVATE
+        )
 
     def _show_ranges(self, scale: int) -> list[Any]:
         """Show the possible range under each field, for a scale."""
@@ -176,7 +180,7 @@ class SearchTab:
                 raise TrinasError(f"minutes must be more than 0, and at most {limits.search_minutes:g}")
             photographs = [Path(path) for path in paths or []]
             if photographs:
-                check_photographs(photographs, limits)
+                check_photographs(photographs, limits, self._backend.decoders)
             budgets = Budgets(1e3 * (kilo_params or 0) or None, 1e9 * (giga_macs or 0) or None, ms_per_mp or None)
             check_budgets(budgets, scale)
             self._searches.start(budgets, scale, minutes, photographs)
@@ -192,7 +196,7 @@ class SearchTab:
             return render_note(escape(error), "bad")
         return ""
 
-    def _watch(self, known: str, request: gr.Request) -> tuple[Any, ...]:
+    def _watch(self, known: str) -> tuple[Any, ...]:
         """Show the status of the latest search. Drawings and files are only sent if they are new for the visitor.
 
         Args:
@@ -206,8 +210,8 @@ class SearchTab:
         is_new = version != known
         offered: tuple[Any, ...] = (gr.update(visible=is_finished),) * 2
         if is_new and is_finished:
-            folder = self._backend.sessions.get(request.session_hash).new_folder()
-            offered = tuple(gr.update(visible=True, value=str(file)) for file in _copy_results(status.run_dir, folder))
+            files = self._offer_results(status.run_dir)
+            offered = tuple(gr.update(visible=True, value=str(file)) for file in files)
         return (
             self._describe(status),
             gr.update(interactive=not is_running),
@@ -220,6 +224,15 @@ class SearchTab:
             version,
         )
 
+    def _offer_results(self, run_dir: Path) -> tuple[Path, Path]:
+        """Return an archive of a run folder and a copy of its report. All visitors get the same files."""
+        with self._offering:
+            files = self._offered.get(run_dir, ())
+            if not files or not all(file.exists() for file in files):  # the server deletes them after some time
+                files = _copy_results(run_dir, self._backend.sessions.new().new_folder())
+                self._offered = {run_dir: files}
+            return files
+
     def _describe(self, status: SearchStatus) -> str:
         line = escape(hide_paths(status.line, self._searches.folder))
         kind = {"finished": "good", "failed": "bad"}.get(status.state, "")
@@ -228,7 +241,8 @@ class SearchTab:
     def _use_network(self) -> tuple[Any, ...]:
         """Put the network on offer. Return its name, and show the first tab."""
         status = self._searches.status()
-        assert status is not None
+        if status is None or status.state != "finished":
+            raise gr.Error("there is no finished search", print_exception=False)
         name = self._backend.catalogue.add(str(status.run_dir), "searched", status.run_dir.name)
         self._backend.catalogue.seconds_per_mp(name)
         return name, gr.update(selected="upscale")
@@ -242,7 +256,9 @@ class SearchTab:
                 raise ModelError("there is nothing to share")
             if not is_hub_id(repo) or "@" in repo:
                 raise ModelError(f"{repo or 'nothing'}: not a repository such as user/name")
-            link = html.escape(push_model(status.run_dir, repo, token.strip() or None))
+            if not token.strip():  # the login of this machine is its owner's, and not every visitor is the owner
+                raise ModelError("a token is needed that may write to the repository")
+            link = html.escape(push_model(status.run_dir, repo, token.strip()))
         except TrinasError as error:
             return render_note(escape(error), "bad"), ""
         return render_note(f'It is at <a href="{link}" target="_blank">{link}</a>.', "good"), ""
@@ -262,7 +278,7 @@ def check_budgets(budgets: Budgets, scale: int) -> None:
             raise TrinasError(f"no network has at most {high} {words}: the smallest has {low}")
 
 
-def check_photographs(photographs: Sequence[Path], limits: Limits) -> None:
+def check_photographs(photographs: Sequence[Path], limits: Limits, decoders: DecoderPool) -> None:
     """Refuse photographs that a search cannot learn from, or that exceed the limits of a batch.
 
     Raises:
@@ -274,11 +290,13 @@ def check_photographs(photographs: Sequence[Path], limits: Limits) -> None:
         )
     if len(photographs) > limits.files:
         raise TrinasError(f"{len(photographs):,} photographs are too many; the limit is {limits.files:,}")
-    if sum(path.stat().st_size for path in photographs) > limits.unpacked_mb * 1e6:
+    size = sum(path.stat().st_size for path in photographs)
+    check_disk(photographs[0].parent, limits, size)
+    if size > limits.unpacked_mb * 1e6:
         raise TrinasError(f"more than {limits.unpacked_mb:g} MB of photographs are too much at once")
     for path in photographs:
         try:
-            read_header(path, limits.input_px)
+            decoders.open_image(path, limits.input_px)
         except TrinasError as error:
             raise TrinasError(hide_paths(str(error), path.parent)) from None
 

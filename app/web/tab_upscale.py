@@ -177,9 +177,9 @@ class UpscaleTab:
         except TrinasError as error:
             return {}, [f"it cannot be shown here ({hide_paths(str(error), path.parent, result.parent)})"]
 
-    def _switch(self, view: str, paths: dict[str, tuple[str, str]]) -> Any:
-        """Show the other view in the slider."""
-        return paths["detail" if view == DETAIL else "whole"]
+    def _switch(self, view: str, paths: dict[str, tuple[str, str]] | None) -> Any:
+        """Show the other view in the slider, if there is one."""
+        return paths and paths["detail" if view == DETAIL else "whole"]
 
 
 def describe_time(preview: Preview, preset: str) -> str:

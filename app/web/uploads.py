@@ -1,14 +1,15 @@
-"""The files of visitors: a session for each visitor, unpacked uploads, and archives of results."""
+"""The files of visitors: the server's folder, and a session for each visitor."""
 
 import secrets
 import shutil
+import tempfile
 import threading
 import time
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
-from typing import IO
+from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from trinas.errors import ImageError
 from trinas.files import HIDDEN
@@ -18,13 +19,57 @@ from .limits import Limits
 FORGET_AFTER_S = 3600
 """Age at which uploads are deleted. The files of a visitor are deleted after so long without a request."""
 
+MOST_SESSIONS = 1000
+"""Visitors that are known at the same time. The one that was here longest ago is forgotten first."""
+
+PREFIX, LOCK = "trinas-web-", f"{HIDDEN}lock"
+"""Of the name of a server's folder, and the file in it that the server locks for as long as it lives."""
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """Make a folder for the files of visitors, and delete it in the end.
+
+    Folders of servers that were killed are deleted too.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(Timeout, OSError), FileLock(left / LOCK, timeout=0):  # its server lives, or is another user's
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    try:
+        with FileLock(folder / LOCK):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_disk(folder: Path, limits: Limits, more: int = 0) -> None:
+    """Refuse to write to a disk that is nearly full.
+
+    Args:
+        folder: on the disk.
+        limits: have the space that must stay free.
+        more: bytes that will be written.
+    Raises:
+        ImageError: there would be less space.
+    """
+    if shutil.disk_usage(folder).free - more < limits.free_mb * 1e6:
+        raise ImageError("the disk of this server is nearly full; try again later")
+
 
 class Session:
-    """The files of one visitor, and requests to stop the visitor's jobs."""
+    """The files of one visitor, and requests to stop the visitor's jobs.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: for the files.
+        most_bytes: of all files. The oldest ones are deleted if there are more.
+    """
+
+    def __init__(self, folder: Path, most_bytes: float) -> None:
         self.folder = folder
         self.last_used = time.monotonic()
+        self._most_bytes = most_bytes
+        self._folders: list[Path] = []
         self._stops: dict[str, threading.Event] = {}
 
     def stop_request(self, job: str) -> threading.Event:
@@ -38,9 +83,32 @@ class Session:
 
     def new_folder(self) -> Path:
         """Make an empty folder. Its name cannot be guessed, because everybody who knows it can read the files."""
+        self._folders = [folder for folder in self._folders if folder.exists()]
+        while self._folders and sum(map(measure_folder, self._folders)) > self._most_bytes:
+            shutil.rmtree(self._folders.pop(0), ignore_errors=True)
         folder = self.folder / secrets.token_hex(16)
         folder.mkdir(parents=True)
+        self._folders.append(folder)
         return folder
+
+    @contextmanager
+    def borrow_folder(self) -> Iterator[Path]:
+        """Make an empty folder, and delete it at the end of the block."""
+        folder = self.folder / secrets.token_hex(16)
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def measure_folder(folder: Path) -> int:
+    """Return the bytes of all files in a folder."""
+    count = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # it is being deleted
+            count += path.stat().st_size
+    return count
 
 
 class Sessions:
@@ -48,21 +116,34 @@ class Sessions:
 
     Args:
         folder: for the files of visitors. Everything in it is deleted in the end.
-        job_seconds: the longest time of a job. Results are kept so much longer than uploads.
+        limits: of a visitor. Results are kept longer than uploads, by the time of a job.
     """
 
-    def __init__(self, folder: Path, job_seconds: float) -> None:
+    def __init__(self, folder: Path, limits: Limits) -> None:
         self.folder = folder
-        self._job_seconds = job_seconds
+        self._limits = limits
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
 
     def get(self, key: str | None) -> Session:
         """Return the session of a key. It is made if there is none."""
         with self._lock:
-            session = self._sessions.setdefault(key or "", Session(self.folder / secrets.token_hex(16)))
+            session = self._sessions.pop(key or "", None) or self.new()
+            self._sessions[key or ""] = session  # the last one in the dictionary was used last
+            old = list(self._sessions)[:-MOST_SESSIONS]
+        for each in old:
+            self.forget(each)
         session.last_used = time.monotonic()
         return session
+
+    def new(self) -> Session:
+        """Return a session that is not any visitor's."""
+        return Session(self.folder / secrets.token_hex(16), self._limits.unpacked_mb * 1e6)
+
+    def stop(self, key: str) -> None:
+        """Stop the jobs of a visitor, if there is such a visitor."""
+        if session := self._sessions.get(key):
+            session.stop_all()
 
     def forget(self, key: str | None) -> None:
         """Stop the jobs of a visitor and delete the files."""
@@ -81,94 +162,13 @@ class Sessions:
         for key in old:
             self.forget(key)
         for folder in (folder for visitor in known for folder in visitor.glob("*")):
-            with suppress(FileNotFoundError):
-                if time.time() - folder.stat().st_mtime > FORGET_AFTER_S + self._job_seconds:
+            with suppress(OSError):
+                if time.time() - folder.stat().st_mtime > FORGET_AFTER_S + self._limits.seconds:
                     shutil.rmtree(folder, ignore_errors=True)
         for path in self.folder.iterdir():  # each upload has its own folder, or is a file that is still arriving
             with suppress(OSError):  # it was moved or deleted meanwhile, or a file has arrived in the folder
-                if path not in known and time.time() - path.stat().st_mtime > FORGET_AFTER_S:
+                if path not in known and path.name != LOCK and time.time() - path.stat().st_mtime > FORGET_AFTER_S:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def unpack(session: Session, uploads: Sequence[Path], limits: Limits) -> Path:
-    """Copy the files of a batch into a new folder.
-
-    Archives are unpacked with their folders. Files that would get the same name are numbered.
-
-    Args:
-        session: of the visitor.
-        uploads: files and archives.
-        limits: of a batch.
-    Raises:
-        ImageError: an archive is damaged or unsafe, or the batch exceeds a limit. The folder is deleted then.
-    """
-    folder = session.new_folder()
-    try:
-        _unpack_into(folder, uploads, limits)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return folder
-
-
-def _unpack_into(folder: Path, uploads: Sequence[Path], limits: Limits) -> None:
-    files, free_bytes = 0, limits.unpacked_mb * 1e6
-    for upload in uploads:
-        with _name_upload(upload.name):
-            for name, source in _open_files(upload):
-                files += 1
-                if files > limits.files:
-                    raise ImageError(f"{upload.name}: too many files; the limit is {limits.files} at once")
-                target = next(path for path in map(folder.joinpath, number_names(name)) if not path.exists())
-                free_bytes -= _copy_limited(source, target, free_bytes)
-                if free_bytes < 0:
-                    most = f"{limits.unpacked_mb:g} MB"
-                    raise ImageError(f"{upload.name}: more than {most} of files are too much at once")
-
-
-def _copy_limited(source: IO[bytes], target: Path, max_bytes: float) -> int:
-    """Copy a file and return its size. Stop after `max_bytes`, since the sizes in an archive may be false."""
-    count = 0
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("wb") as file:
-        while count <= max_bytes and (chunk := source.read(1 << 20)):
-            file.write(chunk)
-            count += len(chunk)
-    return count
-
-
-def _open_files(upload: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yield the name and the content of each file in an archive, or of the upload itself."""
-    if not zipfile.is_zipfile(upload):
-        with upload.open("rb") as file:
-            yield upload.name, file
-        return
-    with zipfile.ZipFile(upload) as archive:
-        for member in archive.infolist():
-            if member.is_dir():
-                continue
-            if not is_inside(member.filename):
-                raise ImageError(f"{upload.name}: holds the path {member.filename}, which leads out of it")
-            with archive.open(member) as file:
-                yield member.filename, file
-
-
-@contextmanager
-def _name_upload(name: str) -> Iterator[None]:
-    """Turn every error in unpacking into one that names the upload. Each compression has its own error classes."""
-    try:
-        yield
-    except (ImageError, MemoryError):
-        raise
-    except Exception as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-        raise ImageError(f"{name}: is damaged, or cannot be unpacked here ({reason})") from None
-
-
-def is_inside(name: str) -> bool:
-    """Return whether a path in an archive stays in the folder to which it is unpacked."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0]
 
 
 def number_names(name: str) -> Iterator[str]:
@@ -177,15 +177,3 @@ def number_names(name: str) -> Iterator[str]:
     yield name
     for number in range(2, 1_000_000):
         yield str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
-
-
-def write_zip(folder: Path, target: Path) -> Path:
-    """Write an archive of a folder with its sub-folders and return `target`.
-
-    The files are stored without compression, because images are compressed already.
-    """
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and not path.name.startswith(HIDDEN):
-                archive.write(path, path.relative_to(folder))
-    return target

@@ -13,6 +13,9 @@ from playwright.sync_api import Page
 
 from support.processes import PATIENCE_S
 
+STRANGER = "evil.example"
+"""A name that leads to this machine in the tests' browser, without being its own."""
+
 PATIENCE_MS = 180_000
 """How long a browser waits for what should happen."""
 

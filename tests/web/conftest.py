@@ -12,9 +12,10 @@ from trinas_app.web.limits import Limits
 
 from support.hub_server import HubServer
 from support.images import generated_photograph
-from support.web_server import PATIENCE_MS, Server
+from support.web_server import PATIENCE_MS, STRANGER, Server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+OPTIONS = ["--no-sandbox", "--disable-gpu", f"--host-resolver-rules=MAP {STRANGER} 127.0.0.1"]
 
 LOWERED = "import PIL.Image; PIL.Image.MAX_IMAGE_PIXELS = 10_000; from trinas_app.cli import main; main()"
 """Pillow's own limit refuses to read back results above 179 megapixels; a lower one shows that it does not hold."""
@@ -92,7 +93,7 @@ def browser() -> Iterator[Browser]:
         pytest.skip("no Chromium: the page is not tested in a browser")
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         yield launched
         launched.close()
 

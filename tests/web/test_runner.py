@@ -1,5 +1,6 @@
 """Upscaling for visitors, without the page."""
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -9,7 +10,6 @@ from trinas_app.web.backend import Backend
 from trinas_app.web.limits import Limits
 from trinas_app.web.messages import hide_paths
 from trinas_app.web.runner import Request, plan_batch
-from trinas_app.web.uploads import unpack
 
 from support.images import generated_photograph, slow_jpeg
 from support.processes import PATIENCE_S, list_decoders
@@ -182,9 +182,27 @@ def test_a_batch_keeps_folders_and_goes_on_past_files_that_fail(backend, tmp_pat
 
 
 def test_a_batch_without_files_is_refused(backend, tmp_path):
-    folder = unpack(backend.sessions.get("a"), [], backend.limits)
+    (tmp_path / "batch").mkdir()
     with pytest.raises(ImageError, match="no files"):
-        plan_batch(folder, tmp_path / "out", backend.runner.size(scale=2), SaveConfig())
+        plan_batch(tmp_path / "batch", tmp_path / "out", backend.runner.size(scale=2), SaveConfig())
+
+
+def test_what_could_not_be_unpacked_fails_in_the_batch(backend, tmp_path, cat):
+    folder = tmp_path / "batch"
+    folder.mkdir()
+    shutil.copy(cat, folder / "cat.png")
+    session, request = backend.sessions.get("a"), Request(backend.runner.size(scale=2))
+    problems = {folder / "../evil.png": "its path leads out of the archive"}
+    jobs = plan_batch(folder, session.new_folder(), request.size, request.save, problems).jobs
+    outcomes = list(backend.runner.run(session, session.stop_request("batch"), jobs, request))
+    assert [outcome.state for outcome in outcomes] == ["done", "failed"]
+    assert outcomes[1].reason.endswith("../evil.png: its path leads out of the archive")
+
+
+def test_a_job_ends_before_the_disk_is_full(tmp_path, cat):
+    backend = Backend.create(tmp_path, Limits(free_mb=1e12), "cpu")
+    with pytest.raises(Stopped, match="disk of this server is nearly full"):
+        upscale(backend, cat, scale=2)
 
 
 def test_messages_name_files_as_the_visitor_knows_them():

@@ -10,6 +10,7 @@ from trinas_app.web.tab_search import check_photographs
 from support.processes import PATIENCE_S
 from trinas.config import Budgets
 from trinas.errors import RunError, TrinasError
+from trinas.images.guard import DecoderPool
 
 
 def wait_for(searches: Searches, states: set[str]) -> SearchStatus:
@@ -76,11 +77,12 @@ def test_what_cannot_be_searched_fails_with_its_reason(tmp_path, photographs):
     ],
 )
 def test_photographs_are_within_the_limits_of_a_batch(photographs, limits, complaint):
-    check_photographs(photographs, Limits())
-    with pytest.raises(TrinasError, match=complaint):
-        check_photographs(photographs, limits)
-    with pytest.raises(TrinasError, match="2 photographs are too few"):
-        check_photographs(photographs[:2], limits)
+    with DecoderPool() as decoders:
+        check_photographs(photographs, Limits(), decoders)
+        with pytest.raises(TrinasError, match=complaint):
+            check_photographs(photographs, limits, decoders)
+        with pytest.raises(TrinasError, match="2 photographs are too few"):
+            check_photographs(photographs[:2], limits, decoders)
 
 
 def test_photographs_that_cannot_be_copied_leave_nothing(tmp_path, photographs):

@@ -1,35 +1,24 @@
-"""Visitors' files: sessions, and archives in and out."""
+"""Visitors' files: the server's folder, and sessions."""
 
 import os
-import random
+import sys
+import tempfile
 import threading
-import zipfile
 from pathlib import Path
 
 import pytest
 from trinas_app.web import uploads as uploads_module
 from trinas_app.web.limits import Limits
-from trinas_app.web.uploads import Session, Sessions, is_inside, unpack, write_zip
+from trinas_app.web.uploads import PREFIX, Sessions, check_disk, open_folder
 
+from support.processes import start
 from trinas.errors import ImageError
-
-
-@pytest.fixture
-def session(tmp_path: Path) -> Session:
-    return Session(tmp_path / "visitor")
 
 
 @pytest.fixture
 def sessions(tmp_path: Path) -> Sessions:
     (tmp_path / "visitors").mkdir()
-    return Sessions(tmp_path / "visitors", job_seconds=3600)
-
-
-def make_archive(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> Path:
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
+    return Sessions(tmp_path / "visitors", Limits(unpacked_mb=1))
 
 
 def test_idle_visitors_and_old_uploads_are_forgotten(sessions):
@@ -60,6 +49,78 @@ def test_results_do_not_pile_up_while_a_visitor_stays(sessions):
     assert sessions.get("a") is session
 
 
+def test_the_oldest_results_of_a_visitor_make_room_for_new_ones(sessions):
+    session = sessions.get("a")
+    folders = [session.new_folder() for _ in range(3)]
+    for folder in folders:
+        (folder / "cat_x2.png").write_bytes(bytes(450_000))
+    last = session.new_folder()
+    assert [folder.exists() for folder in folders] == [False, True, True]
+    assert last.exists()
+
+
+def test_a_borrowed_folder_is_gone_after_an_error_too(sessions):
+    def fail(folder: Path) -> None:
+        (folder / "cat.png").write_bytes(b"x")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError), sessions.get("a").borrow_folder() as folder:
+        fail(folder)
+    assert not folder.exists()
+
+
+def test_so_many_visitors_are_known_and_no_more(sessions, monkeypatch):
+    monkeypatch.setattr(uploads_module, "MOST_SESSIONS", 3)
+    first = sessions.get("0")
+    folder, stop = first.new_folder(), first.stop_request("image")
+    kept = sessions.get("1")
+    for key in "213":
+        sessions.get(key)
+    assert sessions.get("1") is kept, "who comes back is not the oldest one"
+    assert not folder.exists()
+    assert stop.is_set()
+    assert sessions.get("0") is not first
+
+
+def test_nothing_is_written_to_a_disk_that_is_nearly_full(tmp_path):
+    check_disk(tmp_path, Limits(free_mb=0))
+    with pytest.raises(ImageError, match="nearly full"):
+        check_disk(tmp_path, Limits(free_mb=0), more=10**18)
+    with pytest.raises(ImageError, match="nearly full"):
+        check_disk(tmp_path, Limits(free_mb=1e12))
+
+
+HOLDER = """
+import sys
+from trinas_app.web.uploads import open_folder
+with open_folder() as folder:
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_folder_of_a_server_that_was_killed_is_deleted_and_that_of_a_living_one_is_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    (tmp_path / f"{PREFIX}somebody's").write_text("a file that only has such a name")
+    with start(sys.executable, "-c", HOLDER) as dead, start(sys.executable, "-c", HOLDER) as alive:
+        assert dead.stdout is not None
+        assert alive.stdout is not None
+        folders = [Path(process.stdout.readline().strip()) for process in (dead, alive)]
+        for folder in folders:
+            (folder / "upload.png").write_bytes(b"x")
+        dead.kill()
+        dead.wait()
+        assert folders[0].exists(), "it could not delete its folder"
+        with open_folder() as own:
+            assert [folder.exists() for folder in folders] == [False, True]
+            assert (folders[1] / "upload.png").exists()
+        assert not own.exists()
+        alive.communicate()
+        assert alive.returncode == 0
+        assert not folders[1].exists()
+
+
 def test_many_visitors_at_once_get_a_session_each(sessions):
     found: list[Path] = []
     threads = [threading.Thread(target=lambda key=key: found.append(sessions.get(key).folder)) for key in "abcdefgh"]
@@ -77,100 +138,3 @@ def test_a_forgotten_visitor_leaves_no_files_and_no_running_jobs(sessions):
     sessions.forget("a")
     assert not session.folder.exists()
     assert stop.is_set()
-
-
-def test_an_archive_of_a_folder_keeps_its_tree_without_hidden_files(tmp_path):
-    folder = tmp_path / "results"
-    (folder / "sea").mkdir(parents=True)
-    for name in ("b.png", "sea/a.png", ".trinas-x.tmp"):
-        (folder / name).write_bytes(name.encode())
-    with zipfile.ZipFile(write_zip(folder, tmp_path / "results.zip")) as archive:
-        assert archive.namelist() == ["b.png", "sea/a.png"]
-        assert archive.read("sea/a.png") == b"sea/a.png"
-
-
-def test_files_of_one_name_are_numbered(session, tmp_path):
-    paths = [tmp_path / folder / "cat.png" for folder in ("one", "other")]
-    for path in paths:
-        path.parent.mkdir()
-        path.write_bytes(path.parent.name.encode())
-    folder = unpack(session, paths, Limits())
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"cat.png": b"one", "cat-2.png": b"other"}
-
-
-def test_archives_with_files_of_one_name_lose_none(session, tmp_path):
-    uploads = [make_archive(tmp_path / f"{name}.zip", {"sea/1.png": name.encode()}) for name in ("a", "b")]
-    (tmp_path / "1.png").write_bytes(b"c")
-    uploads += [tmp_path / "1.png", make_archive(tmp_path / "d.zip", {"1.png": b"d"})]
-    folder = unpack(session, uploads, Limits())
-    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert found == {"sea/1.png": b"a", "sea/1-2.png": b"b", "1.png": b"c", "1-2.png": b"d"}
-
-
-@pytest.mark.parametrize(
-    ("limits", "complaint"), [(Limits(files=5), "c.zip: too many"), (Limits(unpacked_mb=1), "b.zip: more than 1 MB")]
-)
-def test_limits_hold_for_the_whole_batch_and_leave_nothing(session, tmp_path, limits, complaint):
-    members = {f"{number}.png": bytes(300_000) for number in range(2)}
-    uploads = [make_archive(tmp_path / f"{name}.zip", members) for name in "abcd"]
-    with pytest.raises(ImageError, match=complaint):
-        unpack(session, uploads, limits)
-    assert not list(session.folder.rglob("*.png"))
-
-
-@pytest.mark.parametrize(
-    ("members", "limits", "complaint"),
-    [
-        ({"../evil.png": b"x"}, Limits(), "leads out"),
-        ({"/evil.png": b"x"}, Limits(), "leads out"),
-        ({f"{number}.png": b"" for number in range(4)}, Limits(files=3), "evil.zip: too many files; the limit is 3"),
-        ({"zeros.png": bytes(2_000_000)}, Limits(unpacked_mb=1), "too much"),
-    ],
-)
-def test_unsafe_and_too_large_archives_are_refused(session, tmp_path, members, limits, complaint):
-    upload = make_archive(tmp_path / "evil.zip", members)
-    with pytest.raises(ImageError, match=complaint):
-        unpack(session, [upload], limits)
-    assert not list(tmp_path.rglob("evil.png"))
-
-
-@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
-def test_a_damaged_archive_is_refused(session, tmp_path, compression):
-    upload = make_archive(tmp_path / "damaged.zip", {"a.png": random.Random(0).randbytes(25_000)}, compression)
-    content = bytearray(upload.read_bytes())
-    content[100:200] = bytes(100)
-    upload.write_bytes(content)
-    with pytest.raises(ImageError, match="damaged"):
-        unpack(session, [upload], Limits())
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "complaint"),
-    [(6, b"\x01\x00", "encrypted"), (8, b"\x63\x00", "compression")],
-    ids=["a password", "an unknown compression"],
-)
-def test_an_archive_that_cannot_be_unpacked_here_is_refused(session, tmp_path, field, value, complaint):
-    """The field is in the member's own header and, two bytes further, in the directory at the archive's end."""
-    upload = make_archive(tmp_path / "sealed.zip", {"a.png": b"x"})
-    content = bytearray(upload.read_bytes())
-    for start in (field, content.index(b"PK\x01\x02") + field + 2):
-        content[start : start + 2] = value
-    upload.write_bytes(content)
-    with pytest.raises(ImageError, match=f"cannot be unpacked here .*{complaint}"):
-        unpack(session, [upload], Limits())
-
-
-def test_a_name_that_no_file_can_have_is_reported_without_its_folder(session, tmp_path):
-    upload = make_archive(tmp_path / "long.zip", {f"{'a' * 300}.png": b"x"})
-    with pytest.raises(ImageError, match=r"^long\.zip: is damaged, or cannot be unpacked here \(File name too long\)$"):
-        unpack(session, [upload], Limits())
-
-
-@pytest.mark.parametrize("name", ["a.png", "b/a.png", "..a/b..png"])
-def test_ordinary_paths_stay_inside(name):
-    assert is_inside(name)
-
-
-@pytest.mark.parametrize("name", ["", "/a", "..", "a/../../b", "..\\b", "C:\\b", "\\b"])
-def test_other_paths_do_not(name):
-    assert not is_inside(name)
