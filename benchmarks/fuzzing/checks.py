@@ -17,8 +17,8 @@ from pathlib import Path
 import tifffile
 import torch
 from PIL import Image as PillowImage
+from trinas_app.web.archives import unpack
 from trinas_app.web.limits import Limits
-from trinas_app.web.uploads import Session, unpack
 
 from trinas.config import SaveConfig, SizeConfig
 from trinas.errors import TrinasError
@@ -190,24 +190,27 @@ class Check:
 
     def _unpack(self) -> str:
         """Unpack an archive as the page does."""
-        session = Session(self.folder / "session")
+        unpacked = self.folder / "unpacked"
+        unpacked.mkdir()
         try:
-            unpacked = unpack(session, [self._path], _ARCHIVE_LIMITS)
+            problems = unpack([self._path], unpacked, _ARCHIVE_LIMITS)
         except TrinasError as error:
             check_message(str(error), self.folder)
-            if list(session.folder.iterdir()):
-                raise FaultError("leftover", "an archive that was refused leaves files") from None
             return "refused"
+        for place, problem in problems.items():
+            check_message(f"{place}: {problem}", self.folder)
         paths = [path for path in unpacked.rglob("*") if not path.is_dir()]
         if any(path.is_symlink() or not path.is_file() for path in paths):
             raise FaultError("result", "something is unpacked that is neither a file nor a folder")
+        for path in paths:
+            check_message(str(path), self.folder)
         size_mb = sum(path.stat().st_size for path in paths) / 1e6
         if len(paths) > _ARCHIVE_LIMITS.files or size_mb > _ARCHIVE_LIMITS.unpacked_mb:
             raise FaultError("result", f"{len(paths)} files of {size_mb:.0f} MB are unpacked")
-        outside = {path.name for path in self.folder.iterdir()} - {self._path.name, session.folder.name}
+        outside = {path.name for path in self.folder.iterdir()} - {self._path.name, unpacked.name}
         if outside:
-            raise FaultError("leftover", f"{sorted(outside)} beside the session's folder")
-        return "works"
+            raise FaultError("leftover", f"{sorted(outside)} beside the folder of the archive")
+        return "works" if paths or not problems else "refused"
 
     def _load(self) -> str:
         """Load a model, write its card and let its network run."""
