@@ -133,8 +133,8 @@ def is_gray_png(content: bytes) -> bool:
 def decode_png16(content: bytes) -> NDArray[np.uint16]:
     """Decode a PNG file of 16 bits to (H, W, C).
 
-    The codec writes warnings to standard error. So it never gets a cause: it only sees pixels that are complete, passes
-    of interlaced files as files of their own, and no other chunks.
+    The codec writes warnings to standard error. So it never gets a cause: it only sees pixels that are complete and
+    stored without compression, passes of interlaced files as files of their own, and no other chunks.
 
     Args:
         content: the file, as `PngParts.bare`.
@@ -147,31 +147,28 @@ def decode_png16(content: bytes) -> NDArray[np.uint16]:
         if name in bodies:
             bodies[name].append(_check_body(chunk))
     compressed = b"".join(bodies.pop(b"IDAT"))
-    row_bytes = 1 + 2 * _CHANNELS[kind] * width  # with the filter of the row
-    if not interlaced and _has_length(compressed, height * row_bytes):
-        pixels = _decode_pass(width, height, kind, compressed)
-    else:
-        pixels = _decode_passes(width, height, kind, compressed, _ADAM7 if interlaced else _ONE_PASS)
+    pixels = _decode_passes(width, height, kind, compressed, _ADAM7 if interlaced else _ONE_PASS)
     return _add_alpha(pixels, bodies[b"tRNS"][-1]) if bodies[b"tRNS"] else pixels
 
 
-def _has_length(compressed: bytes, length: int) -> bool:
-    """Return whether bytes are undamaged and become exactly `length` bytes."""
+def _inflate(compressed: bytes, length: int) -> bytes:
+    """Decompress to `length` bytes. Surplus bytes are ignored. Raise DecodeError or zlib.error if there are fewer."""
     try:
-        return len(imagecodecs.deflate_decode(compressed, out=length)) == length
-    except imagecodecs.DeflateError:
-        return False
+        content = bytes(imagecodecs.deflate_decode(compressed, out=length))
+    except imagecodecs.DeflateError:  # damaged, or with surplus bytes, which only zlib takes
+        content = zlib.decompressobj().decompress(compressed, length)
+    if len(content) < length:
+        raise DecodeError("damaged or cut short (pixels are missing)")
+    return content
 
 
 def _decode_passes(
     width: int, height: int, kind: int, compressed: bytes, passes: tuple[tuple[int, int, int, int], ...]
 ) -> NDArray[np.uint16]:
-    """Decode pass after pass. Surplus bytes are ignored."""
+    """Decode pass after pass."""
     sizes = [(max(0, -(-(width - x) // across)), max(0, -(-(height - y) // down))) for x, y, across, down in passes]
     lengths = [rows * (1 + 2 * _CHANNELS[kind] * columns) if columns else 0 for columns, rows in sizes]
-    filtered = memoryview(zlib.decompressobj().decompress(compressed, sum(lengths)))
-    if len(filtered) < sum(lengths):
-        raise DecodeError("damaged or cut short (pixels are missing)")
+    filtered = memoryview(_inflate(compressed, sum(lengths)))
     pixels = np.empty((height, width, _CHANNELS[kind]), np.uint16)
     start = 0
     for (x, y, across, down), size, length in zip(passes, sizes, lengths, strict=True):
