@@ -124,7 +124,7 @@ def test_a_crash_between_two_files_costs_none(pool, photo):
     assert_decodes(pool, photo)
     (pid,) = list_decoders()
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not is_running(pid))
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     assert_decodes(pool, photo)
 
 
