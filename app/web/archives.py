@@ -10,6 +10,7 @@ from unicodedata import category
 
 from trinas.errors import ImageError
 from trinas.files import HIDDEN
+from trinas.text import shorten_text
 
 from .limits import Limits
 from .uploads import check_disk, number_names
@@ -143,7 +144,8 @@ class _Copies:
             shown = self._folder / clean_name(name).lstrip("/")[-MOST_BYTES:]
             reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
             known = isinstance(error, _UnfitError)
-            self.problems[shown] = reason if known else f"is damaged, or cannot be unpacked here ({reason})"
+            words = reason if known else f"is damaged, or cannot be unpacked here ({shorten_text(reason)})"
+            self.problems[shown] = words
 
 
 def find_problem(member: zipfile.ZipInfo) -> str:

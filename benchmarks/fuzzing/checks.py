@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -276,7 +277,8 @@ def read_size(path: Path) -> tuple[int, int]:
     if path.suffix in (".tif", ".tiff"):
         height, width = tifffile.imread(path).shape[:2]
         return width, height
-    with PillowImage.open(path) as opened:
+    with warnings.catch_warnings(), PillowImage.open(path) as opened:
+        warnings.simplefilter("ignore")  # of values that another program does not expect, but can read
         opened.load()
         dict(opened.getexif())
         return opened.size

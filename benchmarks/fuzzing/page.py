@@ -17,7 +17,7 @@ from web_load import start_server
 from trinas.config import SaveConfig
 from trinas.timer import Timer
 
-from .checks import GOOD, MODEL, SCALE, FaultError, check_message, make_good_result
+from .checks import GOOD, MODEL, SCALE, FaultError, check_message, make_good_result, move_temporary_files
 from .damage import make_file
 from .seeds import IMAGE_KINDS
 
@@ -49,6 +49,7 @@ def send_files(files: int, seed: int) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        move_temporary_files(folder)  # the client leaves folders there
         server, url = start_server(folder)
         try:
             client = Client(url, verbose=False, download_files=str(folder))

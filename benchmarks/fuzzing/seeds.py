@@ -90,6 +90,11 @@ def _photograph(mode: str = "RGB") -> PillowImage.Image:
     return PillowImage.fromarray(generated_photograph(HEIGHT, WIDTH)).convert(mode)
 
 
+def _describe(options: dict[str, Any]) -> str:
+    """Return options in words; of bytes, only what they are."""
+    return ", ".join(name if isinstance(value, bytes) else f"{name} {value}" for name, value in options.items())
+
+
 def _make_pngs() -> Iterator[Seed]:
     yield from _matrix("png")
     for depth, colour in PNG_KINDS:
@@ -122,7 +127,7 @@ def _make_jpegs() -> Iterator[Seed]:
         {"exif": exif, "xmp": XMP, "icc_profile": rgb_profile(), "comment": b"a comment", "progressive": True},
     ):  # fmt: skip
         for mode in ("RGB", "L", "CMYK"):
-            yield _image("jpg", f"{mode} {options.keys()}", _saved(_photograph(mode), "JPEG", **options))
+            yield _image("jpg", f"{mode} {_describe(options)}", _saved(_photograph(mode), "JPEG", **options))
     others = [_photograph().rotate(180), _photograph("L")]
     yield _image("jpg", "MPO", _saved(_photograph(), "MPO", save_all=True, append_images=others, exif=exif))
     yield _image("jpg", "large, CMYK", _saved(PillowImage.new("CMYK", LARGE), "JPEG", progressive=True))
@@ -131,12 +136,17 @@ def _make_jpegs() -> Iterator[Seed]:
 
 def _make_webps() -> Iterator[Seed]:
     yield from _matrix("webp")
-    for options in ({"quality": 30}, {"lossless": True}, {"exact": True, "lossless": True}, {"alpha_quality": 10}):
+    for options in (
+        {"quality": 30},
+        {"lossless": True},
+        {"lossless": True, "quality": 0, "method": 0},
+        {"alpha_quality": 10},
+    ):
         for mode in ("RGB", "RGBA"):
             image = _photograph(mode)
             if mode == "RGBA":
                 image.putalpha(_photograph("L"))
-            yield _image("webp", f"{mode} {options.keys()}", _saved(image, "WEBP", **options))
+            yield _image("webp", f"{mode} {_describe(options)}", _saved(image, "WEBP", **options))
     yield _image("webp", "large", _saved(PillowImage.new("RGBA", LARGE), "WEBP", lossless=True))
     yield _image(
         "webp", "animated", _saved(_photograph(), "WEBP", save_all=True, append_images=[_photograph().rotate(180)])
@@ -154,7 +164,7 @@ def _make_avifs() -> Iterator[Seed]:
     ):
         for mode in ("RGB", "L"):
             content = _saved(_photograph(mode), "AVIF", max_threads=1, speed=10, **options)
-            yield _image("avif", f"{mode} {options.keys()}", content)
+            yield _image("avif", f"{mode} {_describe(options)}", content)
     yield _image("avif", "large", _saved(PillowImage.new("RGBA", LARGE), "AVIF", max_threads=1, speed=10))
     for bits in (10, 12):
         levels = generated_photograph(HEIGHT, WIDTH).astype(np.uint16) << bits - 8

@@ -141,7 +141,7 @@ def test_a_run_that_is_interrupted_is_resumed(tmp_path):
     folder, worker = tmp_path / "run", tmp_path / "worker.py"
     worker.write_text(DEEDS.format(benchmarks=str(BENCHMARKS), plan={}))
     code = RUN.format(benchmarks=str(BENCHMARKS), folder=str(folder), worker=str(worker))
-    with subprocess.Popen([sys.executable, "-c", code, "1000000"]) as process:
+    with subprocess.Popen([sys.executable, "-c", code, "50000"]) as process:
         end = time.monotonic() + PATIENCE_S
         while not (folder / VERDICTS).exists() or (folder / VERDICTS).stat().st_size < 1000:
             assert process.poll() is None
@@ -186,6 +186,13 @@ def test_whole_files_are_read(kind, tmp_path):
         else:
             shape = open_image(path).read().pixels.shape[1:]
             assert seed.name.startswith("large") or sorted(shape) == [24, 36], seed.name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_files_differ_and_are_named(kind):
+    seeds = list_seeds(kind)
+    assert len({seed.name for seed in seeds}) == len(seeds)
+    assert len({tuple(seed.files.values()) for seed in seeds}) == len(seeds)
 
 
 def test_whole_models_are_loaded(tmp_path):

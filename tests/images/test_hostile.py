@@ -24,6 +24,7 @@ from trinas.images.read import open_image, read_header, read_image
 from trinas.images.stored import DecodeError
 from trinas.images.tiff_directory import MAX_DIRECTORIES
 from trinas.images.write import write_image
+from trinas.text import MAX_LINE
 
 READ_ALL = (
     *(COMPRESSION.NONE, COMPRESSION.CCITTRLE, COMPRESSION.CCITTFAX3, COMPRESSION.CCITTFAX4, COMPRESSION.LZW),
@@ -72,7 +73,7 @@ def complaint_of(tmp_path, content):
     message = str(error.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
-    assert len(message) < 300 + len(str(path))
+    assert len(message) <= len(f"{path}: ") + MAX_LINE
     return message.removeprefix(f"{path}: ")
 
 
@@ -90,6 +91,11 @@ def link_to(content, position):
     (start,) = struct.unpack_from("<I", content, 4)
     end = start + 2 + 12 * struct.unpack_from("<H", content, start)[0]
     return content[:end] + struct.pack("<I", position) + content[end + 4 :]
+
+
+def test_a_complaint_does_not_repeat_hundreds_of_numbers(tmp_path):
+    content = change_tag(change_tag(tiff_of(LEVELS[:, :, 0]), 258, *range(1, 257)), 277, 256)
+    assert complaint_of(tmp_path, content).endswith(" …")
 
 
 @pytest.mark.parametrize("bigtiff", [False, True])

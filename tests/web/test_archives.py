@@ -10,6 +10,7 @@ from trinas_app.web.archives import DIRECTORY_BYTES, MOST_BYTES, MOST_PARTS, cle
 from trinas_app.web.limits import Limits
 
 from trinas.errors import ImageError
+from trinas.text import is_plain_text
 
 LIMITS = Limits(free_mb=0)
 
@@ -137,6 +138,17 @@ def test_a_damaged_member_fails_alone_and_leaves_no_part(folder, tmp_path, compr
     ((path, problem),) = unpack_problems([upload], folder).items()
     assert (path, "is damaged" in problem) == ("a.png", True)
     assert read_files(folder) == {"z.png": b"z"}
+
+
+def test_what_is_wrong_with_a_member_is_said_in_one_short_line(folder, tmp_path):
+    """Python's own message repeats both names."""
+    name = "/".join(["a" * 200] * 20)
+    upload = make_archive(tmp_path / "names.zip", {name: b"x"})
+    overwrite(upload, 30, b"\n")  # the first letter of the name in front of the member, not in the list of members
+    (problem,) = unpack_problems([upload], folder).values()
+    assert problem.startswith("is damaged, or cannot be unpacked here (File name in directory")
+    assert len(problem) < 400
+    assert is_plain_text(problem)
 
 
 @pytest.mark.parametrize("kept", [0.5, 0.999])

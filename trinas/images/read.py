@@ -16,6 +16,7 @@ from trinas.images import decode
 from trinas.images.decode import DecodedImage, Header
 from trinas.images.image import Image, to_levels, to_rgb
 from trinas.images.stored import DecodeError
+from trinas.text import shorten_text
 
 _BAND_ROWS = 64
 
@@ -139,4 +140,4 @@ def name_file(path: Path) -> Iterator[None]:
     try:
         yield
     except DecodeError as error:
-        raise ImageError(f"{path}: {error}") from None
+        raise ImageError(f"{path}: {shorten_text(str(error))}") from None
