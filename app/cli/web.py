@@ -7,7 +7,7 @@ import typer
 
 from trinas.config import DEFAULT_DEVICE
 
-from ..web.hosts import Hosts, read_name
+from ..web.hosts import Hosts, is_name
 from ..web.limits import Limits
 from .options import DeviceOption, refuse_bad_values, to_pixels
 from .terminal import say
@@ -81,8 +81,8 @@ def serve_page(
         )
     hosts = Hosts(host, tuple(allow_host or ()))
     for name in hosts.allowed:
-        if read_name(name) != name.lower():
-            raise typer.BadParameter(f"--allow-host is a name without scheme and port, got {name!r}")
+        if not is_name(name):
+            raise typer.BadParameter(f"--allow-host is a name such as photos.example or nas.local:8080, got {name!r}")
     if not hosts.is_loopback and auth is None:
         say("note: everybody who can reach this machine can use the page; --auth asks for a password")
     from trinas.device import pick_device

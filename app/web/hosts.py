@@ -4,11 +4,14 @@ A web site can give its own name the address of this machine (DNS rebinding). Th
 of that site. The name in the request's Host header gives it away.
 """
 
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 LOOPBACK_NAME = "localhost"
+NAME = re.compile(r"[a-z0-9_.-]+")
+"""Browsers write all names so, also those with other letters (xn--...)."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Hosts:
     listening: str
     """Name or address on which the server listens."""
     allowed: tuple[str, ...] = ()
-    """Further names, such as that of a server in front of this one."""
+    """Further names, such as that of a server in front of this one, each with its port unless that is the usual one."""
 
     @property
     def is_loopback(self) -> bool:
@@ -33,7 +36,7 @@ class Hosts:
         name = read_name(host)
         if not name:
             return False
-        known = _is_loopback(name) or name in map(_strip, (self.listening, *self.allowed))
+        known = _is_loopback(name) or name in (_strip(self.listening), *map(read_name, self.allowed))
         return known or (not self.is_loopback and _is_address(name))
 
     def is_origin(self, origin: str, host: str) -> bool:
@@ -42,7 +45,7 @@ class Hosts:
         Args:
             origin: the header.
             host: the Host header of the same request. A server in front of this one may have replaced it, so the
-                origin may also be an allowed name on the usual port.
+                origin may also be an allowed name with its port.
         """
         scheme, _, place = origin.lower().partition("://")
         usual = {"http": ":80", "https": ":443"}.get(scheme)
@@ -54,12 +57,20 @@ class Hosts:
 
 def read_name(host: str) -> str:
     """Return the name in a Host header, in small letters and without the port. Empty: there is none."""
+    if any(each in "/\\?#@" or not each.isprintable() for each in host):
+        return ""
     try:
         parts = urlsplit(f"//{host}")
         _ = parts.port  # raises ValueError
     except ValueError:
         return ""
-    return "" if parts.username is not None or parts.path else (parts.hostname or "").removesuffix(".")
+    return (parts.hostname or "").removesuffix(".")
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text is a name or an address as it is in a Host header, with or without a port."""
+    name = read_name(text)
+    return NAME.fullmatch(name) is not None or _is_address(name)
 
 
 def _strip(name: str) -> str:

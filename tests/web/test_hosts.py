@@ -18,7 +18,8 @@ def test_every_page_has_the_names_of_its_own_machine(hosts, host):
 @pytest.mark.parametrize(
     "host",
     ["", ":7860", "evil.example", "evil.example:7860", "localhost.evil.example", "127.0.0.1.evil.example",
-     "evil.example@127.0.0.1", "127.0.0.1/evil.example", "[::1", "localhost:x", "localhost,evil.example", "a b"],
+     "evil.example@127.0.0.1", "127.0.0.1/evil.example", "[::1", "localhost:x", "localhost,evil.example", "a b",
+     "local\thost", "localhost?", "localhost#"],
 )  # fmt: skip
 @pytest.mark.parametrize("hosts", [LOCAL, OPEN, PROXIED])
 def test_no_page_has_the_name_of_a_stranger(hosts, host):
@@ -33,6 +34,15 @@ def test_an_address_cannot_be_rebound_but_a_page_for_one_machine_has_only_its_ow
     assert PROXIED.has("photos.example")
     assert PROXIED.has("photos.example:443")
     assert not PROXIED.has("other.photos.example")
+
+
+def test_an_allowed_name_may_have_a_port():
+    hosts = Hosts("0.0.0.0", ("NAS.local:8080",))
+    assert hosts.has("nas.local:8080")
+    assert hosts.has("nas.local"), "the server in front may leave the port out"
+    assert hosts.is_origin("http://nas.local:8080", "nas.local")
+    assert not hosts.is_origin("http://nas.local:8081", "nas.local"), "another page of the same machine"
+    assert not hosts.is_origin("http://nas.local", "nas.local:7860")
 
 
 def test_a_page_with_further_names_is_not_for_one_machine():
