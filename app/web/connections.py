@@ -6,7 +6,6 @@ Gradio starts uvicorn without limits, and has no option for them. So `start_serv
 import asyncio
 import errno
 import os
-import resource
 import socket
 import threading
 import time
@@ -21,6 +20,11 @@ from gradio.routes import App
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 MOST_CONNECTIONS = 1000
 """Connections at the same time, if the machine allows the process enough open files."""
 
@@ -32,7 +36,7 @@ HEADER_S = 30
 """Time for the header of a request, and for a connection without a request."""
 
 STALL_S, LEAST_BYTES_PER_S = 60, 2000
-"""Time of a request's body besides that of its bytes at the lowest speed that is accepted."""
+"""Lowest speed of a request's body, and the time by which it may be late."""
 
 TAKE_S = 600
 """Time in which a client must take some of an answer. The system buffers megabytes, so a slow one seems to stop."""
@@ -48,7 +52,7 @@ class Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection. If there are too many, close another one, or this one."""
         super().connection_made(transport)
-        self._since = time.monotonic()  # it waits for a request
+        self._since, self._received = time.monotonic(), 0  # it waits for a request; bytes that have come since
         self._stuck: float | None = None  # since then the client takes nothing of the answer
         self._check = self.loop.call_later(CHECK_S, self._close_if_slow)
         known = [each for each in self.connections if isinstance(each, Protocol) and not each.transport.is_closing()]
@@ -60,9 +64,14 @@ class Protocol(H11Protocol):
         self._check.cancel()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of a request."""
+        self._received += len(data)
+        super().data_received(data)
+
     def on_response_complete(self) -> None:
         """Wait for the next request."""
-        self._since = time.monotonic()
+        self._since, self._received = time.monotonic(), 0
         super().on_response_complete()
 
     def pause_writing(self) -> None:
@@ -90,8 +99,7 @@ class Protocol(H11Protocol):
         if self.is_waiting:
             return now - self._since > HEADER_S
         if self.cycle.more_body:
-            length = int(dict(self.headers).get(b"content-length", 0))
-            return now - self._since > HEADER_S + STALL_S + length / LEAST_BYTES_PER_S
+            return now - self._since > HEADER_S + STALL_S + self._received / LEAST_BYTES_PER_S
         return self._stuck is not None and now - self._stuck > TAKE_S
 
     def _find_dispensable(self, known: "list[Protocol]") -> "Protocol":
@@ -159,6 +167,8 @@ def replace_server(wrap: Callable[[App], ASGIApp]) -> Iterator[None]:
 
 def count_connections() -> int:
     """Return how many connections this process can have and still open files."""
+    if resource is None:
+        return MOST_CONNECTIONS
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return min(MOST_CONNECTIONS, max(8, (files - OTHER_FILES) // 2))
 
@@ -170,7 +180,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
         OSError: there is no such host, or the port is taken.
     """
     sockets: list[socket.socket] = []
-    for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    for family, _, _, _, address in socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM):
         try:
             sockets.append(socket.create_server(address[:2], family=family, backlog=BACKLOG))
         except OSError as error:
@@ -183,5 +193,6 @@ def bind(host: str, port: int) -> list[socket.socket]:
 
 def write_url(host: str, port: int) -> str:
     """Return the address of the page, as this machine can open it."""
-    name = "localhost" if host in ("0.0.0.0", "::") else host
+    name = host.strip("[]")
+    name = "localhost" if name in ("0.0.0.0", "::") else name
     return f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"
