@@ -3,6 +3,7 @@
 import time
 from collections import OrderedDict
 from ipaddress import IPv6Address, ip_address
+from math import ceil
 
 MOST_ADDRESSES = 10_000
 """Addresses that are remembered. The one that was seen longest ago is forgotten first."""
@@ -20,11 +21,11 @@ class Allowance:
         self._most, self._per_second = most, most / seconds
         self._used: OrderedDict[str, tuple[float, float]] = OrderedDict()  # network -> amount, and when it was so much
 
-    def take(self, address: str, amount: float = 1) -> float:
+    def take(self, address: str, amount: float = 1) -> int:
         """Use up some of an address's allowance.
 
         Returns:
-            0 if there was enough left. Otherwise the seconds until there is, and nothing is used up.
+            0 if there was enough left. Otherwise the whole seconds until there is, and nothing is used up.
         """
         network, now = _find_network(address), time.monotonic()
         used, since = self._used.pop(network, (0.0, now))
@@ -33,7 +34,7 @@ class Allowance:
         self._used[network] = (used if excess > 0 else used + amount, now)
         while len(self._used) > MOST_ADDRESSES:
             self._used.popitem(last=False)
-        return max(0.0, excess / self._per_second)
+        return max(0, ceil(excess / self._per_second))
 
     def give_back(self, address: str) -> None:
         """Let an address have its whole allowance again."""

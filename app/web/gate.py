@@ -67,14 +67,13 @@ HEADERS = {
 }
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
-
 INLINE = re.compile(rb"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
 
 
 class RefusedError(Exception):
     """A request is not let in."""
 
-    def __init__(self, status: int, reason: str, wait_s: float = 0) -> None:
+    def __init__(self, status: int, reason: str, wait_s: int = 0) -> None:
         super().__init__(reason)
         self.status, self.wait_s = status, wait_s
 
@@ -112,7 +111,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
-        answer = Answer(send, self._rules.embedders)
+        answer = Answer(send, self._rules.embedders, is_page=scope["path"] == PAGE)
         try:
             self._check(request)
             length = self._check_length(request)
@@ -121,7 +120,7 @@ class Gate:
         except ClientDisconnect:
             return
         except RefusedError as refused:
-            headers = {"Retry-After": f"{refused.wait_s:.0f}"} if refused.wait_s else None
+            headers = {"Retry-After": str(refused.wait_s)} if refused.wait_s else None
             await PlainTextResponse(f"{refused}\n", refused.status, headers)(scope, receive, answer.send)
             return
         if request.scope["path"] == PAGE:  # the scripts in it can only be read if it is not compressed
@@ -141,8 +140,9 @@ class Gate:
             raise RefusedError(403, f"{host[:100]!r} is not a name of this server; --allow-host adds one")
         if hosts.is_loopback and any(name in headers for name in FORWARDED):
             raise RefusedError(403, "this page is for users of its machine; --allow-host makes it one for others")
-        if "origin" in headers and not hosts.is_origin(headers["origin"], host):
-            raise RefusedError(403, "another web site may not use this page")
+        if "origin" in headers and not hosts.is_origin(origin := headers["origin"], host):
+            hint = f"if {origin[:100]!r} is its own address, --allow-host makes that known"
+            raise RefusedError(403, f"another web site may not use this page; {hint}")
         site = headers.get("sec-fetch-site", "none")
         if site not in ("same-origin", "none") and not self._is_visit(request):
             raise RefusedError(403, "another web site may not use this page")
@@ -155,7 +155,7 @@ class Gate:
         if routes is None or not routes.fullmatch(path):
             raise RefusedError(404, "Not found")
         if path == LOGIN and (wait := self._passwords.take(_find_address(request))):
-            raise RefusedError(429, f"too many wrong passwords; wait {wait:.0f} seconds", wait)
+            raise RefusedError(429, f"too many wrong passwords; wait {wait} seconds", wait)
 
     def _is_visit(self, request: Request) -> bool:
         """Return whether somebody follows a link to the page, or sees it in a frame of a site that may embed it."""
@@ -193,9 +193,7 @@ class Gate:
         if shutil.disk_usage(self._rules.folder).free - self._arriving - length < limits.free_mb * 1e6:
             raise RefusedError(507, "the disk of this server is nearly full; try again later", HOUR_S)
         if wait := self._uploads.take(_find_address(request), length):
-            raise RefusedError(
-                429, f"more than {limits.hourly_upload_mb:g} MB in an hour; wait {wait:.0f} seconds", wait
-            )
+            raise RefusedError(429, f"more than {limits.hourly_upload_mb:g} MB in an hour; wait {wait} seconds", wait)
         return length
 
     def _look_back(self, request: Request, answer: "Answer") -> None:
@@ -209,13 +207,18 @@ class Gate:
 class Answer:
     """An answer on its way out. It gets the headers that keep other web sites and foreign scripts away.
 
+    Args:
+        send: sends it.
+        embedders: as in `Rules`.
+        is_page: whether it is the page. No other HTML, of visitors for example, may run its scripts.
+
     Attributes:
         status: of the answer; 0 before it begins.
         is_complete: whether all of it was sent.
     """
 
-    def __init__(self, send: Send, embedders: tuple[str, ...]) -> None:
-        self._send, self._frames = send, " ".join(embedders) or "'none'"
+    def __init__(self, send: Send, embedders: tuple[str, ...], is_page: bool) -> None:
+        self._send, self._frames, self._is_page = send, " ".join(embedders) or "'none'", is_page
         self._begun: Message | None = None  # the beginning of a page, which is sent when its scripts are known
         self._body = b""
         self.status, self.is_complete = 0, False
@@ -247,7 +250,7 @@ class Answer:
             headers.append("set-cookie", cookie)
         headers.update(HEADERS)
         headers["Content-Security-Policy"] = f"default-src 'none'; sandbox; frame-ancestors {self._frames}"
-        return headers.get("content-type", "").startswith("text/html")
+        return self._is_page and headers.get("content-type", "").startswith("text/html")
 
 
 def check_json(body: bytes, folder: Path) -> bytes:
@@ -286,7 +289,7 @@ def _check_value(value: Any, folder: str) -> None:
         raise RefusedError(400, "a number is too large")
     if isinstance(value, dict):
         path = value.get("path")
-        if path is not None and not (isinstance(path, str) and path.startswith(folder)):
+        if path is not None and not (isinstance(path, str) and os.path.normpath(path).startswith(folder)):
             raise RefusedError(400, "a file was not uploaded here")
         for name, part in value.items():
             _check_value(name, folder)

@@ -20,7 +20,7 @@ class Limits:
     unpacked_mb: float = 4000
     """Size of all files in a batch, before and after unpacking, and of the results that are kept for a visitor."""
     hourly_upload_mb: float = 16_000
-    """Size of all uploads of one address within an hour, for as long as they are kept."""
+    """Size of all uploads of one address within an hour."""
     free_mb: float = 1000
     """Space that must stay free on the disk. Uploads and jobs that need it are refused or stopped."""
     seconds_per_file: float = 60
