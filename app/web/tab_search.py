@@ -11,7 +11,7 @@ import gradio as gr
 
 from trinas.config import Budgets
 from trinas.device import pick_device, resolve_precision
-from trinas.errors import ModelError, TrinasError
+from trinas.errors import ImageError, ModelError, TrinasError
 from trinas.images.guard import DecoderPool
 from trinas.networks.latency import measure_spec_ms_per_mp
 from trinas.networks.space import ArchSpec
@@ -26,7 +26,7 @@ from .components import PRIVATE, QUIET, SCALES, SETTING_UP, Picker, render_note,
 from .limits import Limits
 from .messages import escape, hide_paths
 from .searches import Searches, SearchStatus
-from .uploads import check_disk
+from .uploads import check_disk, measure_folder
 
 POLL_S = 2
 ABOUT = (
@@ -207,13 +207,17 @@ class SearchTab:
             return render_note(EMPTY), *update_buttons(running=False), *(gr.update(visible=False),) * 5, "", ""
         is_running, is_finished = status.state in ("running", "stopping"), status.state == "finished"
         version = f"{status.run_dir} {status.state} {len(status.events)}"
-        is_new = version != known
+        is_new, said = version != known, self._describe(status)
         offered: tuple[Any, ...] = (gr.update(visible=is_finished),) * 2
         if is_new and is_finished:
-            files = self._offer_results(status.run_dir)
-            offered = tuple(gr.update(visible=True, value=str(file)) for file in files)
+            try:
+                files = self._offer_results(status.run_dir)
+                offered = tuple(gr.update(visible=True, value=str(file)) for file in files)
+            except ImageError as error:  # the next call tries again, because the visitor keeps the known version
+                said += render_note(escape(f"It cannot be downloaded now: {error}"), "bad")
+                offered, version = (gr.update(visible=False),) * 2, known
         return (
-            self._describe(status),
+            said,
             gr.update(interactive=not is_running),
             gr.update(visible=is_running, interactive=status.state == "running"),
             gr.update(visible=status.state == "stopped"),
@@ -225,10 +229,15 @@ class SearchTab:
         )
 
     def _offer_results(self, run_dir: Path) -> tuple[Path, Path]:
-        """Return an archive of a run folder and a copy of its report. All visitors get the same files."""
+        """Return an archive of a run folder and a copy of its report. All visitors get the same files.
+
+        Raises:
+            ImageError: the disk is nearly full.
+        """
         with self._offering:
             files = self._offered.get(run_dir, ())
             if not files or not all(file.exists() for file in files):  # the server deletes them after some time
+                check_disk(self._backend.sessions.folder, self._backend.limits, measure_folder(run_dir))
                 files = _copy_results(run_dir, self._backend.sessions.new().new_folder())
                 self._offered = {run_dir: files}
             return files
@@ -243,8 +252,11 @@ class SearchTab:
         status = self._searches.status()
         if status is None or status.state != "finished":
             raise gr.Error("there is no finished search", print_exception=False)
-        name = self._backend.catalogue.add(str(status.run_dir), "searched", status.run_dir.name)
-        self._backend.catalogue.seconds_per_mp(name)
+        try:
+            name = self._backend.catalogue.add(str(status.run_dir), "searched", status.run_dir.name)
+            self._backend.catalogue.seconds_per_mp(name)
+        except TrinasError as error:
+            raise gr.Error(escape(error), print_exception=False) from None
         return name, gr.update(selected="upscale")
 
     def _push_network(self, repo: str, token: str) -> tuple[str, str]:
