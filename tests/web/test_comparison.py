@@ -33,10 +33,12 @@ def measure(backend, pair):
 def test_a_comparison_runs_where_the_server_does_and_within_its_limits(tmp_path, pair, monkeypatch):
     asked = []
     monkeypatch.setattr("trinas.inference.tiled.pick_device", lambda name: asked.append(name) or pick_device(name))
-    assert set(measure(Backend.create(tmp_path / "visitors", device="cpu"), pair)) == {BICUBIC, "trinas-xs-x4"}
+    folder = tmp_path / "visitors"
+    folder.mkdir()
+    assert set(measure(Backend.create(folder, device="cpu"), pair)) == {BICUBIC, "trinas-xs-x4"}
     assert set(asked) == {"cpu"}
     with pytest.raises(Stopped, match="limit of this server"):
-        measure(Backend.create(tmp_path / "visitors", Limits(seconds=0), "cpu"), pair)
+        measure(Backend.create(folder, Limits(seconds=0), "cpu"), pair)
 
 
 def test_an_original_of_another_size_is_refused(pair):

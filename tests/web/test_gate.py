@@ -1,5 +1,6 @@
 """What the gate lets in: over all routes of Gradio, with and without a password, and with the headers of strangers."""
 
+import asyncio
 import json
 import re
 import socket
@@ -23,7 +24,7 @@ VALUES = {
 
 def list_routes() -> list[tuple[str, str]]:
     """Return method and path of all routes of Gradio. Those that only exist with some settings are added."""
-    app = App.create_app(gradio.Blocks())
+    app = asyncio.run(make_application())
     found = {
         (method, re.sub(r"{(\w+)(:\w+)?}", lambda match: VALUES.get(match[1], "1"), route.path))
         for route in walk(app.routes)
@@ -35,6 +36,11 @@ def list_routes() -> list[tuple[str, str]]:
         ("GET", "/gradio_api/profiling/traces"),
     }
     return sorted(found | more | {("OPTIONS", "/"), ("PUT", "/config"), ("DELETE", "/gradio_api/upload")})
+
+
+async def make_application() -> App:
+    """Return Gradio's application. It is made in an event loop, because it would start one, and leave it open."""
+    return App.create_app(gradio.Blocks())
 
 
 def walk(routes: list) -> Iterator[Route]:
