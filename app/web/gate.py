@@ -123,8 +123,10 @@ class Gate:
             headers = {"Retry-After": str(refused.wait_s)} if refused.wait_s else None
             await PlainTextResponse(f"{refused}\n", refused.status, headers)(scope, receive, answer.send)
             return
+        passed = MutableHeaders(scope=scope)
+        passed["host"] = self._rules.hosts.complete(passed["host"])
         if request.scope["path"] == PAGE:  # the scripts in it can only be read if it is not compressed
-            del MutableHeaders(scope=scope)["accept-encoding"]
+            del passed["accept-encoding"]
         self._arriving += length
         try:
             await self._app(scope, receive, answer.send)

@@ -39,6 +39,10 @@ class Hosts:
         known = _is_loopback(name) or name in (_strip(self.listening), *map(read_name, self.allowed))
         return known or (not self.is_loopback and _is_address(name))
 
+    def complete(self, host: str) -> str:
+        """Return a Host header with the port that a server in front has left out. The page makes addresses of it."""
+        return next((each for each in self.allowed if read_name(each) == host.lower()), host)
+
     def is_origin(self, origin: str, host: str) -> bool:
         """Return whether an Origin header is that of the page.
 

@@ -40,6 +40,9 @@ def test_an_allowed_name_may_have_a_port():
     hosts = Hosts("0.0.0.0", ("NAS.local:8080",))
     assert hosts.has("nas.local:8080")
     assert hosts.has("nas.local"), "the server in front may leave the port out"
+    assert hosts.complete("nas.LOCAL") == "NAS.local:8080"
+    assert hosts.complete("nas.local:7860") == "nas.local:7860"
+    assert hosts.complete("192.168.1.5") == "192.168.1.5"
     assert hosts.is_origin("http://nas.local:8080", "nas.local")
     assert not hosts.is_origin("http://nas.local:8081", "nas.local"), "another page of the same machine"
     assert not hosts.is_origin("http://nas.local", "nas.local:7860")
