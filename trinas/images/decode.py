@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from trinas.images.colour import convert_to_srgb, make_srgb_profile, read_profile_space
+from trinas.images.colour import check_profile_size, convert_to_srgb, make_srgb_profile, read_profile_space
 from trinas.images.formats import FORMAT_NAMES, FORMATS, SNIFFED_BYTES, Format, sniff_bytes
 from trinas.images.metadata import Metadata, turn_resolution
 from trinas.images.pillow import PillowFile
 from trinas.images.png import read_png_beginning
 from trinas.images.stored import DecodeError, StoredHeader, StoredImage
 from trinas.images.tiff import TiffFile
+from trinas.images.webp import read_size
 
 _TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     2: lambda levels: levels[:, ::-1],
@@ -89,7 +90,9 @@ class EncodedImage:
             DecodeError: the file is damaged, or this kind of image is not supported.
         """
         with _name_damage():
-            stored = _convert_cmyk(self._decoder.decode())
+            stored = self._decoder.decode()
+            check_profile_size(stored.icc_profile)
+            stored = _convert_cmyk(stored)
             orientation = self._decoder.header.orientation
             turn = _TURNS.get(orientation)
             levels = turn(stored.levels) if turn else stored.levels
@@ -152,21 +155,8 @@ def _sniff(file: IO[bytes], max_px: int) -> Format:
     if known is None:
         raise DecodeError(f"not a {FORMAT_NAMES} image, or damaged at its start" if start else "the file is empty")
     if known is FORMATS["WEBP"]:
-        _check_size(*_read_webp_size(start), max_px)
+        _check_size(*read_size(start), max_px)
     return known
-
-
-def _read_webp_size(start: bytes) -> tuple[int, int]:
-    """Return width and height from the beginning of a WebP file (RFC 9649); 1 and 1 if its first chunk is unknown."""
-    kind, chunk = start[12:16], start[20:30].ljust(10, b"\0")
-    if kind == b"VP8X":
-        return int.from_bytes(chunk[4:7], "little") + 1, int.from_bytes(chunk[7:10], "little") + 1
-    bits = int.from_bytes(chunk, "little")
-    if kind == b"VP8L":
-        return (bits >> 8 & 0x3FFF) + 1, (bits >> 22 & 0x3FFF) + 1
-    if kind == b"VP8 ":
-        return bits >> 48 & 0x3FFF, bits >> 64 & 0x3FFF
-    return 1, 1
 
 
 def _parse(file: IO[bytes], known: Format) -> PillowFile | TiffFile:

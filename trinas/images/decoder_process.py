@@ -21,6 +21,7 @@ import numpy as np
 
 from trinas.images.decode import DecodedImage, EncodedImage, Header, open_encoded
 from trinas.images.stored import DecodeError
+from trinas.text import shorten_text
 
 try:
     import resource
@@ -29,9 +30,6 @@ except ImportError:  # on Windows
 
 LENGTH = struct.Struct(">I")
 """Comes before the JSON of an answer."""
-
-MAX_TEXT = 1000
-"""Characters of an error or a note. Longer ones are cut."""
 
 _ALARM_DELAY_S = 10
 """Seconds after the limit. Until then the other process ends this one, if it still runs."""
@@ -106,7 +104,7 @@ class Decoder:
                     announcement, parts = _announce(self._opened.decode())
                     answer = Answer(image=announcement)
         except DecodeError as error:
-            answer = Answer(error=_clean(str(error)))
+            answer = Answer(error=shorten_text(str(error)))
         except MemoryError:
             answer = Answer(is_memory_short=True)
         self.send(answer, parts)
@@ -196,11 +194,6 @@ def _announce(image: DecodedImage) -> tuple[Announcement, list[Any]]:
     icc_bytes, exif_bytes, xmp_bytes = (None if part is None else len(part) for part in parts)
     announcement = Announcement(
         height, width, channels, levels.itemsize * 8, icc_bytes, exif_bytes, xmp_bytes, metadata.dpi,
-        image.is_lossless_webp, tuple(map(_clean, image.notes)),
+        image.is_lossless_webp, tuple(map(shorten_text, image.notes)),
     )  # fmt: skip
     return announcement, [*filter(None, parts), levels.data]
-
-
-def _clean(text: str) -> str:
-    """Return a text of any origin as one that can be sent."""
-    return text[:MAX_TEXT].encode("utf-8", "backslashreplace").decode()

@@ -76,8 +76,10 @@ class DecoderPool:
             max_seconds: time for one file, to open it and to decode it.
         """
         self._max_seconds = max_seconds
-        self._idle: deque[_Process] = deque()  # its methods need no lock, and finalisers may run at any moment
-        self._running: weakref.WeakSet[_Process] = weakref.WeakSet()
+        # Finalisers use these at any moment, also inside these very methods, so that a lock could not protect them.
+        # Each operation on a deque or a set, and `list`, is a single step.
+        self._idle: deque[_Process] = deque()
+        self._processes: set[_Process] = set()  # those that have not been ended, idle or not
         self._is_closed = False
         weakref.finalize(self, _end_all, self._idle)  # if nobody calls `close`
 
@@ -124,29 +126,35 @@ class DecoderPool:
     def close(self) -> None:
         """End all processes, also those that other threads wait for."""
         self._is_closed = True
-        for process in list(self._running):
+        for process in list(self._processes):
             process.kill()  # the thread that uses it does the rest
         _end_all(self._idle)
 
     def _take(self) -> "_Process":
         with suppress(IndexError):
             while not (process := self._idle.pop()).is_running:
-                process.end()
+                self._end(process)
             return process
         return self._start()
 
     def _start(self) -> "_Process":
         process = _Process()
-        self._running.add(process)
+        self._processes.add(process)
         if self._is_closed:
             process.kill()
         return process
 
     def _take_back(self, process: "_Process") -> None:
         if self._is_closed or len(self._idle) >= MOST_IDLE or not process.forget():
-            process.end()
+            self._end(process)
         else:
             self._idle.append(process)
+            if self._is_closed:  # meanwhile
+                _end_all(self._idle)
+
+    def _end(self, process: "_Process") -> None:
+        process.end()
+        self._processes.discard(process)
 
 
 def _end_all(idle: deque["_Process"]) -> None:
@@ -181,9 +189,12 @@ class _Clock:
 
     def wait(self, poller: select.poll) -> None:
         """Wait until there is something to read. Raise DecodeError when the time is over."""
-        while not poller.poll(_CHECK_EVERY_MS):
-            self._check()
-            if time.monotonic() > self._end:
+        is_ready = False
+        while not is_ready:
+            is_ready = bool(poller.poll(_CHECK_EVERY_MS))
+            if not is_ready:
+                self._check()
+            if time.monotonic() > self._end:  # also if something comes all the time, but too slowly
                 raise DecodeError(f"decoding took longer than {self._max_seconds:g} s (--max-seconds-per-file)")
 
 
@@ -305,7 +316,7 @@ class _Process:
             raise DecodeError(self._describe_end()) from None
         except (_NonsenseError, ValidationError):
             self.end()
-            raise DecodeError("its decoder answers nonsense; the file is hostile") from None
+            raise DecodeError("its decoder answers nonsense; the file may be hostile") from None
         except BaseException:
             self.end()
             raise

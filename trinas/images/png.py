@@ -16,7 +16,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from trinas.images.colour import MAX_PROFILE_BYTES, check_profile_size
+from trinas.images.colour import MAX_PROFILE_BYTES
 from trinas.images.exif import EXIF_INTRODUCTION
 from trinas.images.stored import DecodeError
 from trinas.images.xmp import MAX_XMP_BYTES
@@ -54,7 +54,7 @@ class PngParts:
     """The file with nothing but what decodes its pixels."""
     icc_profile: bytes | None
     xmp: bytes | None
-    """At most one byte longer than `MAX_XMP_BYTES`."""
+    """Both are cut, one byte behind `MAX_PROFILE_BYTES` and `MAX_XMP_BYTES`."""
     exif: bytes | None
     colour_codes: tuple[int, int] | None
     """Primaries and transfer function, as codes of ITU-T H.273."""
@@ -64,7 +64,7 @@ def split_png(content: bytes) -> PngParts:
     """Split a PNG file, or its beginning, into its parts.
 
     Raises:
-        DecodeError: header, profile or metadata are damaged, or the profile is too large.
+        DecodeError: header, profile or metadata are damaged.
     """
     if content[12:16] != b"IHDR":
         raise DecodeError("damaged (it does not begin with its header)")
@@ -232,7 +232,6 @@ def _read_profile(body: bytes) -> bytes | None:
     """Return the ICC profile, which follows a name, a zero and the compression method; None if it is damaged."""
     _, _, compressed = body.partition(b"\0")
     profile = _decompress(compressed[1:], MAX_PROFILE_BYTES)
-    check_profile_size(profile)
     return profile or None
 
 

@@ -8,7 +8,6 @@ import io
 import logging
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from math import prod
 from typing import IO, Any, Literal
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from PIL.ExifTags import Base
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG, PREDICTOR
 
-from trinas.images.colour import MAX_PROFILE_BYTES, check_profile_size
+from trinas.images.colour import MAX_PROFILE_BYTES
 from trinas.images.exif import Directory, Exif, Value, parse_exif, serialise
 from trinas.images.exif_tags import ASCII, BYTE, LONG, SHORT, UNDEFINED
 from trinas.images.jpeg import check_scans, read_frame
@@ -77,17 +76,6 @@ _MAY_OMIT_EXTRA = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.R
 _ALPHA_KINDS = (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
 
 
-@contextmanager
-def _name_damage() -> Iterator[None]:
-    """Turn every error inside the block into a DecodeError."""
-    try:
-        yield
-    except (DecodeError, MemoryError):
-        raise
-    except Exception as error:  # tifffile and its codecs raise many kinds of errors for damaged files
-        raise DecodeError(f"damaged ({error})") from None
-
-
 class TiffFile:
     """An open TIFF file."""
 
@@ -97,49 +85,47 @@ class TiffFile:
         Args:
             file: at its beginning. It must stay open until `decode` ends.
         Raises:
-            DecodeError: the file is damaged, or this kind of image is not supported; the text says which.
+            DecodeError: the file is damaged, or this kind of image is not supported; the text says which. tifffile
+                raises other errors for damaged files.
         """
         self._file = file
-        with _name_damage():
-            self._directory = TiffDirectory(file)
-            self._page = page = _describe_image(self._directory)
-            self._channels = _choose_channels(page)
-            self._positions, self._byte_counts = _find_segments(self._directory, page)
-            self.header = StoredHeader(
-                int(page.imagewidth),
-                int(page.imagelength),
-                has_alpha=len(self._channels) > _COLOUR_CHANNELS[page.photometric],
-                is_gray=page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE),
-                level_bytes=_count_level_bytes(page, len(self._channels)),
-                is_cmyk=page.photometric == PHOTOMETRIC.SEPARATED,
-                decoding_bytes=_estimate_decoding_bytes(page, len(self._channels)),
-                samples_per_px=int(page.samplesperpixel),
-                orientation=_read_orientation(page),
-            )
+        self._directory = TiffDirectory(file)
+        self._page = page = _describe_image(self._directory)
+        self._channels = _choose_channels(page)
+        self._positions, self._byte_counts = _find_segments(self._directory, page)
+        self.header = StoredHeader(
+            int(page.imagewidth),
+            int(page.imagelength),
+            has_alpha=len(self._channels) > _COLOUR_CHANNELS[page.photometric],
+            is_gray=page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE),
+            level_bytes=_count_level_bytes(page, len(self._channels)),
+            is_cmyk=page.photometric == PHOTOMETRIC.SEPARATED,
+            decoding_bytes=_estimate_decoding_bytes(page, len(self._channels)),
+            samples_per_px=int(page.samplesperpixel),
+            orientation=_read_orientation(page),
+        )
 
     def decode(self) -> StoredImage:
         """Decode the pixels.
 
         Raises:
-            DecodeError: the file is damaged.
+            DecodeError: the file is damaged. tifffile and its codecs raise other errors.
         """
         page = self._page
-        with _name_damage():
-            has_resolution = Base.XResolution in page.tags and page.resolutionunit != tifffile.RESUNIT.NONE
-            dpi = parse_dpi(page.get_resolution(tifffile.RESUNIT.INCH)) if has_resolution else None
-            profile = _read_bytes(self._directory, Base.InterColorProfile, MAX_PROFILE_BYTES + 1)
-            check_profile_size(profile)
-            self._file.seek(0)
-            content = self._file.read()
-            return StoredImage(
-                _convert(self._read_samples(memoryview(content)), page),
-                page.photometric == PHOTOMETRIC.SEPARATED,
-                profile,
-                Metadata(
-                    keep_descriptive_exif(content), _read_bytes(self._directory, Base.XMLPacket, MAX_XMP_BYTES + 1), dpi
-                ),
-                notes=tuple(self._find_notes()),
-            )
+        has_resolution = Base.XResolution in page.tags and page.resolutionunit != tifffile.RESUNIT.NONE
+        dpi = parse_dpi(page.get_resolution(tifffile.RESUNIT.INCH)) if has_resolution else None
+        profile = _read_bytes(self._directory, Base.InterColorProfile, MAX_PROFILE_BYTES + 1)
+        self._file.seek(0)
+        content = self._file.read()
+        return StoredImage(
+            _convert(self._read_samples(memoryview(content)), page),
+            page.photometric == PHOTOMETRIC.SEPARATED,
+            profile,
+            Metadata(
+                keep_descriptive_exif(content), _read_bytes(self._directory, Base.XMLPacket, MAX_XMP_BYTES + 1), dpi
+            ),
+            notes=tuple(self._find_notes()),
+        )
 
     def _read_samples(self, content: memoryview) -> Levels:
         """Return colours and alpha as the file stores them. Strips or tiles are decoded one after the other."""
@@ -276,7 +262,8 @@ def _find_segments(directory: TiffDirectory, page: tifffile.TiffPage) -> tuple[N
     number = prod(page.chunked)
     if number > _MAX_SEGMENTS or _count_segment_px(page) > max(page.imagewidth * page.imagelength, _LARGE_TILE_PX):
         raise DecodeError("damaged (strips or tiles of an impossible size)")
-    if byte_counts is None and (number, page.compression) == (1, COMPRESSION.NONE):  # as some old programs write it
+    are_known = byte_counts is not None and byte_counts.any()
+    if not are_known and (number, page.compression) == (1, COMPRESSION.NONE):  # some programs leave them out, or write 0
         byte_counts = directory.file_bytes - positions
     if byte_counts is None or min(len(positions), len(byte_counts)) < number:
         raise DecodeError("damaged (it does not say where all of its pixels are)")
