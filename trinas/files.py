@@ -86,7 +86,7 @@ def _open_temporary(folder: Path) -> tuple[IO[bytes], Path]:
         if not fcntl:
             return file, temporary
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             is_ours = temporary.exists()
         except BlockingIOError:
             is_ours = False

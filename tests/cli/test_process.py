@@ -70,9 +70,8 @@ def test_a_full_disk_under_standard_output_is_one_line(arguments, photo):
 
 @pytest.mark.slow
 def test_a_reader_that_has_gone_is_no_traceback(photo):
-    ended = shell('"$@" | head -1', photo.parent, "models")
+    ended = shell('"$@" | true', photo.parent, "models")
     assert ended.returncode == 1
-    assert ended.stdout.startswith("name ")
     assert ended.stderr == "error: standard output: cannot be written (Broken pipe)\n"
 
 

@@ -135,8 +135,10 @@ def main() -> None:
 
 def _take_channels() -> tuple[IO[bytes], IO[bytes]]:
     """Return the files of requests and answers. Decoders that print something print it nowhere."""
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)
+    while nowhere <= 2:  # standard error was closed, and must not become one of the channels
+        nowhere = os.dup(nowhere)
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
     return requests, answers
