@@ -3,17 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-import torch
 from torch import nn
 
 from trinas.errors import SpecError
-from trinas.networks.layers import start_at_zero, start_with_colours
 from trinas.networks.network import Network
-from trinas.networks.primitives import EdgeConv3x3
+from trinas.networks.primitives import CanBeIdentity
 from trinas.networks.space import ArchSpec, SlotSpec
-
-INSERTABLE = ("conv3x3", "block4")
-"""Primitives of the edge family that can be the identity."""
 
 
 def grow(network: Network, spec: ArchSpec) -> Network:
@@ -21,9 +16,9 @@ def grow(network: Network, spec: ArchSpec) -> Network:
 
     Args:
         network: of the edge family, without open branches. It stays as it is.
-        spec: the architecture of `network` with more slots among its own, each one of `INSERTABLE` and as wide as its
-            input. How the slots are divided into cells does not matter. Of slots in a row that are alike, the last are
-            new.
+        spec: the architecture of `network` with more slots among its own, each as wide as its input and of a
+            primitive that `CanBeIdentity`. How the slots are divided into cells does not matter. Of slots in a row that
+            are alike, the last are new.
     Raises:
         SpecError: `spec` is not such an architecture.
     """
@@ -39,8 +34,8 @@ def grow(network: Network, spec: ArchSpec) -> Network:
         if wanted == slot and module is not None:
             new.load_state_dict(module.state_dict())
             slot, module = next(old, (None, None))
-        elif wanted.primitive in INSERTABLE and wanted.width == width:
-            _make_identity(new)
+        elif isinstance(new, CanBeIdentity) and wanted.width == width:
+            new.make_identity()
         else:
             raise SpecError(f"a slot {wanted.primitive} {wanted.width} behind {width} channels is not the identity")
         width = wanted.width
@@ -57,11 +52,3 @@ def _list_modules(network: Network) -> Iterator[nn.Module]:
     """Yield the module of each slot."""
     for cell in network.trunk:
         yield from cell.children()
-
-
-def _make_identity(module: nn.Module) -> None:
-    """Make the identity of a fresh module of `INSERTABLE`. A fresh `block4` is the identity already."""
-    if isinstance(module, EdgeConv3x3):
-        start_at_zero(module.conv)
-        start_with_colours(module.conv, torch.eye(module.conv.out_channels))
-        nn.init.ones_(module.act.weight)

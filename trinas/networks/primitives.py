@@ -6,13 +6,29 @@ its kernels cover. There are two families, `edge` and `paper`; docs/architecture
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trinas.networks.layers import Conv, PReLU, start_at_zero, start_near_identity, start_small, take_prefix
+from trinas.networks.layers import (
+    Conv,
+    PReLU,
+    start_at_zero,
+    start_near_identity,
+    start_small,
+    start_with_colours,
+    take_prefix,
+)
+
+
+@runtime_checkable
+class CanBeIdentity(Protocol):
+    """A primitive that can return its input, where both have the same channels."""
+
+    def make_identity(self) -> None:
+        """Take the weights with which the output is the input."""
 
 
 class EdgeSkip(nn.Module):
@@ -39,6 +55,12 @@ class EdgeConv3x3(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, c_in, H, W) to (N, c_out, H, W)."""
         return self.act(self.conv(features))
+
+    def make_identity(self) -> None:
+        """Copy each channel, with an activation that does nothing."""
+        start_at_zero(self.conv)
+        start_with_colours(self.conv, torch.eye(self.conv.out_channels))
+        nn.init.ones_(self.act.weight)
 
 
 class EdgeResidual(nn.Module):
@@ -105,6 +127,10 @@ class EdgeBlock4(nn.Module):
         branch = self.act2(self.conv2(branch))
         branch = self.conv4(self.act3(self.conv3(branch)))
         return take_prefix(features, branch.shape[1]) + branch
+
+    def make_identity(self) -> None:
+        """Leave out the branch."""
+        start_at_zero(self.conv4)
 
 
 class PaperIdentity(nn.Module):
