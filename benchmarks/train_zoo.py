@@ -81,7 +81,7 @@ RECIPE = TrainConfig(steps=5000, batch_size=8, learning_rate=1e-3, l2_share=0.4,
 """For trained weights. Steps and not minutes, so that a busy machine does not cut the fall of the rate short; with 32
 channels and three blocks, these are some 45 minutes of one core without bf16."""
 FITTED_TAIL = replace(RECIPE, steps=1)
-"""For a model of another scale: hardly more than its fitted tail, which may be worth bundling before a long training."""
+"""For a model of another scale: its fitted tail and little more. That may be worth bundling before a long training."""
 LONG_RECIPE = replace(RECIPE, steps=13_000)
 LAST_STAGE = replace(RECIPE, learning_rate=5e-4, l2_share=0.55)
 """Went on with trinas-m-x4 (docs/LOG.md)."""
