@@ -263,7 +263,10 @@ def _find_segments(directory: TiffDirectory, page: tifffile.TiffPage) -> tuple[N
     if number > _MAX_SEGMENTS or _count_segment_px(page) > max(page.imagewidth * page.imagelength, _LARGE_TILE_PX):
         raise DecodeError("damaged (strips or tiles of an impossible size)")
     are_known = byte_counts is not None and byte_counts.any()
-    if not are_known and (number, page.compression) == (1, COMPRESSION.NONE):  # some programs leave them out, or write 0
+    if not are_known and (number, page.compression) == (
+        1,
+        COMPRESSION.NONE,
+    ):  # some programs leave them out, or write 0
         byte_counts = directory.file_bytes - positions
     if byte_counts is None or min(len(positions), len(byte_counts)) < number:
         raise DecodeError("damaged (it does not say where all of its pixels are)")
