@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -131,13 +132,27 @@ def read_json(path: Path, max_bytes: int) -> Any:
         max_bytes: a larger file is refused.
     Raises:
         OSError: it cannot be read.
-        ValueError: it is too large, or as for `parse_json`.
+        ValueError: as for `read_bounded` and `parse_json`.
     """
+    return parse_json(read_bounded(path, max_bytes))
+
+
+def read_bounded(path: Path, max_bytes: int) -> bytes:
+    """Read a file that anybody may have written.
+
+    Args:
+        path, max_bytes: as for `read_json`.
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is too large, or no regular file. A pipe, for example, might never end.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("not a regular file")
     with path.open("rb") as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
-        raise ValueError(f"larger than {max_bytes / 1e6:g} MB")
-    return parse_json(content)
+        raise ValueError(f"larger than {max_bytes / 1e6:,.4g} MB")
+    return content
 
 
 def parse_json(content: bytes) -> Any:

@@ -17,6 +17,7 @@ from tifffile import COMPRESSION
 from support.images import encode_png16, generated_photograph, insert_chunks, png_chunk, png_file
 from support.processes import PATIENCE_S
 from trinas.errors import ImageError
+from trinas.images.colour import MAX_PROFILE_BYTES
 from trinas.images.image import Image
 from trinas.images.jpeg import MAX_SCANS, check_scans
 from trinas.images.metadata import Metadata
@@ -193,7 +194,7 @@ def one_of_each_compression():
 def test_a_tiff_that_is_cut_short_is_refused_or_loses_no_pixel(tmp_path, content):
     whole = read_content(tmp_path, content).pixels
     refused = 0
-    for length in [*range(8, len(content), 17), *range(len(content) - 20, len(content))]:
+    for length in [*range(8, len(content), len(content) // 60), *range(len(content) - 20, len(content))]:
         try:
             pixels = read_content(tmp_path, content[:length]).pixels
         except ImageError:
@@ -210,6 +211,25 @@ def test_strips_without_bytes_are_refused(tmp_path, compression):
     )
     assert "not all of its pixels" in complaint_of(tmp_path, change_tag(content, 279, 800, 0))
     assert "not all of its pixels" in complaint_of(tmp_path, change_tag(content, 273, 400, 0))
+
+
+def test_one_strip_whose_size_is_not_known_reaches_to_the_end(tmp_path):
+    """As some old programs write it."""
+    content = change_tag(tiff_of(LEVELS, photometric="rgb"), 279, 0)
+    np.testing.assert_array_equal(
+        (read_content(tmp_path, content).pixels * 255).round().byte().permute(1, 2, 0), LEVELS
+    )
+    assert complaint_of(tmp_path, content[:-1]).startswith("damaged or cut short")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", "webp", "avif"])
+def test_huge_profiles_are_refused(tmp_path, suffix):
+    buffer, profile = io.BytesIO(), bytes(MAX_PROFILE_BYTES + 1)
+    if suffix == "tiff":
+        buffer.write(tiff_of(LEVELS, photometric="rgb", iccprofile=profile))
+    else:
+        PillowImage.fromarray(LEVELS).save(buffer, suffix, icc_profile=profile)
+    assert complaint_of(tmp_path, buffer.getvalue()) == "its colour profile is larger than 16 MB"
 
 
 def test_a_jpeg_strip_without_its_end_is_refused(tmp_path):
@@ -319,6 +339,7 @@ resource.setrlimit(resource.RLIMIT_CPU, (180, 180))  # all of it takes half a mi
 from PIL import Image
 from support.images import insert_chunks, png_chunk, png_file
 from trinas.errors import ImageError
+from trinas.images.colour import MAX_PROFILE_BYTES
 from trinas.images.metadata import Metadata, fit_metadata
 from trinas.images.read import read_header, read_image
 from trinas.images.xmp import MAX_XMP_BYTES

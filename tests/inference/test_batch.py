@@ -1,3 +1,4 @@
+import os
 import threading
 import time
 from functools import partial
@@ -174,6 +175,15 @@ def test_closing_ends_the_work(photos, tmp_path, upscaler):
     while seen != (seen := len(list((tmp_path / "out").iterdir()))):
         time.sleep(0.2)  # what was being encoded may still be written
     assert seen <= 1 + batch.WRITERS + 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_waited_for(photos, tmp_path):
+    os.mkfifo(pipe := tmp_path / "pipe.png")
+    os.mkfifo(photos / "inside.png")
+    plan = plan_jobs([pipe, photos], tmp_path / "out", SIZE, SAVE)
+    assert [job.problem for job in plan.jobs if job.problem] == [f"{pipe}: is neither a file nor a folder"]
+    assert plan.left_out == [photos / "inside.png"]
 
 
 def test_results_of_an_earlier_run_are_left_out(photos, tmp_path, upscaler):

@@ -421,7 +421,8 @@ A TIFF may be uncompressed, or compressed with PackBits, LZW, Deflate, LZMA, Zst
 If it has one channel more than its colours, and does not say what it is, this channel is taken for alpha, with a note.
 
 Refused, with the reason: animations, TIFF files of several images, 32-bit and floating-point values, CIELAB, raw files
-that are built like TIFF (DNG, NEF), and files that are cut short. GIF, HEIC, JPEG XL and other raw files are not read.
+that are built like TIFF (DNG, NEF), files that are cut short, and TIFF without its empty tiles (sparse GeoTIFF).
+GIF, HEIC, JPEG XL and other raw files are not read.
 
 No file takes long or much memory because of how it is built. These are refused: profiles of more than 16 MB; PNG files
 of more than 10,000 chunks (or one per KB, if that is more); JPEG files of more than 4,096 segments before the pixels or

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import re
 from dataclasses import replace
 
@@ -139,7 +140,15 @@ def test_weights_that_do_not_fit_are_refused(tiny_model_dir, change, complaint):
 def test_weights_that_are_far_too_large_are_not_read(tiny_model_dir):
     with (tiny_model_dir / "model.safetensors").open("r+b") as file:
         file.truncate(10**12)  # a hole, which takes no space on the disk
-    with pytest.raises(ModelError, match=r"do not fit config\.json: too large for 4,288 parameters"):
+    with pytest.raises(ModelError, match=r"cannot be the weights of 4,288 parameters \(larger than 10.03 MB\)"):
+        load_model(str(tiny_model_dir))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_in_place_of_weights_is_not_waited_for(tiny_model_dir):
+    (tiny_model_dir / "model.safetensors").unlink()
+    os.mkfifo(tiny_model_dir / "model.safetensors")
+    with pytest.raises(ModelError, match="not a regular file"):
         load_model(str(tiny_model_dir))
 
 

@@ -62,8 +62,10 @@ def find_format(path: Path) -> Format:
 
 
 def sniff_format(path: Path) -> Format | None:
-    """Return the format of a file by its first bytes; None for all other files, and for missing ones."""
+    """Return the format of a file by its first bytes; None for all other files, missing ones, and pipes."""
     try:
+        if not path.is_file():
+            return None
         with path.open("rb") as file:
             return sniff_bytes(file.read(SNIFFED_BYTES))
     except OSError:

@@ -266,7 +266,7 @@ def _find_segments(directory: TiffDirectory, page: tifffile.TiffPage) -> tuple[N
     if not are_known and (number, page.compression) == (
         1,
         COMPRESSION.NONE,
-    ):  # some programs write none, or 0
+    ):  # some programs leave them out, or write 0
         byte_counts = directory.file_bytes - positions
     if byte_counts is None or min(len(positions), len(byte_counts)) < number:
         raise DecodeError("damaged (it does not say where all of its pixels are)")

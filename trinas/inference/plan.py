@@ -77,8 +77,8 @@ def _find_sources(path: Path, output_dir: Path, recursive: bool, left_out: list[
     try:
         if not path.exists():
             return [(path, f"{path}: no such file or folder")]
-        if not path.is_dir():
-            return [(path, "")]
+        if not path.is_dir():  # a pipe might never end
+            return [(path, "" if path.is_file() else f"{path}: is neither a file nor a folder")]
     except OSError as error:
         return [(path, f"{path}: cannot be read ({error.strerror})")]
     unreadable: list[OSError] = []

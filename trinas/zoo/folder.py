@@ -11,7 +11,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from trinas.errors import ModelError
-from trinas.files import translate_os_errors, write_atomically
+from trinas.files import read_bounded, translate_os_errors, write_atomically
 from trinas.networks.cost import compute_cost
 from trinas.networks.network import Network
 from trinas.networks.space import ArchSpec
@@ -70,9 +70,11 @@ def load_model(name: str) -> Model:
     params = compute_cost(config.spec).params
     try:
         with translate_os_errors(ModelError, path, "read"):
-            if path.stat().st_size > BYTES_PER_PARAM * params + HEADER_BYTES:
-                raise ModelError(f"{path}: weights do not fit config.json: too large for {params:,} parameters")
-            weights = load_tensors(path.read_bytes())
+            content = read_bounded(path, BYTES_PER_PARAM * params + HEADER_BYTES)
+    except ValueError as error:
+        raise ModelError(f"{path}: cannot be the weights of {params:,} parameters ({error})") from None
+    try:
+        weights = load_tensors(content)
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelError(f"{path}: damaged, or not a safetensors file ({shorten_text(str(error))})") from None
     return Model(config, _build_network(config.spec, weights, path))

@@ -2,15 +2,12 @@
 
 import re
 from pathlib import Path
-from textwrap import shorten
 
 from trinas.errors import ModelError
+from trinas.text import shorten_text
 
 MAX_DOWNLOAD_BYTES = 200_000_000
 """Larger files are refused before they are downloaded. Our networks have a few megabytes at most."""
-
-MAX_ERROR_CHARACTERS = 300
-"""Longer error messages are cut. For an unknown licence, for example, the Hub lists all licences that exist."""
 
 _ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
@@ -107,5 +104,5 @@ def upload_files(folder: Path, repo: str, files: tuple[str, ...], token: str | N
 
 
 def _shorten(error: Exception) -> str:
-    """Return an error's message as one line of limited length."""
-    return shorten(str(error), MAX_ERROR_CHARACTERS, placeholder=" …") or type(error).__name__
+    """Return an error's message as one short line. For an unknown licence, the Hub lists all licences that exist."""
+    return shorten_text(" ".join(str(error).split())) or type(error).__name__
