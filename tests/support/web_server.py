@@ -7,8 +7,10 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
+import httpx
 from playwright.sync_api import Page
 
 from support.processes import PATIENCE_S
@@ -18,6 +20,9 @@ STRANGER = "evil.example"
 
 PATIENCE_MS = 180_000
 """How long a browser waits for what should happen."""
+
+get, post = (partial(ask, timeout=PATIENCE_S) for ask in (httpx.get, httpx.post))
+"""Requests of a program, which also waits for a busy machine."""
 
 
 class Server:

@@ -7,7 +7,6 @@ import time
 import urllib.request
 from contextlib import suppress
 
-import httpx
 import pytest
 from trinas_app.web import connections as connections_module
 from trinas_app.web import log as log_module
@@ -15,7 +14,7 @@ from trinas_app.web.connections import bind, write_url
 from trinas_app.web.log import LimitedStream
 
 from support.processes import PATIENCE_S, wait_until
-from support.web_server import Server, free_port
+from support.web_server import Server, free_port, post
 
 FEW_FILES = (
     "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160)); from trinas_app.cli import main; main()"
@@ -132,7 +131,7 @@ def test_a_client_that_takes_nothing_is_dropped(tmp_path):
     server = Server(tmp_path, python=("-c", IMPATIENT))
     content = bytes(30_000_000)
     try:
-        (path,) = httpx.post(f"{server.url}/gradio_api/upload", files={"files": ("a.png", content)}, timeout=60).json()
+        (path,) = post(f"{server.url}/gradio_api/upload", files={"files": ("a.png", content)}).json()
         head = f"GET /gradio_api/file={path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
         with connect(server, head) as connection:
             time.sleep(6)  # three times the limit of this server

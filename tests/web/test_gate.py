@@ -13,6 +13,8 @@ from gradio.routes import App
 from starlette.routing import Route
 from trinas_app.web.gate import MAX_BODY, SHELL, WRONG_PASSWORDS, RefusedError, check_json, write_page_policy
 
+from support.web_server import get, post
+
 pytestmark = pytest.mark.slow
 
 VALUES = {
@@ -72,14 +74,14 @@ def test_without_the_password_only_the_empty_shell_is_there(guarded_server):
     answers = {route: ask(guarded_server.url, *route)[0] for route in ROUTES if route != ("POST", "/login")}
     shell = {(method, path) for method, path in answers if method in ("GET", "HEAD") and SHELL.fullmatch(path)}
     assert {status for route, status in answers.items() if route not in shell} == {401}
-    text = httpx.get(guarded_server.url).text
+    text = get(guarded_server.url).text
     assert '"auth_required":true' in text
     assert '"components":[]' in text
     assert "upscale" not in text
 
 
 def test_a_wrong_cookie_is_no_password(guarded_server):
-    login = httpx.post(f"{guarded_server.url}/login", data={"username": "ann", "password": "secret"})
+    login = post(f"{guarded_server.url}/login", data={"username": "ann", "password": "secret"})
     for name, token in login.cookies.items():
         assert ask(guarded_server.url, "GET", "/config", cookies={name: token})[0] == 200
         assert ask(guarded_server.url, "GET", "/config", cookies={name: f"{token}x"})[0] == 401
@@ -87,7 +89,7 @@ def test_a_wrong_cookie_is_no_password(guarded_server):
 
 
 def test_the_cookie_stays_on_its_site(guarded_server):
-    login = httpx.post(f"{guarded_server.url}/login", data={"username": "ann", "password": "secret"})
+    login = post(f"{guarded_server.url}/login", data={"username": "ann", "password": "secret"})
     cookies = login.headers.get_list("set-cookie")
     assert cookies
     for cookie in cookies:
@@ -101,7 +103,7 @@ def test_passwords_cannot_be_guessed_quickly(guarded_server):
 
     def log_in(password: str, address: str) -> httpx.Response:
         data, headers = {"username": "ann", "password": password}, {"X-Forwarded-For": address}
-        return httpx.post(f"{guarded_server.url}/login", data=data, headers=headers)
+        return post(f"{guarded_server.url}/login", data=data, headers=headers)
 
     statuses = [log_in("wrong", "192.0.2.1").status_code for _ in range(2 * WRONG_PASSWORDS)]
     assert statuses == [400] * WRONG_PASSWORDS + [429] * WRONG_PASSWORDS
@@ -129,18 +131,18 @@ def test_only_routes_of_the_page_are_there(server):
     "route", ["run/upscale", "run/upscale/", "api/upscale", "run/models", "api/predict", "run/_run"]
 )
 def test_nothing_goes_past_the_queue(server, route):
-    body = {"data": [None, 4, ""]}
-    assert httpx.post(f"{server.url}/gradio_api/{route}", json=body).status_code == 404
+    body = {"data": [None, 4, "", "best"]}
+    assert post(f"{server.url}/gradio_api/{route}", json=body).status_code == 404
 
 
 def test_private_functions_do_not_answer_to_programs(server):
-    for function in httpx.get(f"{server.url}/config").json()["dependencies"]:
+    for function in get(f"{server.url}/config").json()["dependencies"]:
         body = {"data": [None] * len(function["inputs"])}
         if function["queue"] is not False:
-            direct = httpx.post(f"{server.url}/gradio_api/run/predict", json=body | {"fn_index": function["id"]})
+            direct = post(f"{server.url}/gradio_api/run/predict", json=body | {"fn_index": function["id"]})
             assert direct.status_code == 404, function["api_name"]
         if function["api_visibility"] == "private":
-            called = httpx.post(f"{server.url}/gradio_api/call/{function['api_name']}", json=body)
+            called = post(f"{server.url}/gradio_api/call/{function['api_name']}", json=body)
             assert called.status_code == 404, function["api_name"]
 
 
@@ -226,7 +228,7 @@ def test_a_page_asks_no_other_server_and_runs_only_its_own_scripts():
 )  # fmt: skip
 def test_strange_bodies_are_refused(server, headers, content, status):
     headers = {"Content-Type": "application/json", **headers}
-    answer = httpx.post(f"{server.url}/gradio_api/queue/join", headers=headers, content=content)
+    answer = post(f"{server.url}/gradio_api/queue/join", headers=headers, content=content)
     assert answer.status_code == status
 
 

@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 
 from support.images import generated_photograph
 from support.processes import PATIENCE_S
-from support.web_server import Server
+from support.web_server import Server, get, post
 
 pytestmark = pytest.mark.slow
 
@@ -35,19 +35,19 @@ main()
 
 def upload(url: str, path: Path) -> dict[str, object]:
     files = {"files": (path.name, path.read_bytes())}
-    (found,) = httpx.post(f"{url}/gradio_api/upload", files=files, timeout=60).json()
+    (found,) = post(f"{url}/gradio_api/upload", files=files).json()
     return {"path": found, "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
 
 
 def join(url: str, function: dict, data: list[object], session: str) -> int:
     body = {"data": data, "fn_index": function["id"], "session_hash": session}
-    return httpx.post(f"{url}/gradio_api/queue/join", json=body, timeout=PATIENCE_S).status_code
+    return post(f"{url}/gradio_api/queue/join", json=body).status_code
 
 
 def test_one_job_at_a_time_by_any_route(tmp_path, cat):
     server = Server(tmp_path, "--max-queue", "100", python=("-c", NOTING))
     try:
-        config = httpx.get(f"{server.url}/config").json()
+        config = get(f"{server.url}/config").json()
         parts = {part["id"]: part["props"].get("value") for part in config["components"]}
         functions = {function["api_name"]: function for function in config["dependencies"]}
         file = upload(server.url, cat)
@@ -57,14 +57,14 @@ def test_one_job_at_a_time_by_any_route(tmp_path, cat):
             return [file, *[parts[number] for number in functions[name]["inputs"][1:]]]
 
         def send(number: int) -> int:
-            body: dict[str, object] = {"data": [file, 2, ""]}
+            body: dict[str, object] = {"data": [file, 2, "", "best"]}
             match number % 6:
                 case 0:
-                    return httpx.post(f"{server.url}/gradio_api/call/upscale", json=body).status_code
+                    return post(f"{server.url}/gradio_api/call/upscale", json=body).status_code
                 case 1:
-                    return httpx.post(f"{server.url}/gradio_api/run/upscale", json=body).status_code
+                    return post(f"{server.url}/gradio_api/run/upscale", json=body).status_code
                 case 2:
-                    return join(server.url, functions["upscale"], [file, 2, ""], f"api{number}")
+                    return join(server.url, functions["upscale"], [file, 2, "", "best"], f"api{number}")
                 case 3:
                     return join(server.url, functions["_run"], fill("_run"), f"page{number}")
                 case 4:
@@ -72,7 +72,7 @@ def test_one_job_at_a_time_by_any_route(tmp_path, cat):
                     return join(server.url, functions["_run_1"], batch, f"batch{number}")
                 case _:
                     body |= {"fn_index": functions["_run"]["id"], "session_hash": f"past{number}"}
-                    return httpx.post(f"{server.url}/gradio_api/run/predict", json=body).status_code
+                    return post(f"{server.url}/gradio_api/run/predict", json=body).status_code
 
         with ThreadPoolExecutor(24) as pool:
             statuses = list(pool.map(send, range(24)))
@@ -91,14 +91,14 @@ def test_one_job_at_a_time_by_any_route(tmp_path, cat):
 def test_a_job_whose_client_has_gone_is_stopped(server, tmp_path, cat, way):
     large = tmp_path / f"large-{way}.png"
     PillowImage.fromarray(generated_photograph(1800, 1800)).save(large)
-    data = [upload(server.url, large), 4, "trinas-m-x4"]
+    data = [upload(server.url, large), 4, "trinas-m-x4", "best"]
     if way == "queue":
-        functions = httpx.get(f"{server.url}/config").json()["dependencies"]
+        functions = get(f"{server.url}/config").json()["dependencies"]
         (function,) = [each for each in functions if each["api_name"] == "upscale"]
         assert join(server.url, function, data, "goner") == 200
         stream = "queue/data?session_hash=goner"
     else:
-        called = httpx.post(f"{server.url}/gradio_api/call/upscale", json={"data": data})
+        called = post(f"{server.url}/gradio_api/call/upscale", json={"data": data})
         stream = f"call/upscale/{called.json()['event_id']}"
     with httpx.stream("GET", f"{server.url}/gradio_api/{stream}", timeout=PATIENCE_S) as messages:
         next(line for line in messages.iter_lines() if way == "call" or "process_starts" in line)
