@@ -122,12 +122,12 @@ STATE_VALUES: tuple[Any, ...] = (
 def state_mutations(state: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield copies of a state, each with a value replaced or left out, also in the dictionaries inside it."""
     yield "one key more", state | {"x": 1}
-    for key, value in state.items():
+    for place, (key, value) in enumerate(state.items()):
         yield f"{key}: left out", _without(state, key)
-        for new in STATE_VALUES:
+        for new in STATE_VALUES[place % 2 :: 2]:  # not all, which would take long
             yield f"{key}: {new!r}", state | {key: new}
         inside = value if isinstance(value, dict) else {}
         for number, other in enumerate(inside):
             yield f"{key}.{other}: left out", state | {key: _without(inside, other)}
-            for new in STATE_VALUES[number % 4 :: 4]:  # not all, which would take long
+            for new in STATE_VALUES[number % 4 :: 4]:
                 yield f"{key}.{other}: {new!r}", state | {key: inside | {other: new}}
