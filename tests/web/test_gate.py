@@ -77,7 +77,10 @@ def test_without_the_password_only_the_empty_shell_is_there(guarded_server):
     text = get(guarded_server.url).text
     assert '"auth_required":true' in text
     assert '"components":[]' in text
-    assert "upscale" not in text
+    assert '"dependencies":[]' in text
+    found = re.search(r"window\.gradio_api_info = (.*?);</script>", text)
+    assert found is not None
+    assert set(json.loads(found[1])["named_endpoints"]) == {"/upscale", "/models"}, "what the documents describe"
 
 
 def test_a_wrong_cookie_is_no_password(guarded_server):
