@@ -80,6 +80,8 @@ FREE_IMAGES = (GENERATED_FOLDER, "photos_cc0", "photos_free")
 RECIPE = TrainConfig(steps=5000, batch_size=8, learning_rate=1e-3, l2_share=0.4, luma_share=0.5)
 """For trained weights. Steps and not minutes, so that a busy machine does not cut the fall of the rate short; with 32
 channels and three blocks, these are some 45 minutes of one core without bf16."""
+FITTED_TAIL = replace(RECIPE, steps=1)
+"""For a model of another scale: its fitted tail and little more. That may be worth bundling before a long training."""
 LONG_RECIPE = replace(RECIPE, steps=13_000)
 LAST_STAGE = replace(RECIPE, learning_rate=5e-4, l2_share=0.55)
 """Went on with trinas-m-x4 (docs/LOG.md)."""
@@ -110,8 +112,8 @@ QUEUE = (
         (imitate_span(LONG_RECIPE, 4), imitate_span(LAST_STAGE, 4)),
         grown=build_block_chain(4, 32, 3),
     ),
-    Task("trinas-m-x2", 2, "trinas-m-x4", PHOTOGRAPHS, (imitate_span(RECIPE, 2),)),
-    Task("trinas-m-x3", 3, "trinas-m-x4", PHOTOGRAPHS, (RECIPE,)),
+    Task("trinas-m-x2", 2, "trinas-m-x4", PHOTOGRAPHS, (FITTED_TAIL, imitate_span(RECIPE, 2))),
+    Task("trinas-m-x3", 3, "trinas-m-x4", PHOTOGRAPHS, (FITTED_TAIL, RECIPE)),
     Task("trinas-s-x4", 4, "trinas-s-x4", PHOTOGRAPHS, (imitate_span(RECIPE, 4),)),
     Task("trinas-s-x2", 2, "trinas-s-x2", PHOTOGRAPHS, (imitate_span(RECIPE, 2),)),
     Task("trinas-s-x3", 3, "trinas-s-x3", PHOTOGRAPHS, (RECIPE,)),

@@ -13,9 +13,9 @@ from trinas.errors import ModelError
 from trinas.networks.network import Network
 from trinas.training.data import Pair, TrainingImage, crop_centres, make_pairs
 
-FIT_IMAGES, FIT_SIDE_PX = 64, 96
-"""How many images a tail is fitted on, and the side of their middles, in low-resolution pixels. That makes half a
-million equations for the 289 unknowns of a tail behind 32 channels."""
+FIT_IMAGES, FIT_SIDE_PX = 256, 96
+"""On how many images a tail is fitted at most, and the side of their middles, in low-resolution pixels. That makes two
+million equations for the 289 unknowns of a tail behind 32 channels. A quarter of them made it 0.04 dB worse."""
 
 RIDGE = 1e-9
 """Added to the normal equations, as a share of their mean diagonal: channels may be dead or alike."""
