@@ -12,7 +12,7 @@ from trinas.zoo.record import CONFIG_FILE, WEIGHTS_FILE, read_config
 PRESET_MODELS = {
     "fast": {2: "trinas-xs-x2", 3: "trinas-xs-x3", 4: "trinas-xs-x4"},
     "balanced": {2: "trinas-s-x2", 3: "trinas-s-x3", 4: "trinas-s-x4"},
-    "best": {2: "trinas-m-x2", 3: "trinas-s-x3", 4: "trinas-m-x4"},
+    "best": {2: "trinas-m-x2", 3: "trinas-m-x3", 4: "trinas-m-x4"},
 }
 """Preset -> scale -> the bundled model that is used if no model is named."""
 
