@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from unicodedata import category
 
 import tifffile
 import torch
@@ -228,7 +229,7 @@ class Check:
 def check_message(message: str, folder: Path) -> None:
     """Raise FaultError if a message is not one short line that can be shown on a terminal."""
     message = message.replace(str(folder), "")
-    if not message.isprintable():
+    if not all(character.isprintable() or category(character) == "Zs" for character in message):  # Zs: wide spaces
         raise FaultError("message", f"{message[:MAX_MESSAGE]!r} cannot be printed in one line")
     if len(message) > MAX_MESSAGE:
         raise FaultError("message", f"{message[:MAX_MESSAGE]} ... has {len(message)} characters")

@@ -94,6 +94,15 @@ def link_to(content, position):
     return content[:end] + struct.pack("<I", position) + content[end + 4 :]
 
 
+def test_a_png_whose_palette_comes_too_late_is_refused(tmp_path):
+    header = struct.pack(">IIBBBBB", 2, 1, 8, 3, 0, 0, 0)
+    pixels = png_chunk(b"IDAT", zlib.compress(b"\0\0\1"))
+    palette = png_chunk(b"PLTE", bytes(6)), png_chunk(b"tRNS", bytes(2))
+    assert read_content(tmp_path, png_file(header, *palette, pixels)).has_alpha
+    complaint = complaint_of(tmp_path, png_file(header, pixels, *palette))
+    assert complaint == "has no palette, though its pixels refer to one"
+
+
 def test_a_complaint_does_not_repeat_hundreds_of_numbers(tmp_path):
     content = change_tag(change_tag(tiff_of(LEVELS[:, :, 0]), 258, *range(1, 257)), 277, 256)
     assert complaint_of(tmp_path, content).endswith(" …")

@@ -207,6 +207,8 @@ def _choose_mode(opened: PillowImage.Image) -> str:
         return "CMYK"
     if opened.mode in ("1", "L", "LA"):
         return "LA" if _is_transparent(opened) else "L"
+    if opened.mode in ("P", "PA") and opened.palette is None:
+        raise DecodeError("has no palette, though its pixels refer to one")
     if opened.mode in ("P", "PA", "RGB", "RGBA"):
         return "RGBA" if _is_transparent(opened) else "RGB"
     raise DecodeError(f"{opened.mode} images are not supported; convert it to RGB first")
