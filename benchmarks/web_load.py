@@ -36,6 +36,7 @@ from trinas.timer import Timer
 SIZE = SizeConfig(scale=4)
 LAPS = 9
 RETRY_S = 0.5
+PATIENCE_S = 600
 ERRORS_SHOWN = 5
 
 
@@ -112,7 +113,8 @@ class Load:
 
     def visit(self, first: int, count: int, barrier: threading.Barrier) -> None:
         """Send so many images, as one client."""
-        client = Client(self.url, verbose=False, download_files=tempfile.mkdtemp())
+        patience = {"timeout": PATIENCE_S}  # the client's own 5 s are too few on a busy machine
+        client = Client(self.url, verbose=False, download_files=tempfile.mkdtemp(), httpx_kwargs=patience)
         barrier.wait()
         for index in range(count):
             self.send(client, self.images[(first + index) % len(self.images)])
@@ -125,7 +127,7 @@ class Load:
                 result = self.upscale(client, path)
         except Exception as error:  # whatever clients meet is counted
             with self.lock:
-                self.errors.append(str(error))
+                self.errors.append(f"{type(error).__name__}: {error}")
             return
         with self.lock:
             self.seconds.append(timer.seconds)
