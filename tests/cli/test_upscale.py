@@ -338,7 +338,7 @@ def test_ctrl_c_ends_an_image_that_is_decoded(tmp_path, tiny_model_dir):
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "Stopped; 1 image not done."
     assert "Traceback" not in errors
-    assert not is_running(decoder)
+    wait_until(lambda: not is_running(decoder))
 
 
 def test_a_file_may_take_so_many_seconds_to_decode(photos, tmp_path, tiny_model_dir):

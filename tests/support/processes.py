@@ -1,11 +1,16 @@
 """Programs in processes of their own, and how a test stops them at a certain step."""
 
+import asyncio
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 PATIENCE_S = 600
 """How long a test waits for a process before it fails. This only ends what would never end."""
@@ -87,6 +92,12 @@ def wait_until(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < end, "waited for too long"
         time.sleep(0.02)
+
+
+def run_async(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, in another thread: a browser of other tests may have an event loop in this one."""
+    with ThreadPoolExecutor(1) as others:
+        return others.submit(asyncio.run, coroutine).result()
 
 
 def _read_state(pid: int) -> list[str]:

@@ -1,6 +1,5 @@
 """What the gate lets in: over all routes of Gradio, with and without a password, and with the headers of strangers."""
 
-import asyncio
 import json
 import re
 import socket
@@ -13,6 +12,7 @@ from gradio.routes import App
 from starlette.routing import Route
 from trinas_app.web.gate import MAX_BODY, SHELL, WRONG_PASSWORDS, RefusedError, check_json, write_page_policy
 
+from support.processes import run_async
 from support.web_server import get, post
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ VALUES = {
 
 def list_routes() -> list[tuple[str, str]]:
     """Return method and path of all routes of Gradio. Those that only exist with some settings are added."""
-    app = asyncio.run(make_application())
+    app = run_async(make_application())
     found = {
         (method, re.sub(r"{(\w+)(:\w+)?}", lambda match: VALUES.get(match[1], "1"), route.path))
         for route in walk(app.routes)

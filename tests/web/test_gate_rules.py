@@ -13,6 +13,8 @@ from trinas_app.web.gate import Gate, Rules
 from trinas_app.web.hosts import Hosts
 from trinas_app.web.limits import Limits
 
+from support.processes import run_async
+
 HUB = "https://huggingface.co"
 FRAME = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}
 UPLOAD = "/gradio_api/upload"
@@ -46,7 +48,7 @@ class Visitor:
             return await client.request(method, path, **options)
 
     def ask(self, method: str, path: str, **options: object) -> httpx.Response:
-        return asyncio.run(self.asking(method, path, **options))
+        return run_async(self.asking(method, path, **options))
 
 
 def test_an_address_can_upload_so_much_an_hour(tmp_path):
@@ -87,7 +89,7 @@ def test_uploads_that_are_arriving_have_their_space(tmp_path, monkeypatch):
         arrived.set()
         return [(await first).status_code, second.status_code]
 
-    assert asyncio.run(upload_two_at_once()) == [200, 507]
+    assert run_async(upload_two_at_once()) == [200, 507]
     assert visitor.ask("POST", UPLOAD, content=bytes(600_000)).status_code == 200, "the space is free again"
 
 

@@ -1,6 +1,5 @@
 """The tab of searches, as far as it needs neither a search nor a browser."""
 
-import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from trinas_app.web.limits import Limits
 from trinas_app.web.searches import SearchStatus
 from trinas_app.web.tab_search import SearchTab
 
+from support.processes import run_async
 from trinas.reports.pages import PAGE_FILE
 from trinas.search.record import Finished
 
@@ -42,7 +42,7 @@ def make_tab(backend: Backend, search: OneSearch, is_loopback: bool = True) -> S
         with gr.Blocks():
             return SearchTab(backend, search, Picker(backend.catalogue), is_loopback)
 
-    return asyncio.run(make())
+    return run_async(make())
 
 
 @pytest.fixture

@@ -201,6 +201,8 @@ def _describe_image(directory: TiffDirectory) -> tifffile.TiffPage:
     follow what other tags refer to.
     """
     exif = Exif(directory.order, dict(directory.read_storage()))
+    if exif.get_integer(Base.SamplesPerPixel) == 0:
+        raise DecodeError("damaged (it has no channels)")
     for tag in (Base.Orientation, Base.XResolution, Base.YResolution, Base.ResolutionUnit):
         value = directory.read_value(tag, _SHORT_VALUE_BYTES)
         exif.tags |= {tag: value} if value else {}
