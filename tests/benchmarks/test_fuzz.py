@@ -129,7 +129,8 @@ def test_a_worker_that_waits_for_ever_is_ended(tmp_path):
 
 
 RUN = """
-import sys; sys.path.insert(0, {benchmarks!r})
+import signal, sys; sys.path.insert(0, {benchmarks!r})
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a test run in the background would ignore
 from pathlib import Path
 from fuzzing.run import Run, Settings
 Run(Path({folder!r}), Settings(0, ("bmp",), 5, 2048), [{worker!r}]).finish(int(sys.argv[1]), workers=1)
