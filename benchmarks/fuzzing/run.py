@@ -106,7 +106,7 @@ class Run:
         died_of: Verdict | None = None
         while not self._stop.is_set() and (died_of or not numbers.empty()):
             with WorkerProcess(folder, self.settings, self._command) as worker, suppress(Empty):
-                while worker.is_alive:
+                while worker.is_alive and not self._stop.is_set():
                     question = f"{died_of.number} {GUARDED}" if died_of else str(numbers.get_nowait())
                     verdict = worker.ask(question, self._stop, self._patience_s)
                     if verdict is None:

@@ -369,7 +369,7 @@ def segment(exif):
     return b"\\xff\\xe1" + struct.pack(">H", len(exif) + 8) + b"Exif\\0\\0" + exif
 
 png, jpeg, webp = saved("PNG"), saved("JPEG"), saved("WEBP")
-unknown = b"XXXX" + bytes(4)
+unknown = b"NONE" + bytes(4)
 files = {
     "chunks before the pixels": insert_chunks(png, *[png_chunk(b"tIME", b"")] * 200_000),
     "chunks of pixels": png[:-12] + png_chunk(b"IDAT", b"") * 200_000 + png[-12:],
