@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trinas.files import parse_json
-from trinas.text import escape_text, is_plain_text, shorten_text
+from trinas.text import escape_text, is_plain_text, replace_unsafe, shorten_text
 
 
 @given(st.text())
@@ -13,6 +13,8 @@ def test_an_escaped_text_is_plain_and_plain_text_stays(text):
     assert is_plain_text(escape_text(text))
     assert escape_text(escape_text(text)) == escape_text(text)
     assert (escape_text(text) == text) == is_plain_text(text)
+    assert is_plain_text(replace_unsafe(text))
+    assert len(replace_unsafe(text)) == len(text)
 
 
 @given(st.text(st.characters(codec="utf-8")))

@@ -23,6 +23,11 @@ def escape_text(text: str) -> str:
     return _UNSAFE.sub(lambda found: _escape(found[0]), text)
 
 
+def replace_unsafe(text: str) -> str:
+    """Return a text with an underscore in place of each unsafe character, as for the name of a file."""
+    return _UNSAFE.sub("_", text)
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else repr(character)[1:-1]

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
-from unicodedata import category
 
 from trinas.errors import ImageError
 from trinas.files import HIDDEN
-from trinas.text import shorten_text
+from trinas.text import replace_unsafe, shorten_text
 
 from .limits import Limits
 from .uploads import check_disk, number_names
@@ -29,9 +28,6 @@ MOST_PARTS, MOST_BYTES = 32, 200
 """Folders and file in the path of a member, and the bytes of each name. The name of a result is a little longer."""
 
 CHUNK = 1 << 20
-
-UNCLEAN, TURNING = ("Cc", "Cs", "Zl", "Zp"), "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-"""Categories of characters, and characters, that no file gets in its name."""
 
 
 class BoundedFile(io.BufferedReader):
@@ -119,7 +115,8 @@ class _Copies:
         Raises:
             ImageError: the batch has too many bytes, or the disk is nearly full.
         """
-        target = next(path for path in map(self._folder.joinpath, number_names(clean_name(name))) if not path.exists())
+        names = number_names(replace_unsafe(name))
+        target = next(path for path in map(self._folder.joinpath, names) if not path.exists())
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with target.open("wb") as file:
@@ -141,7 +138,7 @@ class _Copies:
         except (ImageError, MemoryError):
             raise
         except Exception as error:
-            shown = self._folder / clean_name(name).lstrip("/")[-MOST_BYTES:]
+            shown = self._folder / replace_unsafe(name).lstrip("/")[-MOST_BYTES:]
             reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
             known = isinstance(error, _UnfitError)
             words = reason if known else f"is damaged, or cannot be unpacked here ({shorten_text(reason)})"
@@ -163,11 +160,6 @@ def find_problem(member: zipfile.ZipInfo) -> str:
         method = UNREAD.get(member.compress_type, f"method {member.compress_type}")
         return f"is compressed by {method}; only {' and '.join(METHODS.values())} are unpacked"
     return ""
-
-
-def clean_name(name: str) -> str:
-    """Return a file name in which control characters, and those that turn the direction of text, are underscores."""
-    return "".join("_" if category(each) in UNCLEAN or each in TURNING else each for each in name)
 
 
 def is_inside(name: str) -> bool:

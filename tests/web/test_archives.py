@@ -6,11 +6,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from trinas_app.web.archives import DIRECTORY_BYTES, MOST_BYTES, MOST_PARTS, clean_name, is_inside, unpack, write_zip
+from trinas_app.web.archives import DIRECTORY_BYTES, MOST_BYTES, MOST_PARTS, is_inside, unpack, write_zip
 from trinas_app.web.limits import Limits
 
 from trinas.errors import ImageError
-from trinas.text import is_plain_text
+from trinas.text import is_plain_text, replace_unsafe
 
 LIMITS = Limits(free_mb=0)
 
@@ -178,7 +178,7 @@ def test_names_lose_what_could_deceive_or_break_a_line(folder, tmp_path):
     )
     assert unpack([upload], folder, LIMITS) == {}
     assert read_files(folder) == {"a_b_[2J.png": b"1", "c_gnp.exe.png": b"2", "žluť 猫 👩‍🚀.png": b"3"}
-    assert clean_name("\ud800.png") == "_.png"
+    assert replace_unsafe("\ud800.png") == "_.png"
 
 
 @pytest.mark.parametrize("name", ["a.png", "b/a.png", "..a/b..png"])
